@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -47,8 +48,15 @@ class ClassTexts:
         return F.normalize(mean, dim=-1).numpy()
 
 
-def encode_classes(names: Sequence[str], templates: Sequence[str], tower: TextTower, *, batch: int = 256) -> ClassTexts:
-    """Read every class name in every template; C x K short text passes.
+def encode_classes(
+    names: Sequence[str],
+    templates: Sequence[str],
+    tower: TextTower,
+    *,
+    descriptions: Mapping[str, str] = MappingProxyType({}),
+    batch: int = 256,
+) -> ClassTexts:
+    """Read every class name in every template, with its description if it has one; C x K short text passes.
 
     Raises:
         InputError: class names that leave no room for a learned context, or templates that are too long with them.
@@ -57,7 +65,7 @@ def encode_classes(names: Sequence[str], templates: Sequence[str], tower: TextTo
     tokens = class_tokens(names, context_length=config.context_length, prompt=LONGEST_PROMPT)
     features = []
     for template in templates:
-        texts = tokenize(filled(template, names), room=config.context_length)
+        texts = tokenize(filled(template, names, descriptions), room=config.context_length)
         with torch.inference_mode():
             features.append(torch.cat([tower.encode(chunk) for chunk in torch.split(texts, batch)]))
     return ClassTexts(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,12 +59,13 @@ class Index:
 
 @dataclass(frozen=True)
 class ClassNames:
-    """C class names by class id, verbatim; templates with one `{}`; origin; images that the copy lacks."""
+    """C class names by class id, verbatim; templates with one `{}`; what else a `Listing` says of the data set."""
 
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     origin: Origin
     missing: int
+    descriptions: Mapping[str, str]
 
 
 def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache: Path) -> None:
@@ -89,6 +90,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
             "templates": listing.templates,
             "origin": asdict(listing.origin),
             "missing": listing.missing,
+            "descriptions": dict(listing.descriptions),
         },
     )
 
@@ -142,6 +144,7 @@ def read_names(path: Path) -> ClassNames:
             templates=tuple(values["templates"]),
             origin=Origin(**{**origin, "counts": counts}),
             missing=values["missing"],
+            descriptions=values["descriptions"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {error!r}; make it anew: dvc repro index") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,6 +61,9 @@ def class_tokens(names: Sequence[str], *, context_length: int, prompt: int) -> T
     return tokenize([f"{spoken(name)}." for name in names], room=context_length - prompt)
 
 
-def filled(template: str, names: Sequence[str]) -> list[str]:
-    """A template such as "a photo of a {}." with each class name in its place."""
-    return [template.format(spoken(name)) for name in names]
+def filled(template: str, names: Sequence[str], descriptions: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """A template such as "a photo of a {}." with each class name in its place, and after it its description if any."""
+    return [
+        template.format(f"{spoken(name)}, {descriptions[name]}" if name in descriptions else spoken(name))
+        for name in names
+    ]

@@ -14,7 +14,8 @@ def main(dataset: Dataset) -> None:
     """Write `artifacts/<encoder>/classes/<dataset>.h5`."""
     encoded = paths.EncoderPaths(load().artifacts)
     names = read_names(paths.names(dataset))
-    texts = encode_classes(names.classes, names.templates, load_tower(encoded.text_tower))
+    tower = load_tower(encoded.text_tower)
+    texts = encode_classes(names.classes, names.templates, tower, descriptions=names.descriptions)
     save_classes(texts, encoded.classes(dataset))
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 
 import features.datasets
@@ -56,6 +59,13 @@ def image_folder(root: Path) -> dict[str, Any]:
     return {"path": "mine", "unseen": ["numbat"]}
 
 
+def image_table(root: Path) -> dict[str, Any]:
+    touch(root / "mine", [f"{i}.jpg" for i in range(10)])
+    lines = ["path,label", *(f"{i}.jpg,{name}" for i, name in enumerate(["okapi", "quokka"] * 5))]
+    (root / "mine/labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    return {"path": "mine", "table": "labels.csv", "unseen": ["numbat"]}
+
+
 def twemoji(root: Path) -> dict[str, Any]:
     root.mkdir(exist_ok=True)
     return {}
@@ -64,6 +74,7 @@ def twemoji(root: Path) -> dict[str, Any]:
 TREES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "caltech101": caltech101,
     "image_folder": image_folder,
+    "image_table": image_table,
     "twemoji": twemoji,
 }
 every_reader = pytest.mark.parametrize("name", names(features.datasets))
@@ -248,10 +259,13 @@ def test_folders_may_decide_the_split(tmp_path: Path) -> None:
     }
 
 
-def test_unseen_classes_come_last_and_have_no_images(tmp_path: Path) -> None:
+def test_unseen_classes_come_last_and_have_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "d", ["zebra/1.jpg"])
-    (tmp_path / "d/names.txt").write_bytes("\ufeffokapi\r\n\r\n cafe\u0301 \r\n".encode())
-    for unseen in (["okapi", "café"], "names.txt"):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes").mkdir()
+    text = "\ufeffokapi\r\n\r\n# a comment\r\n cafe\u0301 \r\n"
+    (tmp_path / "classes/d.txt").write_bytes(text.encode())
+    for unseen in (["okapi", "café"], "classes/d.txt"):
         listing = read(tmp_path, reader="image_folder", path="d", unseen=unseen)
         assert listing.classes == ("zebra", "okapi", "café")
         assert [image.class_id for image in listing.images] == [0]
@@ -263,8 +277,13 @@ def test_unseen_classes_come_last_and_have_no_images(tmp_path: Path) -> None:
         ({"fractions": [0.5, 0.5, 0.5]}, "sum to 1.5"),
         ({"fractions": [0.5, 0.5]}, "fractions"),
         ({"splits": "folders"}, r"(?s)no folder 'train'.*no folder 'test'"),
-        ({"unseen": "absent.txt"}, r"absent\.txt cannot be read"),
-        ({"rename": {"okapy": "x"}}, r"(?s)no folder 'okapy'; did you mean 'okapi'.*empty: no image in it"),
+        ({"unseen": "classes/absent.txt"}, r"absent\.txt cannot be read"),
+        ({"unseen": "names.txt"}, r"not in classes/"),
+        (
+            {"unseen": ["emu", "emu"], "descriptions": {"eum": "x"}},
+            r"(?s)no class 'eum'; did you mean 'emu'.*'emu' stands",
+        ),
+        ({"rename": {"okapy": "x"}}, r"(?s)empty: no image in it.*no label 'okapy'; did you mean 'okapi'"),
     ],
 )
 def test_mistakes_in_ones_own_folder_are_explained(options: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -273,6 +292,51 @@ def test_mistakes_in_ones_own_folder_are_explained(options: dict[str, Any], said
         touch(tmp_path / "d", ["empty/photo.heic"])
     with pytest.raises(InputError, match=said):
         read(tmp_path, reader="image_folder", path="d", **options)
+
+
+def test_all_images_of_a_class_that_is_named_unseen_are_for_the_test(tmp_path: Path) -> None:
+    touch(tmp_path / "d", [f"{name}/{i}.jpg" for name in ("emu", "okapi", "zebra") for i in range(20)])
+    listing = read(tmp_path, reader="image_folder", path="d", unseen=["ibis", "Okapi"], rename={"okapi": "Okapi"})
+    assert listing.classes == ("emu", "Okapi", "zebra", "ibis")
+    assert {split for name, split in placed(listing).values() if name == "Okapi"} == {"test"}
+    assert {split for name, split in placed(listing).values() if name == "emu"} == set(SPLITS)
+
+
+def test_a_small_class_keeps_a_training_image(tmp_path: Path) -> None:
+    touch(tmp_path / "d", [f"{i}/{j}.jpg" for i in range(30) for j in range(2)])
+    trained = {
+        name for name, split in placed(read(tmp_path, reader="image_folder", path="d")).values() if split == "train"
+    }
+    assert len(trained) == 30
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_names_images_labels_and_splits(suffix: str, tmp_path: Path) -> None:
+    rows = [("a/1.jpg", "007", "train"), ("a/2.jpg", "emu, wild", "test"), ("b.png", "007", "val")]
+    touch(tmp_path / "d", [path for path, _, _ in rows])
+    table = pa.table(dict(zip(("path", "label", "split"), zip(*rows, strict=True), strict=True)))
+    if suffix == "csv":
+        pa.csv.write_csv(table, tmp_path / "d/labels.csv")
+    else:
+        pa.parquet.write_table(table, tmp_path / "d/labels.parquet")
+    listing = read(tmp_path, reader="image_table", path="d", table=f"labels.{suffix}", unseen=["ibis"])
+    assert listing.classes == ("007", "emu, wild", "ibis")
+    assert placed(listing) == {path: (label, split) for path, label, split in rows}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label\na,b\n", "no column 'path'; its columns are file, label"),
+        ("", r"(?s)2 problems.*no column 'label'; its columns are none"),
+        ("path,label,split\na,,\n,b,all\n", r"(?s)row 1: label is ''.*row 2: path is ''.*row 2: split is 'all'"),
+    ],
+)
+def test_mistakes_in_a_table_are_explained(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, reader="image_table", path="d", table="t.csv")
 
 
 # The demo's pictures

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from closure import ROOT, closure
 
+import features.datasets
 import pipeline.generators
 import pipeline.methods
 import pipeline.tasks
@@ -39,8 +40,9 @@ def sources(stage: str) -> set[Path]:
     for axis, package in FOUND_BY_NAME.items():
         if f"${{item.{axis}}}.py" in " ".join(deps(stage)):
             found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
-    if "pipeline/tasks" in deps(stage):
-        found |= closure(*(Path(p) / f"{name}.py" for p in pipeline.tasks.__path__ for name in names(pipeline.tasks)))
+    for package in (features.datasets, pipeline.tasks):
+        if package.__name__.replace(".", "/") in deps(stage):
+            found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
     return found
 
 

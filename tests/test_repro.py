@@ -70,7 +70,7 @@ def write_params(repo: Path, params: dict[str, Any]) -> None:
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code with small data and a small encoder, after one `dvc repro`; tests put back what they change."""
     made = tmp_path_factory.mktemp("repo")
-    for name in ("features", "pipeline", "stages", "assets/published"):
+    for name in ("classes", "features", "pipeline", "stages", "assets/published"):
         shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, made / name)

@@ -80,6 +80,13 @@ def test_class_texts_round_trip(tmp_path: Path) -> None:
     assert again.text_features.shape == (2, 2, 32)
 
 
+def test_a_description_is_read_with_the_name_in_every_template() -> None:
+    told = encode_classes(["cat", "sea_horse"], ["a {}."], TOWER, descriptions={"sea_horse": "a fish"})
+    spelt = encode_classes(["cat", "sea horse, a fish"], ["a {}."], TOWER)
+    assert np.array_equal(told.text_features, spelt.text_features)
+    assert np.array_equal(told.tokens, encode_classes(["cat", "sea_horse"], ["a {}."], TOWER).tokens)
+
+
 def test_zero_shot_weights_average_unit_vectors_not_raw_ones() -> None:
     raw = np.array([[[3.0, 0.0]], [[0.0, 1.0]]], np.float32)
     texts = ClassTexts(("x",), ("a", "b"), np.zeros((1, 1), np.int64), raw, 1.0, "e", "0")

@@ -9,11 +9,12 @@ import pipeline.tasks
 from features.errors import InputError
 from features.lookup import find, names
 from pipeline.sampling import draw
-from pipeline.tasks.base import Catalog, ClassRef, Protocol
+from pipeline.tasks.base import Catalog, ClassRef, Plan, Protocol
 from pipeline.tasks.base_to_new import BaseToNew
 from pipeline.tasks.class_incremental import ClassIncremental
 from pipeline.tasks.few_shot import FewShot
 from pipeline.tasks.generalized_zero_shot import GeneralizedZeroShot
+from pipeline.tasks.own_images import OwnImages
 
 
 def catalog(count: int) -> dict[str, Catalog]:
@@ -76,6 +77,28 @@ def test_generalized_zero_shot_needs_both_kinds_of_classes() -> None:
         GeneralizedZeroShot(protocol="generalized_zero_shot").plan("d", catalog(4))
     plan = GeneralizedZeroShot(protocol="generalized_zero_shot", seen="first_half").plan("d", catalog(4))
     assert len(plan.seen) == len(plan.unseen) == 2
+
+
+def own(train: list[int], test: list[int]) -> Plan:
+    counts = {"train": np.array(train), "val": np.array(train), "test": np.array(test)}
+    return OwnImages(protocol="own_images").plan("d", {"d": Catalog(tuple("abcd"), counts)})
+
+
+def test_own_images_judges_whatever_test_images_there_are_among_all_classes() -> None:
+    plan = own([5, 0, 5, 0], [3, 2, 0, 0])
+    assert [ref.class_id for ref in (*plan.seen, *plan.unseen)] == [0, 2, 1, 3]
+    assert [(j.name, [ref.class_id for ref in j.judged]) for j in plan.judgements] == [("seen", [0]), ("unseen", [1])]
+    assert all(j.candidates == plan.seen + plan.unseen for j in plan.judgements)
+    assert plan.harmonic == ("seen", "unseen")
+    assert own([5, 0, 5, 0], [3, 0, 3, 0]).harmonic is None
+    assert own([5, 5, 5, 5], [3, 3, 3, 3]).unseen == ()
+
+
+def test_own_images_needs_something_to_learn_and_to_judge() -> None:
+    with pytest.raises(InputError, match="no training images"):
+        own([0, 0, 0, 0], [1, 1, 1, 1])
+    with pytest.raises(InputError, match="fractions"):
+        own([1, 1, 1, 1], [0, 0, 0, 0])
 
 
 LABELS = np.repeat(np.arange(5), 10)

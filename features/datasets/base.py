@@ -6,7 +6,7 @@ One reader a file, found by its file name; it turns what lies on disk into a `Li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -61,6 +61,7 @@ class Listing:
         origin: licence, home page, citation and expected counts.
         missing: images that the data set names and this copy lacks, left out because the user allowed it.
         repeated_names: names that the official list gives to several classes (ImageNet has two); no others may repeat.
+        descriptions: class name -> what templates say after it, of classes that have one.
     """
 
     images: tuple[Image, ...]
@@ -69,6 +70,7 @@ class Listing:
     origin: Origin
     missing: int = 0
     repeated_names: frozenset[str] = frozenset()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reader(Settings):

@@ -1,0 +1,67 @@
+"""One's own images, named by a table: a CSV or Parquet file with the columns `path`, `label` and, if any, `split`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import pyarrow.parquet as pq
+
+from features.datasets.base import Listing, Split
+from features.errors import InputError, raise_all
+from features.own_images import OwnImages, Row
+
+
+class ImageTable(OwnImages):
+    """Options of `reader: image_table`, beside those of all of one's own images.
+
+    Attributes:
+        table: the CSV (UTF-8) or Parquet file in `path`; its image paths are relative to `path`, too.
+    """
+
+    table: str = "labels.csv"
+
+    layout: ClassVar[str] = "a CSV or Parquet file with the columns path and label, and the images that it names"
+    source: ClassVar[str] = "the images are your own"
+
+    def read(self, root: Path) -> Listing:
+        """List the rows of the table; see `Reader.read`."""
+        folder = self.folder(root)
+        lines = read_table(folder / self.table)
+        wrong = [problem for number, line in enumerate(lines, start=1) for problem in _wrong(number, line)]
+        raise_all(wrong, f"{folder / self.table} cannot be used")
+        rows = [Row(line["path"], line["label"], line.get("split") or None) for line in lines]
+        return self.listing(rows, [], str(folder / self.table))
+
+
+def read_table(file: Path) -> Sequence[dict[str, Any]]:
+    """The rows of a CSV or Parquet file.
+
+    Raises:
+        InputError: it cannot be read, is of another format, or lacks a column.
+    """
+    try:
+        if file.suffix.lower() == ".parquet":
+            table = pq.read_table(file, partitioning=None)
+            columns = table.column_names
+            lines: list[dict[str, Any]] = table.to_pylist()
+        else:
+            with file.open(encoding="utf-8-sig", newline="") as text:
+                reader = csv.DictReader(text, strict=True)
+                lines = list(reader)
+                columns = list(reader.fieldnames or [])
+    except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are ValueErrors
+        raise InputError(f"{file} cannot be read as CSV (UTF-8) or Parquet: {error}") from error
+    absent = [f"no column {name!r}; its columns are {', '.join(columns) or 'none'}" for name in ("path", "label")]
+    raise_all([text for text in absent if text.split("'")[1] not in columns], f"{file} cannot be used")
+    return lines
+
+
+def _wrong(number: int, line: dict[str, Any]) -> Iterator[str]:
+    for column in ("path", "label"):
+        if not isinstance(line[column], str) or not line[column].strip():
+            yield f"row {number}: {column} is {line[column]!r}; a text is needed"
+    if line.get("split") not in (None, "", *get_args(Split)):
+        yield f"row {number}: split is {line['split']!r}; one of {', '.join(get_args(Split))}, or nothing for all"

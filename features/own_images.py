@@ -1,0 +1,136 @@
+"""What the readers of one's own images share: which image is in which split, and which classes are only named."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from features.datasets.base import Image, Listing, Origin, Reader, Split
+from features.errors import InputError, nearest, raise_all
+
+EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+NAMES = Path("classes")  # of the project: the files of names, a dep of stage `index`, so that DVC sees a new one
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[list[Share], Field(min_length=3, max_length=3)]
+
+
+class Row(NamedTuple):
+    """One image: its POSIX path relative to the reader's folder, its label, and its split where that is decided."""
+
+    path: str
+    label: str
+    split: Split | None
+
+
+class OwnImages(Reader):
+    """Options that every reader of one's own images has.
+
+    Attributes:
+        templates: hand-crafted prompts, each with one `{}` for the class name.
+        fractions: about which share of each class is train, val and test (CoOp's for data sets without a split). An
+            image's split is drawn from its path and `split_seed` alone, so adding or removing one moves no other one;
+            but a class that would have no training image gets its first in the draw.
+        split_seed: another number draws other splits.
+        unseen: classes to learn from their names alone, as a list or as a text file in `classes/` with a name a line.
+            Those without images come last; all images of the others are test images.
+        rename: label -> class name, for names that a folder cannot have or that CLIP would not know.
+        descriptions: class name -> what templates say after it: "a photo of a kestrel, a small falcon that hovers."
+    """
+
+    templates: list[str] = Field(default_factory=lambda: ["a photo of a {}."])
+    fractions: Shares = Field(default_factory=lambda: [0.5, 0.2, 0.3])
+    split_seed: int = 0
+    unseen: list[str] | str = Field(default_factory=list)
+    rename: dict[str, str] = Field(default_factory=dict)
+    descriptions: dict[str, str] = Field(default_factory=dict)
+
+    def listing(self, rows: Sequence[Row], mistakes: Sequence[str], where: str) -> Listing:
+        """Decide classes and splits; `mistakes` are the reader's own, `where` names what was read.
+
+        Raises:
+            InputError: options that contradict each other or the images; all of them, after `mistakes`.
+        """
+        labels = sorted({row.label for row in rows})
+        names = [_nfc(self.rename.get(label, label)) for label in labels]
+        problems, unseen = list(mistakes), []
+        try:
+            unseen = self._unseen()
+        except InputError as error:
+            problems.append(str(error))
+        classes = (*names, *(name for name in unseen if name not in names))
+        raise_all([*problems, *self._misfits(labels, unseen, classes)], f"{where} cannot be used")
+        ids = {label: i for i, label in enumerate(labels)}
+        held = {label for label, name in zip(labels, names, strict=True) if name in unseen}
+        images = (
+            Image(path, ids[label], "test" if label in held else split) for path, label, split in self._split(rows)
+        )
+        return Listing(
+            images=tuple(images),
+            classes=classes,
+            templates=tuple(self.templates),
+            origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
+            descriptions={_nfc(name): text for name, text in self.descriptions.items()},
+        )
+
+    def _misfits(self, labels: Sequence[str], unseen: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+        if abs(sum(self.fractions) - 1) > 1e-6:
+            yield f"fractions: {self.fractions} sum to {sum(self.fractions):g}; train, val and test make 1"
+        yield from (f"rename: no label {x!r}; {nearest(x, labels)}" for x in self.rename if x not in labels)
+        for name in self.descriptions:
+            if _nfc(name) not in classes:
+                yield f"descriptions: no class {name!r}; {nearest(name, classes)}"
+        yield from (
+            f"unseen: {x!r} stands twice; remove one" for x in sorted({x for x in unseen if unseen.count(x) > 1})
+        )
+
+    def _split(self, rows: Sequence[Row]) -> Iterator[tuple[str, str, Split]]:
+        """Every row with its split: the given one, or one that is drawn."""
+        drawn: dict[str, list[tuple[float, str]]] = {}
+        for row in rows:
+            if row.split is None:
+                drawn.setdefault(row.label, []).append((self._number(row.path), row.path))
+            else:
+                yield row.path, row.label, row.split
+        train, val, _ = self.fractions
+        for label, numbered in drawn.items():
+            first = min(numbered)
+            for number, path in numbered:
+                in_train = number < train or (number, path) == first
+                yield path, label, "train" if in_train else "val" if number < train + val else "test"
+
+    def _number(self, path: str) -> float:
+        """Uniform in [0, 1)."""
+        digest = hashlib.sha256(f"{self.split_seed}/{path}".encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8]) / 2**64
+
+    def _unseen(self) -> list[str]:
+        if not isinstance(self.unseen, str):
+            return [_nfc(name) for name in self.unseen]
+        if Path(self.unseen).parent != NAMES:
+            raise InputError(
+                f"unseen: {self.unseen!r} is not in {NAMES}/, the folder of names that DVC watches: move it"
+            )
+        return read_names_file(Path(self.unseen))
+
+
+def read_names_file(path: Path) -> list[str]:
+    """Class names of a text file, a name a line; empty lines and those that begin with `#` are passed over.
+
+    Raises:
+        InputError: it is not there, or not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; give a UTF-8 text file with a class name a line") from error
+    return [_nfc(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
