@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from features.datasets.base import SPLITS, Counts, Image, Listing, Origin, Split
+from features.datasets.base import SPLITS, Counts, Image, Listing, Origin, Split, heard
 from features.digests import Digest, digests
 from features.errors import InputError, raise_all
 from features.files import write_json, written_whole
@@ -180,16 +180,11 @@ def _bad_names(listing: Listing) -> Iterator[str]:
         if name != name.strip() or not name.strip("_") or not name.isprintable():
             yield f"class {class_id} {name!r}: a name is printable text without spaces around it"
         if name not in listing.repeated_names:
-            ids.setdefault(_heard(name), []).append(class_id)
+            ids.setdefault(heard(name), []).append(class_id)
     for same in ids.values():
         if len(same) > 1:
             named = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in same)
             yield f"classes {named}: the same name; a text tower could not tell them apart, so rename all but one"
-
-
-def _heard(name: str) -> str:
-    """What is left of a name once prompts and CLIP's tokenizer have dropped case, `_` and runs of spaces."""
-    return " ".join(re.split(r"[\s_]+", name.casefold()))
 
 
 def _bad_path(path: str) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.class_store import ClassTexts, load_classes
-from features.errors import InputError, raise_all
+from features.errors import raise_all
 from features.image_store import ImageStore, Split
 from pipeline.arrays import ClassSet
 from pipeline.paths import EncoderPaths, TaskPaths
@@ -48,13 +48,19 @@ def refuse_other_encoders(sources: Mapping[str, Source], weights_sha256: str) ->
 def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
     """The task's classes: seen ones first, in the plan's order.
 
+    A seen class that another data set judges has that one's name and prompts.
+
     Raises:
-        InputError: two classes of the task have the same name.
+        InputError: classes of two data sets have the same name.
     """
-    refs = [*plan.seen, *plan.unseen]
+    judged = {seen: ref for ref, seen in plan.same.items()}
+    refs = [judged.get(ref, ref) for ref in (*plan.seen, *plan.unseen)]
     names = tuple(sources[ref.dataset].texts.names[ref.class_id] for ref in refs)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    raise_all([repr(name) for name in twice], "names stand for two classes of the task; only one can be told from both")
+    origins: dict[str, set[str]] = {}
+    for ref, name in zip(refs, names, strict=True):
+        origins.setdefault(name, set()).add(ref.dataset)
+    twice = [f"{name!r}: in {' and '.join(sorted(found))}" for name, found in origins.items() if len(found) > 1]
+    raise_all(twice, "names stand for two classes of the task; only one can be told from both")
     weights = {name: source.texts.zero_shot_weights() for name, source in sources.items()}
     longest = max(source.texts.tokens.shape[1] for source in sources.values())
     tokens = np.zeros((len(refs), longest), np.int64)
@@ -71,17 +77,13 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
 
 
 def draw_seeds(
-    plan: Plan, sources: Mapping[str, Source], shots: int | None, validation_shots: int | None, seeds: Sequence[int]
+    plan: Plan, source: Source, shots: int | None, validation_shots: int | None, seeds: Sequence[int]
 ) -> dict[int, tuple[Rows, Rows]]:
-    """Each seed's training and validation rows of the seen classes.
+    """Each seed's training and validation rows of the seen classes, which are all of `source`.
 
     Raises:
         InputError: classes with too few images, all of them.
     """
-    datasets = {ref.dataset for ref in plan.seen}
-    if len(datasets) != 1:
-        raise InputError(f"a task trains on one data set, not on {len(datasets)}: {', '.join(sorted(datasets))}")
-    source = sources[datasets.pop()]
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
     train, validation = source.store.load("train"), source.store.load("val")
@@ -98,6 +100,7 @@ def draw_seeds(
 def judged_rows(plan: Plan, judgement: Judgement, sources: Mapping[str, Source]) -> JudgedRows:
     """A judgement's images, all of its classes' in the split, and the positions of its candidates."""
     position = {ref: i for i, ref in enumerate([*plan.seen, *plan.unseen])}
+    position |= {ref: position[seen] for ref, seen in plan.same.items()}
     taken = []
     for dataset in dict.fromkeys(ref.dataset for ref in judgement.judged):
         split = sources[dataset].store.load(judgement.split)
@@ -129,10 +132,12 @@ def assemble(
     texts = sources[dataset].texts
     refuse_other_encoders(sources, texts.weights_sha256)
     plan = protocol.plan(dataset, {name: source.catalog() for name, source in sources.items()})
-    draws = draw_seeds(plan, sources, protocol.shots, protocol.validation_shots, seeds)
+    trained_on = protocol.trained_on(dataset)
+    draws = draw_seeds(plan, sources[trained_on], protocol.shots, protocol.validation_shots, seeds)
     judgements = [judged_rows(plan, judgement, sources) for judgement in plan.judgements]
     header = Header(
         dataset=dataset,
+        trained_on=trained_on,
         task=task,
         protocol=protocol.protocol,
         shots=protocol.shots,

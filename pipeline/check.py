@@ -41,12 +41,12 @@ def check(params: Params) -> None:
         name: made.from_key("protocol", pipeline.tasks, Protocol, f"tasks.{name}", params.tasks[name])
         for name in grid.tasks
     }
-    for name in grid.generators:
-        made.from_block(pipeline.generators, name, Generator, *params.block("generators", name))
-    methods = {
-        name: made.from_block(pipeline.methods, name, Method, *params.block("methods", name))
-        for name in dict.fromkeys([*grid.methods, *grid.synthetic_methods])
-    }
+    methods: dict[str, Method | None] = {}
+    for dataset in grid.datasets:  # which a value may depend on
+        for name in grid.generators:
+            made.from_block(pipeline.generators, name, Generator, *params.block("generators", name, dataset))
+        for name in dict.fromkeys([*grid.methods, *grid.synthetic_methods]):
+            methods[name] = made.from_block(pipeline.methods, name, Method, *params.block("methods", name, dataset))
     raise_all([*made.problems, *_misfits(params, protocols, methods)], f"{PATH} cannot be run")
 
 
@@ -70,14 +70,14 @@ class _Made:
     """Settings made one after the other, with the mistakes of all of them kept."""
 
     def __init__(self) -> None:
-        self.problems: list[str] = []
+        self.problems: dict[str, None] = {}  # a mistake that several data sets share is one
 
     def from_block(self, package: ModuleType, name: str, base: type[S], values: object, where: str) -> S | None:
         """The class that the file `name` defines, made from its block; None after a mistake."""
         try:
             return parse(find(package, name, base), values, where)
         except InputError as error:
-            self.problems.append(str(error).replace("\n", "\n    "))
+            self.problems[str(error).replace("\n", "\n    ")] = None
             return None
 
     def from_key(self, key: str, package: ModuleType, base: type[S], where: str, block: dict[str, Any]) -> S | None:
@@ -87,7 +87,7 @@ class _Made:
             return self.from_block(package, name, base, block, f"{PATH}: {where}")
         folder = package.__name__.replace(".", "/")
         said = f"no file {name!r} in {folder}" if key in block else f"missing; a file in {folder}"
-        self.problems.append(f"{where}.{key}: {said}; {nearest(str(name or ''), names(package))}")
+        self.problems[f"{where}.{key}: {said}; {nearest(str(name or ''), names(package))}"] = None
         return None
 
 
@@ -107,6 +107,22 @@ def _misfits(
     ]
     for task, protocol in protocols.items():
         if protocol is not None:
-            missing = {other for name in grid.datasets for other in protocol.datasets(name)} - {*grid.datasets}
-            problems += [f"tasks.{task}: needs {other!r} too; add it to grid.datasets" for other in sorted(missing)]
+            problems += _misfits_of_task(params, task, protocol)
+    return problems
+
+
+def _misfits_of_task(params: Params, task: str, protocol: Protocol) -> list[str]:
+    grid = params.grid
+    missing = {other for name in grid.datasets for other in protocol.datasets(name)} - {*grid.datasets}
+    problems = [
+        f"tasks.{task}: needs {name!r} too; add it to grid.datasets"
+        if name in params.data.sets
+        else f"tasks.{task}: needs {name!r}, which is not in `data.sets`; {nearest(name, params.data.sets)}"
+        for name in sorted(missing)
+    ]
+    if grid.generators and not protocol.has_unseen:
+        problems.append(
+            f"tasks.{task}: protocol {protocol.protocol!r} has no unseen class, so grid.generators "
+            f"{grid.generators} have nothing to synthesize; run this task in a grid with generators: []"
+        )
     return problems

@@ -48,6 +48,7 @@ def evaluate(
     write_logits(cell.logits(run), logits)
     scores = Scores(
         dataset=header.dataset,
+        trained_on=header.trained_on,
         task=header.task,
         protocol=header.protocol,
         run=run,

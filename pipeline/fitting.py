@@ -53,7 +53,8 @@ def finetune(
         part.mkdir()
         for seed in seeds:
             train, validation = (features.to(device) for features in task.seed(seed))
-            extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes).to(device)
+            extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
+            extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
             classifier = method.fit(
                 train, classes, synthetic=extra, validation=validation, tower=tower, rng=stream(seed, "finetune")

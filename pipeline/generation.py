@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.errors import InputError
 from features.files import sha256, written_whole
 from features.synthetic_store import SyntheticFeatures, save_synthetic
 from features.tensors import load_tensors, save_tensors
@@ -56,18 +55,13 @@ def synthesize(
     fitted: Path,
     out: Path,
 ) -> None:
-    """Write `per_class` features of every unseen class, for every seed, into `out`.
+    """Write `per_class` features of every unseen class, for every seed, into `out`; none where no class is unseen.
 
     Raises:
-        InputError: the task has no unseen class, or the generator was fitted for another encoder.
+        InputError: the generator was fitted for another encoder.
     """
     task.check_tower(tower)
     classes = task.classes.to(device)
-    if len(classes.unseen_ids) == 0:
-        raise InputError(
-            f"task {task.header.task!r} on {task.header.dataset!r} has no unseen class to synthesize: "
-            "leave it out of a grid with `generators`, or choose a protocol with unseen classes"
-        )
     with written_whole(out) as part:
         part.mkdir()
         for seed in seeds:
@@ -85,6 +79,8 @@ def sample(
     model: FittedGenerator, ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator
 ) -> NDArray[np.float16]:
     """One feature of each of ids (M,), in passes of bounded size: (M, D) float16."""
+    if not len(ids):
+        return np.empty((0, classes.text_features.shape[1]), np.float16)
     with torch.inference_mode():
         parts = [model.sample(chunk, classes, tower, rng) for chunk in torch.split(ids, BATCH)]
     return torch.cat(parts).cpu().numpy().astype(np.float16)

@@ -98,19 +98,22 @@ class Params(Settings):
         """Where everything lies that this encoder made."""
         return Path("artifacts") / self.grid.encoder
 
-    def block(self, kind: Literal["tasks", "generators", "methods"], name: str) -> tuple[dict[str, Any], str]:
+    def block(
+        self, kind: Literal["tasks", "generators", "methods"], name: str, dataset: str | None = None
+    ) -> tuple[dict[str, Any], str]:
         """The plain values of one named block and where they stand; {} for a method that the file does not name.
 
-        A value may depend on the encoder, `{default: ..., <encoder>: ...}`: a step in CLIP's token space is no step
-        in another's. The encoder of the grid decides here, so that nobody who changes it takes another's value along.
+        A value may depend on the encoder or on the data set that is learned from, `{default: ..., <name>: ...}`: a step
+        in CLIP's token space is no step in another's, and the papers train longer on some data than on others. The grid
+        decides here, so that nobody who changes it takes another's value along; the data set goes before the encoder.
         """
         blocks: Mapping[str, dict[str, Any]] = getattr(self, kind)
         values = blocks.get(name) or {}
-        return {key: self._for_encoder(value) for key, value in values.items()}, f"{PATH}: {kind}.{name}"
+        return {key: self._chosen(value, dataset) for key, value in values.items()}, f"{PATH}: {kind}.{name}"
 
-    def _for_encoder(self, value: object) -> object:
+    def _chosen(self, value: object, dataset: str | None) -> object:
         if isinstance(value, dict) and "default" in value:
-            return value.get(self.grid.encoder, value["default"])
+            return value.get(dataset, value.get(self.grid.encoder, value["default"]))
         return value
 
 
@@ -184,11 +187,12 @@ def _dangling(params: Params) -> list[str]:
         problems += [
             f"grid.{key}: {value!r} stands twice" for value in sorted({v for v in values if values.count(v) > 1})
         ]
-    return problems + _unknown_encoders(params)
+    return problems + _depends_on_nothing(params)
 
 
-def _unknown_encoders(params: Params) -> list[str]:
-    """Values that depend on the encoder, `{default: ..., <encoder>: ...}`, and name one that is not defined."""
+def _depends_on_nothing(params: Params) -> list[str]:
+    """Values `{default: ..., <name>: ...}` whose name is neither an encoder's nor a data set's."""
+    known = {*params.encoders, *params.data.sets}
     depending = [
         (f"{kind}.{name}.{key}", value)
         for kind in ("methods", "generators")
@@ -197,8 +201,8 @@ def _unknown_encoders(params: Params) -> list[str]:
         if isinstance(value, dict) and "default" in value
     ]
     return [
-        f"{where}: {encoder!r} is not in `encoders`; {nearest(encoder, params.encoders)}"
+        f"{where}: {name!r} is neither in `encoders` nor in `data.sets`; {nearest(name, known)}"
         for where, value in depending
-        for encoder in value
-        if encoder != "default" and encoder not in params.encoders
+        for name in value
+        if name != "default" and name not in known
     ]

@@ -54,6 +54,7 @@ class Scores(Settings):
     """One run (a method, or a method with a generator) on one task of one data set, with every seed."""
 
     dataset: str
+    trained_on: str  # the data set that was learned from: another one in a transfer
     task: str
     protocol: str
     run: str

@@ -22,9 +22,14 @@ from pipeline.arrays import Average, ClassSet, LabelledFeatures
 
 @dataclass(frozen=True)
 class Header:
-    """What a task is, and which encoder made its features. Both files carry it."""
+    """What a task is, and which encoder made its features. Both files carry it.
+
+    Attributes:
+        dataset: judged. trained_on: learned from; the same but for a transfer.
+    """
 
     dataset: str
+    trained_on: str
     task: str
     protocol: str
     shots: int | None

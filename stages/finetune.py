@@ -18,10 +18,12 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
     """Write `artifacts/<encoder>/fitted/<dataset>/<task>/<method>[+<generator>]/`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
-    settings = parse(find(pipeline.methods, method, Method), *params.block("methods", method))
+    made = load_train(cell.train)
+    values = params.block("methods", method, made.header.trained_on)
+    settings = parse(find(pipeline.methods, method, Method), *values)
     finetune(
         settings,
-        load_train(cell.train),
+        made,
         seeds=params.grid.seeds,
         tower=tower_on(params, device) if settings.needs_text_tower else None,
         synthetic=cell.synthetic(generator) if generator else None,

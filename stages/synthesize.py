@@ -18,9 +18,11 @@ def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/synthetic/<dataset>/<task>/<generator>/`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    made = load_train(cell.train)
+    values = params.block("generators", generator, made.header.trained_on)
     synthesize(
-        parse(find(pipeline.generators, generator, Generator), *params.block("generators", generator)),
-        load_train(cell.train),
+        parse(find(pipeline.generators, generator, Generator), *values),
+        made,
         seeds=params.grid.seeds,
         per_class=params.synthesis.per_class,
         tower=tower_on(params, device),

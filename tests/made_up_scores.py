@@ -46,6 +46,7 @@ def put_scores(params: Params, **changed: Any) -> None:
     for cell in grid_runs(params):
         scores = Scores(
             dataset=cell.dataset,
+            trained_on=cell.dataset,
             task=cell.task,
             protocol="base_to_new",
             run=cell.run,

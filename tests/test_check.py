@@ -13,7 +13,6 @@ from features.errors import InputError
 from pipeline import check as checking
 from pipeline import params
 from pipeline.params import Params
-from pipeline.tasks.base_to_new import BaseToNew
 
 SHIPPED = (Path(__file__).resolve().parent.parent / "params.yaml").read_text(encoding="utf-8")
 
@@ -101,7 +100,29 @@ def test_a_block_that_the_grid_does_not_name_may_be_unfinished() -> None:
     checking.check(with_values({"methods.later": {"anything": 1}, "data.sets.later": {"reader": "nowhere"}}))
 
 
-def test_a_task_that_needs_another_data_set_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BaseToNew, "datasets", lambda _, dataset: (dataset, "imagenet"))
-    with pytest.raises(InputError, match=r"tasks.base_to_new: needs 'imagenet' too; add it to grid.datasets"):
-        checking.check(params.parse_text(SHIPPED))
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("caltech101", "tasks.cross_dataset: needs 'caltech101' too; add it to grid.datasets"),
+        ("caltech", "tasks.cross_dataset: needs 'caltech', which is not in `data.sets`; did you mean 'caltech101'?"),
+    ],
+)
+def test_a_task_that_needs_another_data_set_says_which(source: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checking.check(with_values({"grid.tasks": ["cross_dataset"], "tasks.cross_dataset.source": source}))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("task", ["few_shot", "domain_generalization"])
+def test_generators_have_nothing_to_do_where_no_class_is_unseen(task: str) -> None:
+    found = {"grid.tasks": [task], "tasks.domain_generalization.source": "twemoji"}
+    with pytest.raises(InputError, match=r"has no unseen class, so grid\.generators"):
+        checking.check(with_values(found))
+    checking.check(with_values({**found, "grid.generators": []}))
+
+
+def test_a_value_for_one_data_set_is_checked_where_the_grid_has_it() -> None:
+    changes = {"generators.ship.epochs": {"default": 50, "caltech101": 0}}
+    checking.check(with_values(changes))
+    with pytest.raises(InputError, match="epochs: 0 cannot be used"):
+        checking.check(with_values({**changes, "grid.datasets": ["twemoji", "caltech101"]}))

@@ -33,6 +33,7 @@ def values(**changed: Any) -> dict[str, Any]:
     ]
     return {
         "dataset": "pets",
+        "trained_on": "pets",
         "task": "base_to_new",
         "protocol": "base_to_new",
         "run": "coop+ship",

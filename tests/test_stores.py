@@ -26,7 +26,7 @@ from pipeline.task_store import (
 )
 
 TOWER = tiny.tower()
-HEADER = Header("d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64)
+HEADER = Header("d", "d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64)
 
 
 def rows(count: int, views: int) -> Rows:

@@ -12,6 +12,8 @@ from pipeline.sampling import draw
 from pipeline.tasks.base import Catalog, ClassRef, Plan, Protocol
 from pipeline.tasks.base_to_new import BaseToNew
 from pipeline.tasks.class_incremental import ClassIncremental
+from pipeline.tasks.cross_dataset import CrossDataset
+from pipeline.tasks.domain_generalization import DomainGeneralization
 from pipeline.tasks.few_shot import FewShot
 from pipeline.tasks.generalized_zero_shot import GeneralizedZeroShot
 from pipeline.tasks.own_images import OwnImages
@@ -99,6 +101,58 @@ def test_own_images_needs_something_to_learn_and_to_judge() -> None:
         own([0, 0, 0, 0], [1, 1, 1, 1])
     with pytest.raises(InputError, match="fractions"):
         own([1, 1, 1, 1], [0, 0, 0, 0])
+
+
+def named(**names: list[str]) -> dict[str, Catalog]:
+    return {name: Catalog(tuple(classes), {}) for name, classes in names.items()}
+
+
+CROSS = CrossDataset(protocol="cross_dataset", source="s", shots=16)
+DOMAIN = DomainGeneralization(protocol="domain_generalization", source="s", shots=16)
+
+
+def test_cross_dataset_learns_from_the_source_and_is_judged_among_the_targets_classes() -> None:
+    plan = CROSS.plan("t", named(s=["cat", "dog"], t=["striped", "dotted"]))
+    assert CROSS.datasets("t") == ("s", "t")
+    assert CROSS.trained_on("t") == "s"
+    assert plan.seen == (ClassRef("s", 0), ClassRef("s", 1))
+    assert plan.unseen == (ClassRef("t", 0), ClassRef("t", 1))
+    assert [(j.name, j.split, j.judged, j.candidates) for j in plan.judgements] == [
+        ("target", "test", plan.unseen, plan.unseen)
+    ]
+
+
+def test_a_class_that_both_data_sets_name_is_one_class() -> None:
+    plan = CROSS.plan("t", named(s=["cat", "sea_horse"], t=["Sea Horse", "dotted"]))
+    assert plan.unseen == (ClassRef("t", 1),)
+    assert plan.same == {ClassRef("t", 0): ClassRef("s", 1)}
+
+
+def test_on_the_source_itself_cross_dataset_judges_the_source() -> None:
+    plan = CROSS.plan("s", named(s=["cat", "dog"]))
+    assert CROSS.datasets("s") == ("s",)
+    assert (plan.unseen, plan.same) == ((), {})
+    assert [(j.name, j.judged, j.candidates) for j in plan.judgements] == [("source", plan.seen, plan.seen)]
+
+
+def test_domain_generalization_takes_a_subset_of_the_sources_classes_by_name() -> None:
+    plan = DOMAIN.plan("t", named(s=["cat", "dog", "emu"], t=["emu", "cat"]))
+    assert plan.unseen == ()
+    assert plan.same == {ClassRef("t", 0): ClassRef("s", 2), ClassRef("t", 1): ClassRef("s", 0)}
+    (judgement,) = plan.judgements
+    assert judgement.candidates == (ClassRef("t", 0), ClassRef("t", 1))
+
+
+def test_of_a_name_that_stands_for_two_classes_the_second_is_the_second() -> None:
+    names = ["missile", "cat", "missile"]
+    plan = DOMAIN.plan("t", named(s=names, t=names))
+    assert plan.same == {ClassRef("t", i): ClassRef("s", i) for i in range(3)}
+
+
+def test_domain_generalization_names_every_class_that_the_source_has_not() -> None:
+    with pytest.raises(InputError, match="2 problems") as caught:
+        DOMAIN.plan("t", named(s=["tabby cat", "dog"], t=["tabby", "dog", "zebra"]))
+    assert "'tabby' did you mean 'tabby cat'?" in str(caught.value)
 
 
 LABELS = np.repeat(np.arange(5), 10)

@@ -5,6 +5,7 @@ One reader a file, found by its file name; it turns what lies on disk into a `Li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,11 @@ from features.settings import Settings, parse
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def heard(name: str) -> str:
+    """What is left of a class name once prompts and CLIP's tokenizer have dropped case, `_` and runs of spaces."""
+    return " ".join(re.split(r"[\s_]+", name.casefold()))
 
 
 @dataclass(frozen=True, slots=True)

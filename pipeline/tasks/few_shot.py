@@ -6,14 +6,17 @@ No class is unseen, so there is nothing to synthesize: a grid with this task has
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-from pipeline.tasks.base import Catalog, ClassRef, Judgement, Plan, Protocol
+from pipeline.tasks.base import Catalog, Judgement, Plan, Protocol
 
 
 class FewShot(Protocol):
     """Settings of `few_shot`: those that every protocol has."""
 
+    has_unseen: ClassVar[bool] = False
+
     def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
         """Every class is seen; all test images are judged among all classes."""
-        refs = tuple(ClassRef(dataset, i) for i in range(len(catalogs[dataset].names)))
+        refs = catalogs[dataset].refs(dataset)
         return Plan(seen=refs, unseen=(), judgements=(Judgement("all", "test", refs, refs),))
