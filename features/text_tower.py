@@ -1,23 +1,29 @@
 """CLIP's text tower, frozen, with gradients to its prompts, doing only the work that reaches the result.
 
 Causal attention and pooling at the EOT token allow three exact savings over `open_clip`'s 77-token `encode_text`:
-tokens after the longest EOT are cut; the states of a shared beginning `[SOS] context` are computed once for all classes
+tokens after each EOT are left out; the states of a shared beginning `[SOS] context` are computed once for all classes
 and enter the others' attention as keys and values; the last block computes only the EOT's row.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from features.errors import InputError, raise_all
+from features.errors import InputError
 from features.tensors import read_tensors, save_tensors
+
+# What a pass through the tower may keep for its gradient, which bounds memory at a thousand classes.
+PASS_BYTES = 4_000_000_000
+KEPT_FLOATS = 24  # about as many times a token's width are kept in a block: inputs, heads, the wide hidden layer twice
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class TowerConfig:
 
 
 class Block(nn.Module):
-    """One pre-norm residual attention block whose queries and keys may differ in number."""
+    """One pre-norm residual attention block, but for the attention, which knows what the rows of x are."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -55,15 +61,14 @@ class Block(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.fc, self.proj = nn.Linear(width, config.mlp_width), nn.Linear(config.mlp_width, width)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Project x (..., T, W) to queries, keys and values (..., heads, T, W / heads)."""
-        q, k, v = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).movedim((-3, -2), (0, -3))
+    def split_heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (..., heads, T, W / heads) from their rows (..., T, 3 W)."""
+        q, k, v = qkv.view(*qkv.shape[:-1], 3, self.heads, -1).movedim((-3, -2), (0, -3))
         return q, k, v
 
-    def forward(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-        """Attend from x (..., T, W), by its queries q, to keys and values (..., heads, S, ·) where mask (..., T, S)."""
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.out(attended.transpose(-3, -2).flatten(-2))
+    def forward(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the block for rows x (..., W) and what they took in by attention (..., W)."""
+        x = x + self.out(attended)
         hidden = self.fc(self.ln_2(x))
         hidden = hidden * torch.sigmoid(1.702 * hidden) if self.quick_gelu else F.gelu(hidden)
         out: Tensor = x + self.proj(hidden)
@@ -111,105 +116,100 @@ class TextTower(nn.Module):
     def encode_embedded(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         """Embedded prompts: prefix (G, P, W) shared by the C suffixes (G, C, T, W) that end at eot (G, C).
 
+        Memory is bounded: what is more than `PASS_BYTES` goes in several passes, each of which, where there are
+        gradients, keeps only its inputs and runs again on the way back.
+
         Returns:
             (G, C, D) features at the EOT, not normalised.
+
+        Raises:
+            InputError: prefix and suffix together are longer than the tower's context length.
         """
-        (_, p, _), t = prefix.shape, suffix.shape[-2]
+        (_, p, _), (c, t) = prefix.shape, suffix.shape[1:3]
         if p + t > self.config.context_length:
             raise InputError(f"a prompt of {p + t} tokens is longer than the text tower's {self.config.context_length}")
+        prompts = max(1, PASS_BYTES // (4 * KEPT_FLOATS * self.config.layers * self.config.width * (p + t)))
+        contexts = max(1, prompts // c)
+        if contexts >= len(prefix) and prompts >= c:
+            return self._one_pass(prefix, suffix, eot)
+        found = []
+        for before, after, end in zip(*(torch.split(whole, contexts) for whole in (prefix, suffix, eot)), strict=True):
+            parts = zip(torch.split(after, prompts, dim=1), torch.split(end, prompts, dim=1), strict=True)
+            found.append(torch.cat([self._again(before, *part) for part in parts], dim=1))
+        return torch.cat(found)
+
+    def _again(self, *inputs: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self._one_pass(*inputs)
+        found: Tensor = checkpoint(self._one_pass, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return found
+
+    def _one_pass(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
+        (g, p, w), (c, t) = prefix.shape, suffix.shape[1:3]
+        there = torch.arange(t, device=eot.device) <= eot[..., None]  # (G, C, T): the tokens up to the EOT
+        rows = there.flatten().nonzero().squeeze(1)
         prefix = prefix + self.positional_embedding[:p]
         suffix = suffix + self.positional_embedding[p : p + t]
-        causal = torch.ones(p + t, p + t, dtype=torch.bool, device=prefix.device).tril()
-        before, after = causal[:p, :p], causal[p:]
-        *blocks, block = cast("list[Block]", list(self.blocks))
-        for earlier in blocks:
-            heads_of_prefix = earlier.project(prefix)
-            suffix = _attend(earlier, suffix, heads_of_prefix, after)
-            prefix = earlier(prefix, *heads_of_prefix, before)
-        features: Tensor = self.ln_final(_attend(block, suffix, block.project(prefix), after, eot))
-        return features @ self.text_projection
+        # All linear layers see one matrix of rows without padding: the prefixes' G x P, then the suffixes' tokens.
+        x = torch.cat([prefix.flatten(0, 1), suffix.flatten(0, 2).index_select(0, rows)])
+        own = g * p
+        *blocks, last = cast("list[Block]", list(self.blocks))
+        causal = _mask(torch.ones(t, t, dtype=torch.bool, device=x.device).tril(), x)
+        for block in blocks:
+            qkv = block.qkv(block.ln_1(x))
+            q, k, v = block.split_heads(qkv[:own].view(g, p, -1))
+            among = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(own, w)
+            theirs = block.split_heads(_padded(qkv[own:], rows, (g, c, t)))
+            beyond = _attended(theirs, (k, v), causal).index_select(0, rows)
+            x = block(x, torch.cat([among, beyond]))
+        # The last block computes only the EOT's row.
+        qkv = last.qkv(last.ln_1(x))
+        _, k, v = last.split_heads(qkv[:own].view(g, p, -1))
+        q, theirs_k, theirs_v = last.split_heads(_padded(qkv[own:], rows, (g, c, t)))
+        q = q.gather(-2, eot[:, :, None, None, None].expand(-1, -1, q.shape[2], 1, q.shape[-1]))
+        seen = _mask(there[:, :, None, None], x)
+        ends = (eot.flatten() + 1).cumsum(0) - 1
+        x = last(x[own:].index_select(0, ends), _attended((q, theirs_k, theirs_v), (k, v), seen))
+        features: Tensor = self.ln_final(x) @ self.text_projection
+        return features.view(g, c, -1)
 
     def frozen(self) -> TextTower:
         """The same tower in evaluation mode, none of whose weights takes a gradient."""
         return self.eval().requires_grad_(False)
 
 
-def _attend(
-    block: Block, suffix: Tensor, heads_of_prefix: tuple[Tensor, ...], mask: Tensor, eot: Tensor | None = None
-) -> Tensor:
-    """One block over the suffixes, whose keys and values begin with the prefix's; only the EOT's row if `eot` is given.
+def _mask(allowed: Tensor, like: Tensor) -> Tensor:
+    """What is added to the logits of attention: 0 where it is allowed, minus infinity elsewhere."""
+    return like.new_zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+
+
+def _padded(rows: Tensor, places: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Rows (N, W) at their places among G x C x T: (G, C, T, W), 0 elsewhere."""
+    return rows.new_zeros(math.prod(shape), rows.shape[-1]).index_copy(0, places, rows).view(*shape, -1)
+
+
+def _attended(own: tuple[Tensor, Tensor, Tensor], prefix: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    """Attention of suffixes to their prefix, all of whose positions they see, and to themselves.
+
+    Args:
+        own: queries (G, C, heads, t, d), keys and values (G, C, heads, T, d) of the suffixes.
+        prefix: keys and values (G, heads, P, d), not repeated for the C suffixes.
+        mask: added to a suffix's logits for itself, broadcast over (G, C, heads, t, T).
 
     Returns:
-        (G, C, T, W), or (G, C, W) at the EOT.
+        (G * C * t, heads * d).
     """
-    _, prefix_k, prefix_v = (part.unsqueeze(1).expand(-1, suffix.shape[1], -1, -1, -1) for part in heads_of_prefix)
-    q, k, v = block.project(suffix)
-    k, v = torch.cat([prefix_k, k], dim=-2), torch.cat([prefix_v, v], dim=-2)
-    if eot is None:
-        every: Tensor = block(suffix, q, k, v, mask)
-        return every
-    rows = eot[..., None, None]
-    x = suffix.gather(-2, rows.expand(*eot.shape, 1, suffix.shape[-1]))
-    q = q.gather(-2, rows.unsqueeze(-1).expand(*q.shape[:3], 1, q.shape[-1]))
-    last: Tensor = block(x, q, k, v, mask[eot][:, :, None, None])
-    return last.squeeze(-2)
-
-
-def from_open_clip(model: Any, encoder: str, weights_sha256: str) -> TextTower:
-    """Take the text tower out of an open_clip model.
-
-    Raises:
-        InputError: the tower is not a causal transformer with EOT pooling (SigLIP's, Hugging Face's); says what is.
-    """
-    text = model.text if hasattr(model, "text") else model
-    _refuse_unsupported(text, encoder)
-    blocks = text.transformer.resblocks
-    first = blocks[0]
-    config = TowerConfig(
-        width=text.token_embedding.embedding_dim,
-        heads=first.attn.num_heads,
-        layers=len(blocks),
-        embed_dim=text.text_projection.shape[1],
-        context_length=text.context_length,
-        vocabulary=text.token_embedding.num_embeddings,
-        mlp_width=first.mlp.c_fc.out_features,
-        quick_gelu=type(first.mlp.gelu).__name__ == "QuickGELU",
-        logit_scale=float(model.logit_scale.detach().exp()),
-        encoder=encoder,
-        weights_sha256=weights_sha256,
-    )
-    tower = TextTower(config)
-    tower.load_state_dict({ours: text.state_dict()[theirs] for ours, theirs in _names(config.layers).items()})
-    return tower.frozen()
-
-
-def _refuse_unsupported(text: Any, encoder: str) -> None:
-    rule = "supported are open_clip's own causal text transformers with EOT pooling: OpenAI's and LAION's CLIPs"
-    if not hasattr(getattr(text, "transformer", None), "resblocks"):
-        raise InputError(f"encoder {encoder!r}: its text tower is a {type(text).__name__}; {rule}")
-    block = text.transformer.resblocks[0]
-    pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-    facts = {
-        "its attention is not causal": getattr(text, "attn_mask", None) is None,
-        f"it pools at {pool!r}, not at the EOT": pool != "argmax",
-        f"its blocks are {type(block).__name__}": type(block).__name__ != "ResidualAttentionBlock",
-        "its blocks scale their layers": type(getattr(block, "ls_1", None)).__name__ != "Identity",
-        "its projection is not a plain matrix": not isinstance(text.text_projection, nn.Parameter),
-        "it embeds a class token": getattr(text, "cls_emb", None) is not None,
-    }
-    raise_all([fact for fact, holds in facts.items() if holds], f"encoder {encoder!r}: {rule}; this one differs")
-
-
-def _names(layers: int) -> dict[str, str]:
-    """Our parameter names -> open_clip's."""
-    same = ("token_embedding.weight", "positional_embedding", "text_projection", "ln_final.weight", "ln_final.bias")
-    names = {name: name for name in same}
-    for i in range(layers):
-        ours, theirs = f"blocks.{i}", f"transformer.resblocks.{i}"
-        names |= {f"{ours}.qkv.{kind}": f"{theirs}.attn.in_proj_{kind}" for kind in ("weight", "bias")}
-        pairs = {"ln_1": "ln_1", "ln_2": "ln_2", "out": "attn.out_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
-        names |= {f"{ours}.{a}.{kind}": f"{theirs}.{b}.{kind}" for a, b in pairs.items() for kind in ("weight", "bias")}
-    return names
+    (q, k, v), (prefix_k, prefix_v) = own, prefix
+    g, c, h, t, d = q.shape
+    q = q * d**-0.5
+    together = q.transpose(1, 2).reshape(g, h, c * t, d)  # the prefix is one: C suffixes ask it at once
+    shared = (together @ prefix_k.mT).view(g, h, c, t, -1).transpose(1, 2)
+    weights = torch.cat([shared, q @ k.mT + mask], dim=-1).softmax(-1)
+    to_prefix, to_own = torch.split(weights, [prefix_k.shape[-2], k.shape[-2]], dim=-1)
+    from_prefix = to_prefix.transpose(1, 2).reshape(g, h, c * t, -1) @ prefix_v
+    found = from_prefix.view(g, h, c, t, d).transpose(1, 2) + to_own @ v
+    rows: Tensor = found.transpose(2, 3).reshape(g * c * t, h * d)
+    return rows
 
 
 def save_tower(tower: TextTower, path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from features.errors import InputError
 from features.prompts import words
@@ -17,10 +16,6 @@ from pipeline.training import Batches, Rate, warm_cosine
 
 Position = Literal["end", "middle", "front"]
 Distance = Literal["cosine", "squared"]
-
-# What a pass through the tower may keep for its gradient. It bounds memory at a thousand classes.
-PASS_BYTES = 1_000_000_000
-KEPT_FLOATS = 20  # about as many as a token's width are kept in a block: its inputs, heads, and the wide hidden layer
 
 
 def initial_context(
@@ -99,37 +94,3 @@ def _around(tower: TextTower, behind: Tensor, tokens: Tensor) -> tuple[Tensor, T
     embedded = tower.token_embedding(tokens[..., 1 : t + 1])
     pool = torch.cat([embedded, behind[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
     return pool.gather(2, source[..., None].expand(-1, -1, -1, pool.shape[-1])), eot + m
-
-
-def many_class_weights(tower: TextTower, context: Tensor, tokens: Tensor) -> Tensor:
-    """`class_weights` at the end of the prompt, in passes of bounded memory.
-
-    Where there are gradients, a pass keeps only its inputs and is run again on the way back.
-
-    Args:
-        tower: frozen.
-        context: (G, M, W) vectors; gradients flow to them.
-        tokens: (C, T) `[SOS] name . [EOS]`.
-
-    Returns:
-        (G, C, D).
-    """
-    room = prompts_in_a_pass(tower, context.shape[1] + tokens.shape[1])
-    by_class = torch.split(tokens, room)
-    by_context = torch.split(context, max(1, room // len(tokens)))
-    if len(by_class) == len(by_context) == 1:
-        return class_weights(tower, context, tokens)
-
-    def passed(contexts: Tensor, names: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return class_weights(tower, contexts, names)
-        found: Tensor = checkpoint(class_weights, tower, contexts, names, use_reentrant=False, preserve_rng_state=False)
-        return found
-
-    return torch.cat([torch.cat([passed(part, names) for names in by_class], dim=1) for part in by_context])
-
-
-def prompts_in_a_pass(tower: TextTower, length: int) -> int:
-    """How many prompts of `length` tokens may pass through the tower at once: 200 of 10 for OpenAI's ViT-B/16."""
-    of_one = 4 * KEPT_FLOATS * tower.config.layers * tower.config.width * length
-    return max(1, PASS_BYTES // of_one)

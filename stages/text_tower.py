@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from features.encoder import load_encoder
-from features.text_tower import from_open_clip, save_tower
+from features.open_clip_text import from_open_clip
+from features.text_tower import save_tower
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from stages.running import run

@@ -21,7 +21,8 @@ from features.encoder import load_encoder
 from features.extraction import extract
 from features.extraction_pipeline import Extraction
 from features.image_store import ImageStore
-from features.text_tower import TextTower, from_open_clip
+from features.open_clip_text import from_open_clip
+from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.generators.ship import Ship
 from pipeline.methods.base import Classifier

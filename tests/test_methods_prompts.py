@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
-from features.text_tower import TextTower
-from pipeline import prompt_learning
 from pipeline.methods.proda import overlap, position_of, surrogate
 from pipeline.methods.tcp import class_prompts, injected
 from pipeline.methods.vpt import negative_elbo
-from pipeline.prompt_learning import class_weights, first_linear, knowledge_distance, many_class_weights
+from pipeline.prompt_learning import class_weights, first_linear, knowledge_distance
 from pipeline.seeds import stream
 
 Array = NDArray[np.float64]
@@ -100,37 +98,6 @@ def test_cocoop_trains_the_context_and_the_whole_meta_net() -> None:
     for name in ("context", "down", "down_bias", "up", "up_bias"):
         assert not torch.allclose(before[name], after[name]), name
     assert before["down"].shape == (2, 32)
-
-
-@pytest.mark.parametrize("room", [1, 4, 7, 12, 1000])
-def test_passes_of_bounded_size_change_neither_features_nor_gradients(
-    room: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = torch.randn(3, 4, 16, generator=stream(0, "x"))
-    direction = torch.randn(3, 6, 32, generator=stream(1, "x"))
-    whole, parts = context.clone().requires_grad_(), context.clone().requires_grad_()
-    expected = class_weights(TOWER, whole, CLASSES.tokens)
-    (expected * direction).sum().backward()  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(prompt_learning, "prompts_in_a_pass", lambda *_: room)
-    found = many_class_weights(TOWER, parts, CLASSES.tokens)
-    (found * direction).sum().backward()  # type: ignore[no-untyped-call]
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(parts.grad, whole.grad, rtol=1e-4, atol=1e-5)
-
-
-def test_no_pass_grows_with_the_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-
-    def counted(tower: TextTower, context: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(context) * len(tokens))
-        return class_weights(tower, context, tokens)
-
-    monkeypatch.setattr(prompt_learning, "class_weights", counted)
-    monkeypatch.setattr(prompt_learning, "PASS_BYTES", 3_000_000)
-    room = prompt_learning.prompts_in_a_pass(TOWER, 4 + CLASSES.tokens.shape[1])
-    with torch.no_grad():
-        assert many_class_weights(TOWER, torch.zeros(2, 4, 16), CLASSES.tokens.repeat(170, 1)).shape == (2, 1020, 32)
-    assert max(sizes) <= room < 1020
 
 
 def test_proda_loss_is_the_papers_upper_bound() -> None:

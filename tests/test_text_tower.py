@@ -11,9 +11,11 @@ import tiny
 import torch
 from torch.nn import functional as F
 
+from features import text_tower
 from features.errors import InputError
+from features.open_clip_text import from_open_clip
 from features.prompts import class_tokens, tokenize, words
-from features.text_tower import TextTower, from_open_clip, load_tower, save_tower
+from features.text_tower import TextTower, load_tower, save_tower
 
 TEXTS = [
     "a photo of a cat.",
@@ -72,6 +74,50 @@ def test_a_context_a_text_equals_each_alone() -> None:
     own = tower(contexts, tokens[:, None])
     assert together.shape == (2, 2, 32)
     torch.testing.assert_close(own[:, 0], together[[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize("prompts", [1, 4, 7, 12, 1000])
+def test_passes_of_bounded_size_change_neither_features_nor_gradients(
+    prompts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = tiny.tower().double()
+    tokens = class_tokens(tiny.NAMES, context_length=77, prompt=4)
+    whole = torch.randn(3, 4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    parts = whole.detach().clone().requires_grad_()
+    direction = torch.randn(3, 6, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = tower(whole, tokens)
+    (expected * direction).sum().backward()
+    length = 5 + int(tokens.argmax(-1).max())
+    monkeypatch.setattr(text_tower, "PASS_BYTES", prompts * 4 * text_tower.KEPT_FLOATS * 2 * 16 * length)
+    found = tower(parts, tokens)
+    (found * direction).sum().backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(parts.grad, whole.grad)
+
+
+def test_no_pass_grows_with_the_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower, tokens = tiny.tower(), class_tokens(tiny.NAMES, context_length=77, prompt=4)
+    length = 5 + int(tokens.argmax(-1).max())
+    monkeypatch.setattr(text_tower, "PASS_BYTES", 100 * 4 * text_tower.KEPT_FLOATS * 2 * 16 * length)
+    sizes, one_pass = [], TextTower._one_pass
+
+    def counted(self: TextTower, prefix: torch.Tensor, suffix: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
+        sizes.append(eot.numel())
+        return one_pass(self, prefix, suffix, eot)
+
+    monkeypatch.setattr(TextTower, "_one_pass", counted)
+    with torch.no_grad():
+        assert tower(torch.zeros(2, 4, 16), tokens.repeat(170, 1)).shape == (2, 1020, 32)
+    assert max(sizes) == 100
+
+
+def test_texts_of_any_lengths_together_equal_each_alone() -> None:
+    tower = tiny.tower()
+    texts = ["cat", "a " * 30, "joshua tree", "a b c d e f", "dog"]
+    contexts = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(5))
+    together = tower(contexts, tokenize(texts))
+    for place, text in enumerate(texts):
+        torch.testing.assert_close(together[:, place : place + 1], tower(contexts, tokenize([text])))
 
 
 def test_file_round_trip_is_bit_exact_and_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.prompt_learning import dassl_sgd, first_linear, initial_context, many_class_weights
+from pipeline.prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
 from pipeline.training import Batches, minimise, places, trained_classes
 
 IMAGES = 64  # scored before their text features are let go
@@ -64,7 +64,7 @@ class CoCoOpClassifier(Classifier):
         assert self.tower is not None  # noqa: S101 (the pipeline binds it: scores_with_text_tower)
         scores = []
         for part in torch.split(features, IMAGES):
-            weights = many_class_weights(self.tower, self.contexts(part), self.tokens[class_ids])
+            weights = class_weights(self.tower, self.contexts(part), self.tokens[class_ids])
             scores.append(self.logit_scale * (weights @ part[..., None]).squeeze(-1))
         return torch.cat(scores)
 

@@ -107,14 +107,20 @@ def injected(tower: TextTower, context: Tensor, own: Tensor, tokens: Tensor, blo
     words = tower.token_embedding(tokens[:, : int(eot.max()) + 1])
     x = torch.cat([words[:, :1], context.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
     x = x + tower.positional_embedding[: x.shape[1]]
-    causal = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-    for i, layer in enumerate(cast("list[Block]", list(tower.blocks))):
-        if i == block:
-            x = torch.cat([x[:, :1], own, x[:, 1 + m :]], dim=1)
-        q, k, v = layer.project(x)
-        if i < len(tower.blocks) - 1:
-            x = layer(x, q, k, v, causal)
+    *layers, last = cast("list[Block]", list(tower.blocks))
+    for i, layer in enumerate(layers):
+        x = _replaced(x, own) if i == block else x
+        q, k, v = layer.split_heads(layer.qkv(layer.ln_1(x)))
+        x = layer(x, F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2))
+    x = _replaced(x, own) if len(layers) == block else x
+    q, k, v = last.split_heads(last.qkv(last.ln_1(x)))
     row, end = torch.arange(len(x), device=x.device), eot + m  # of the last block only the EOT's row is needed
-    x = layer(x[row, end][:, None], q[row, :, end][:, :, None], k, v, causal[end][:, None, None])
-    features: Tensor = tower.ln_final(x.squeeze(1))
-    return features @ tower.text_projection
+    seen = (torch.arange(x.shape[1], device=x.device) <= end[:, None])[:, None, None]  # (C, 1, 1, T)
+    attended = F.scaled_dot_product_attention(q[row, :, end][:, :, None], k, v, attn_mask=seen)
+    features: Tensor = tower.ln_final(last(x[row, end], attended.flatten(1))) @ tower.text_projection
+    return features
+
+
+def _replaced(x: Tensor, own: Tensor) -> Tensor:
+    """States (C, T, W) with `own` (C, M, W) after the SOS."""
+    return torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)

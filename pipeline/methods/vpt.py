@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.prompt_learning import dassl_sgd, first_linear, initial_context, many_class_weights
+from pipeline.prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
 from pipeline.training import Batches, descend, places, trained_classes
 
 
@@ -79,7 +79,7 @@ class VptClassifier(Classifier):
         assert self.tower is not None  # noqa: S101 (the pipeline binds it: scores_with_text_tower)
         mean, log_var = self.posterior(features)
         drawn = self.context + (mean + noise * (log_var / 2).exp())[:, :, None]  # (L, N or 1, M, W)
-        weights = many_class_weights(self.tower, drawn.flatten(0, 1), self.tokens[class_ids])
+        weights = class_weights(self.tower, drawn.flatten(0, 1), self.tokens[class_ids])
         weights = weights.unflatten(0, drawn.shape[:2])  # type: ignore[no-untyped-call]
         scores: Tensor = self.logit_scale * (weights @ features[..., None]).squeeze(-1)
         return scores.log_softmax(-1)
