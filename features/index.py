@@ -77,7 +77,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
         InputError: the listing contradicts itself or its published counts, or names files that cannot be read; every
             mistake is listed, and nothing is written.
     """
-    raise_all(list(_mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
+    raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
     images = sorted(listing.images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path))
     found = digests(folder, [image.path for image in images], cache)
     unread = [f"{image.path}: {why}" for image, why in zip(images, found, strict=True) if isinstance(why, str)]
@@ -150,7 +150,7 @@ def read_names(path: Path) -> ClassNames:
         raise InputError(f"{path} cannot be read: {error!r}; make it anew: dvc repro index") from error
 
 
-def _mistakes(listing: Listing) -> Iterator[str]:
+def mistakes(listing: Listing) -> Iterator[str]:
     """Every way in which a listing contradicts itself or its published counts."""
     if not listing.images:
         yield "it has no images"

@@ -105,6 +105,12 @@ def _misfits(
         f"Methods of the grid that have: {', '.join(able) or 'none'}"
         for name in deaf
     ]
+    problems += [
+        f"tasks.{task}: is of the data set {task!r} alone; run it alone (`shipyard run {task}`), or take another task, "
+        "such as --set 'grid.tasks=[base_to_new]'"
+        for task in grid.tasks
+        if task in params.data.sets and grid.datasets != [task]
+    ]
     for task, protocol in protocols.items():
         if protocol is not None:
             problems += _misfits_of_task(params, task, protocol)

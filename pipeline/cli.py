@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
-from pipeline import overrides, params
+from pipeline import cli_task, overrides, params
+from pipeline.contents import HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import results_text
 from pipeline.running import repro
@@ -20,16 +21,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    cls=Contents,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 stores = typer.Typer(help="Look at stores of image features.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(stores, name="features")
+app.add_typer(stores, name="features", rich_help_panel=STORES)
+app.add_typer(cli_task.app, name="task", rich_help_panel=OWN)
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Such as artifacts/liteclip/features/twemoji.zarr.")]
-
-
-def _examples(*lines: str) -> str:
-    return "\b\n" + "\n".join(["Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
 
 
 def main() -> None:
@@ -53,15 +52,19 @@ def options(
 
 
 @app.command(
-    epilog=_examples(
+    rich_help_panel=RESULTS,
+    epilog=examples(
         "shipyard run",
         "shipyard run caltech101 --set data.root=../shared/data",
         "shipyard run --set grid.encoder=vit_b16 --set 'grid.seeds=[1]'",
-    )
+    ),
 )
 def run(
     datasets: Annotated[
-        list[str] | None, typer.Argument(metavar="DATASET", help="Run on these instead of grid.datasets.")
+        list[str] | None,
+        typer.Argument(
+            metavar="DATASET", help="Run on these instead of grid.datasets; one of your own, with its task."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of params.yaml.")
@@ -74,8 +77,10 @@ def run(
     """
     from pipeline.check import check, check_data
 
-    wanted = [f"grid.datasets=[{', '.join(datasets)}]"] if datasets else []
     before = params.read()
+    wanted = [f"grid.datasets=[{', '.join(datasets)}]"] if datasets else []
+    if own := [name for name in datasets or () if name in params.parse_text(before).tasks]:
+        wanted.append(f"grid.tasks=[{', '.join(own)}]")
     after = overrides.apply(before, [*wanted, *(settings or [])])
     changed = params.parse_text(after)
     check(changed)
@@ -88,7 +93,7 @@ def run(
     report()
 
 
-@app.command("check", epilog=_examples("shipyard check"))
+@app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))
 def check_only() -> None:
     """Check all of params.yaml, and run nothing."""
     from pipeline.check import check
@@ -101,13 +106,13 @@ def check_only() -> None:
     print(f"params.yaml is right: {cells} cells with {len(grid.seeds)} seeds each, on features of {grid.encoder}")
 
 
-@app.command(epilog=_examples("shipyard report"))
+@app.command(rich_help_panel=RESULTS, epilog=examples("shipyard report"))
 def report() -> None:
     """Print the results, and where the page with them lies."""
     print(results_text(EncoderPaths(params.load().artifacts).report))
 
 
-@app.command(epilog=_examples("shipyard doctor"))
+@app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))
 def doctor() -> None:
     """Find what would stop a run here, and say how to mend it."""
     from pipeline.doctor import examine
@@ -120,7 +125,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@stores.command(epilog=_examples("shipyard features info artifacts/liteclip/features/twemoji.zarr"))
+@stores.command(epilog=examples("shipyard features info artifacts/liteclip/features/twemoji.zarr"))
 def info(store: Store) -> None:
     """Say what a store holds, and which encoder made it."""
     from features.image_store import ImageStore
@@ -128,7 +133,7 @@ def info(store: Store) -> None:
     print(ImageStore.open(store).info())
 
 
-@stores.command(epilog=_examples("shipyard features verify artifacts/liteclip/features/twemoji.zarr"))
+@stores.command(epilog=examples("shipyard features verify artifacts/liteclip/features/twemoji.zarr"))
 def verify(store: Store) -> None:
     """Read a whole store and check it."""
     from features.image_store import ImageStore

@@ -1,4 +1,4 @@
-"""`key=value` on the command line, written into the text of `params.yaml` with every other byte as it was.
+"""Changes of `params.yaml` that leave every other byte as it was: `key=value`, and new entries of a block.
 
 The matrix of `dvc.yaml` and the stages all read `params.yaml`, so a change has to stand there to count. Cutting the
 new value into the text keeps comments and columns, which reading and dumping the file would not.
@@ -7,12 +7,13 @@ new value into the text keeps comments and columns, which reading and dumping th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode
+from ruamel.yaml.nodes import CollectionNode, MappingNode
 
 from features.errors import InputError, nearest, raise_all
 
@@ -38,6 +39,22 @@ def apply(text: str, assignments: Sequence[str]) -> str:
     return text
 
 
+def insert(text: str, block: str, name: str, value: Mapping[str, Any]) -> str:
+    """The text of a params file with `name: {...}` on a line of its own behind the last entry of a dotted block.
+
+    Raises:
+        InputError: there is no such block, it is not one with an entry a line, or it has the name already.
+    """
+    _, node = _find(text, block)
+    if not isinstance(node, MappingNode) or node.flow_style or not node.value:
+        raise InputError(f"{block} is no block with an entry a line; write {name}: {_flow(value)} into it by hand")
+    if name in (key.value for key, _ in node.value):
+        raise InputError(f"{block}.{name} is there already: choose another name, or remove it from the file first")
+    end = text.find("\n", _last(node).end_mark.index)
+    end = len(text) if end < 0 else end
+    return f"{text[:end]}\n{' ' * node.start_mark.column}{name}: {_flow(value)}{text[end:]}"
+
+
 def changes(before: str, after: str) -> list[str]:
     """The lines that `apply` changed, as `key: old -> new`, without their comments."""
     pairs = zip(before.splitlines(), after.splitlines(), strict=True)
@@ -46,6 +63,17 @@ def changes(before: str, after: str) -> list[str]:
 
 def _place(text: str, key: str) -> tuple[int, int]:
     """Where in the text the value of a dotted key starts and ends; the same place twice, after the colon, for none."""
+    name, value = _find(text, key)
+    start, end = value.start_mark.index, value.end_mark.index
+    if start == end:
+        start = end = text.index(":", name.end_mark.index) + 1
+    if "\n" in text[start:end]:
+        raise InputError(f"{key}: stands on several lines; set one of its keys, or change it by hand")
+    return start, end
+
+
+def _find(text: str, key: str) -> tuple[Any, Any]:
+    """The nodes of a dotted key's name and value."""
     value: Any = YAML(typ="rt", pure=True).compose(text)
     name: Any = None
     path: list[str] = []
@@ -56,12 +84,23 @@ def _place(text: str, key: str) -> tuple[int, int]:
             raise InputError(f"{key}: {part!r} is not in {place}; {nearest(part, children)}")
         name, value = children[part]
         path.append(part)
-    start, end = value.start_mark.index, value.end_mark.index
-    if start == end:
-        start = end = text.index(":", name.end_mark.index) + 1
-    if "\n" in text[start:end]:
-        raise InputError(f"{key}: stands on several lines; set one of its keys, or change it by hand")
-    return start, end
+    return name, value
+
+
+def _last(node: Any) -> Any:
+    """The last piece of a value; a block's own end lies behind the comments that follow it."""
+    while isinstance(node, CollectionNode) and not node.flow_style and node.value:
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    return node
+
+
+def _flow(value: Mapping[str, Any]) -> str:
+    """A mapping as YAML on one line."""
+    yaml, out = YAML(typ="safe", pure=True), StringIO()
+    yaml.default_flow_style, yaml.width = True, 1 << 20
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(dict(value), out)
+    return out.getvalue().strip()
 
 
 def _cut_in(text: str, start: int, end: int, value: str) -> str:

@@ -21,7 +21,8 @@ from features.settings import Settings, parse
 
 PATH = Path("params.yaml")
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[list[Name], Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1)]
 

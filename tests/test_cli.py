@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from pipeline import cli, running
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
-COMMANDS = [["run"], ["check"], ["report"], ["doctor"], ["features", "info"], ["features", "verify"]]
+COMMANDS = [["run"], ["check"], ["report"], ["doctor"], ["features", "info"], ["features", "verify"], ["task", "new"]]
 SLOW = """
 import time
 from pathlib import Path
@@ -73,9 +75,10 @@ def stage(project: Path, code: str) -> None:
 
 def test_help_is_a_table_of_contents() -> None:
     text = call("--help").output
-    for command in ("run", "check", "report", "doctor", "features"):
-        assert f"  {command} " in text
-    assert "..." not in text.partition("Commands:")[2], "a command's line is cut short"
+    contents = text[text.index("Results:") :]
+    for name in get_command(cli.app).commands:  # type: ignore[attr-defined]
+        assert re.search(rf"^  {name}  ", contents, re.MULTILINE), f"{name} has no panel of the table of contents"
+    assert "..." not in contents, "a command's line is cut short"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -83,6 +86,16 @@ def test_each_command_has_an_example(command: Sequence[str]) -> None:
     result = call(*command, "--help")
     assert result.exit_code == 0
     assert f"\n    shipyard {' '.join(command)}" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_example_is_understood(command: Sequence[str]) -> None:
+    lines = re.findall(r"^ +shipyard (.*)", call(*command, "--help").output, re.MULTILINE)
+    for line in lines:
+        leaf, words = get_command(cli.app), shlex.split(line)
+        while words and words[0] in getattr(leaf, "commands", ()):
+            leaf = leaf.commands[words.pop(0)]  # type: ignore[attr-defined]
+        leaf.make_context("shipyard", words)  # parses, and runs nothing
 
 
 def test_no_command_is_forgotten_here() -> None:

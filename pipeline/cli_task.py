@@ -1,0 +1,51 @@
+"""`shipyard task`: tasks of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.contents import examples
+
+app = typer.Typer(help="Make a task of your own images.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command(
+    epilog=examples(
+        "shipyard task new mybirds --images photos/birds --unseen names.txt",
+        "shipyard task new mybirds --images labels.csv --template 'a photo of a {}, a bird.' --shots 16",
+    )
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the data set and of its task.")],
+    images: Annotated[
+        Path, typer.Option(help="A folder with a folder per class, or a CSV or Parquet file: path,label[,split].")
+    ],
+    *,
+    unseen: Annotated[
+        Path | None,
+        typer.Option(help="Class names to learn without images, a line each; images there may be, to test."),
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option(help="A prompt with {} for the class name; may repeat.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; without it, all.")] = None,
+    aliases: Annotated[Path | None, typer.Option(help="CSV label,name: what CLIP shall read for a folder.")] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="CSV name,description: a few words about a class.")] = None,
+    split_seed: Annotated[int, typer.Option(min=0, help="Another number draws other splits.")] = 0,
+) -> None:
+    """Check your images and names, split them, write the task into params.yaml, and say what to run next."""
+    from pipeline.new_task import NewTask, create, seen_ids, split_counts
+
+    wanted = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
+    made = create(wanted)
+    seen, counts = len(seen_ids(made.listing)), split_counts(made.listing)
+    only_named = len(made.listing.classes) - seen
+    judged = len(made.listing.images) - sum(counts.values())
+    print(f"{name}: {seen} classes with {', '.join(f'{count} {split}' for split, count in counts.items())} images")
+    print(f"{' ' * len(name)}  {only_named} classes from their names alone, with {judged} images to test them on")
+    print(f"written: params.yaml (data.sets.{name}, tasks.{name}) and {made.names}, where a new class is a new line")
+    if made.absolute:
+        print("note: the images lie outside data.root, so their absolute path was written; colleagues need their own")
+    none = "" if only_named else " --set 'grid.generators=[]' --set 'grid.synthetic_methods=[]'"
+    print(f"next: shipyard run {name}{none}")

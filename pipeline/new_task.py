@@ -1,0 +1,190 @@
+"""`shipyard task new`: one's own images, and a list of names, become a data set and a task in `params.yaml`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from features.class_store import LONGEST_PROMPT
+from features.datasets.base import SPLITS, Listing, reader_from
+from features.errors import InputError, raise_all
+from features.files import written_whole
+from features.index import mistakes
+from features.own_images import NAMES, read_names_file
+from features.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, filled, tokenize
+from pipeline import overrides, params
+
+T = TypeVar("T")
+
+HEADER = "# Classes of {name} without training images, a name a line; add one here to add a class.\n"
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What the user asks for.
+
+    Attributes:
+        name: of the data set and of its task.
+        images: a folder with a folder a class, or a CSV or Parquet table of path, label and, if any, split.
+        unseen: a file of class names to learn from their names alone, a name a line; None: there are none.
+        templates: hand-crafted prompts; empty: the reader's own.
+        shots: training images of each seen class; None: all.
+        aliases: a CSV of label, name. descriptions: a CSV of name, description.
+        split_seed: another number draws other splits.
+    """
+
+    name: str
+    images: Path
+    unseen: Path | None = None
+    templates: tuple[str, ...] = ()
+    shots: int | None = None
+    aliases: Path | None = None
+    descriptions: Path | None = None
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `create` found and wrote: a listing of the images, the file of names, and whether the path is absolute."""
+
+    listing: Listing
+    names: Path
+    absolute: bool
+
+
+@dataclass
+class _Problems:
+    """Attempts, with the errors of all of them kept."""
+
+    found: list[str] = field(default_factory=list)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except InputError as error:
+            self.found.append(str(error).replace("\n", "\n    "))
+            return None
+
+
+def create(new: NewTask) -> Written:
+    """Check all that is asked for, then write the names and `params.yaml`.
+
+    Raises:
+        InputError: lists every fault of the name, the images, the names and the other files; nothing is written then.
+    """
+    text, problems = params.read(), _Problems()
+    root = Path(params.parse_text(text).data.root)
+    spec, absolute = _spec(new, root, problems)
+    unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
+    listing = problems.attempt(lambda: reader_from({**spec, "unseen": unseen or []}, f"task {new.name}").read(root))
+    if listing is not None:
+        problems.found += [*mistakes(listing), *_too_few(listing, new.shots)]
+        problems.attempt(partial(_refuse_long_texts, listing))
+    names = NAMES / f"{new.name}.txt"
+    ours = new.unseen is not None and new.unseen.resolve() == names.resolve()
+    if names.exists() and not ours:
+        problems.found.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
+    task = {"protocol": "own_images", "shots": new.shots}
+    changed = problems.attempt(partial(_changed, text, new.name, {**spec, "unseen": names.as_posix()}, task))
+    raise_all(problems.found, f"the task {new.name!r} cannot be made; nothing was written")
+    assert listing is not None  # noqa: S101 (or a problem was found)
+    assert changed is not None  # noqa: S101
+    if not ours:
+        with written_whole(names) as part:
+            lines = [HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())]
+            part.write_text("".join(lines), encoding="utf-8")
+    params.write(changed)
+    return Written(listing, names, absolute)
+
+
+def _spec(new: NewTask, root: Path, problems: _Problems) -> tuple[dict[str, Any], bool]:
+    """The block of `data.sets`, without the names; and whether its path is absolute."""
+    table = new.images.suffix.lower() in (".csv", ".parquet")
+    folder = (new.images.parent if table else new.images).resolve()
+    if not (new.images.is_file() if table else new.images.is_dir()):
+        problems.found.append(f"--images {new.images}: no such {'file' if table else 'folder'}")
+    inside = folder.is_relative_to(root.resolve())
+    spec: dict[str, Any] = {"reader": "image_table" if table else "image_folder"}
+    spec["path"] = folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
+    if table:
+        spec["table"] = new.images.name
+    elif (folder / "train").is_dir() and (folder / "test").is_dir():
+        spec["splits"] = "folders"
+    if new.templates:
+        spec["templates"] = list(new.templates)
+    if new.split_seed:
+        spec["split_seed"] = new.split_seed
+    for option, file, *columns in (
+        ("rename", new.aliases, "label", "name"),
+        ("descriptions", new.descriptions, "name", "description"),
+    ):
+        if file is not None and (mapping := problems.attempt(partial(read_mapping, file, *columns))):
+            spec[option] = mapping
+    return spec, not inside
+
+
+def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
+    """Two columns of a CSV file as a mapping.
+
+    Raises:
+        InputError: it cannot be read, has other columns, or a key stands twice.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text, strict=True)
+            lines = list(reader)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{file} cannot be read as CSV (UTF-8): {error}") from error
+    if list(reader.fieldnames or []) != [key, value]:
+        raise InputError(f"{file}: its first line must be {key},{value}; it is {','.join(reader.fieldnames or [])}")
+    bad = [f"line {n}: {line[key]!r} has no {value}" for n, line in enumerate(lines, start=2) if not line[value]]
+    twice = [f"{name!r} stands {n} times" for name, n in Counter(line[key] for line in lines).items() if n > 1]
+    raise_all([*bad, *twice], f"{file} cannot be used")
+    return {line[key]: line[value] for line in lines}
+
+
+def _too_few(listing: Listing, shots: int | None) -> Iterator[str]:
+    """Seen classes that have fewer training images than `shots`, and the lack of any seen class."""
+    counts = Counter(image.class_id for image in listing.images if image.split == "train")
+    if listing.images and not counts:
+        yield "no class has training images: every folder is among the unseen names"
+    for class_id, count in counts.items():
+        if shots is not None and count < shots:
+            yield f"{listing.classes[class_id]!r} has {count} training images, fewer than --shots {shots}"
+
+
+def _refuse_long_texts(listing: Listing) -> None:
+    """See that every name leaves room for a learned context, and fits every template with its description."""
+    class_tokens(listing.classes, context_length=OPENAI_CONTEXT_LENGTH, prompt=LONGEST_PROMPT)
+    for template in listing.templates:
+        if "{}" in template:
+            tokenize(filled(template, listing.classes, listing.descriptions))
+
+
+def _changed(text: str, name: str, dataset: Mapping[str, Any], task: Mapping[str, Any]) -> str:
+    """The text of `params.yaml` with both blocks, checked."""
+    if not re.fullmatch(params.NAME, name):
+        raise InputError(
+            f"the name {name!r} goes into file names: letters, digits, _ . and - after the first, no others"
+        )
+    changed = overrides.insert(overrides.insert(text, "data.sets", name, dataset), "tasks", name, task)
+    params.parse_text(changed)
+    return changed
+
+
+def split_counts(listing: Listing) -> Mapping[str, int]:
+    """How many images of seen classes each split has."""
+    seen = seen_ids(listing)
+    counts = Counter(image.split for image in listing.images if image.class_id in seen)
+    return {split: counts[split] for split in SPLITS}
+
+
+def seen_ids(listing: Listing) -> frozenset[int]:
+    """The classes with training images."""
+    return frozenset(image.class_id for image in listing.images if image.split == "train")

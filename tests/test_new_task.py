@@ -1,0 +1,133 @@
+"""`shipyard task new`: from a folder of one's own to a task that can be run, or every fault of it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from features.datasets.base import reader_from
+from features.errors import InputError
+from pipeline import params
+from pipeline.check import check
+from pipeline.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped parameters, and photographs (empty files) of three classes below data/."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    for name in ("kestrel", "tern", "wren"):
+        (tmp_path / "data/birds" / name).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "data/birds" / name / f"{i}.jpg").touch()
+    Path("names.txt").write_text("barn owl\nwren\n", encoding="utf-8")
+    return tmp_path
+
+
+def new(*options: str) -> Result:
+    return CliRunner().invoke(app, ["task", "new", "mybirds", *options])
+
+
+def test_a_folder_and_names_become_a_data_set_and_a_task(project: Path) -> None:
+    result = new("--images", "data/birds", "--unseen", "names.txt", "--shots", "2")
+    assert result.exit_code == 0, result.exception
+    assert "2 classes from their names alone, with 10 images" in result.output
+    assert result.output.rstrip().endswith("next: shipyard run mybirds")
+    text = params.read()
+    added = [line for line in text.splitlines() if line not in SHIPPED.splitlines()]
+    assert [line for line in text.splitlines() if line not in added] == SHIPPED.splitlines()
+    assert added == [
+        "    mybirds: {reader: image_folder, path: birds, unseen: classes/mybirds.txt}",
+        "  mybirds: {protocol: own_images, shots: 2}",
+    ]
+    listing = reader_from(params.parse_text(text).data.sets["mybirds"], "here").read(Path("data"))
+    assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
+    assert {image.split for image in listing.images if image.class_id == 2} == {"test"}
+
+
+def test_all_options_reach_params_yaml(project: Path) -> None:
+    Path("aliases.csv").write_text("label,name\ntern,arctic tern\n", encoding="utf-8")
+    Path("about.csv").write_text('name,description\narctic tern,"white, with a black cap"\n', encoding="utf-8")
+    Path("data/birds/all.csv").write_text(
+        "path,label\n" + "".join(f"{name}/{i}.jpg,{name}\n" for name in ("tern", "wren") for i in range(5)), "utf-8"
+    )
+    template = "a photo of a {}, a type of bird."
+    options = ["--aliases", "aliases.csv", "--descriptions", "about.csv", "--template", template, "--split-seed", "3"]
+    result = new("--images", "data/birds/all.csv", *options)
+    assert "shipyard run mybirds --set 'grid.generators=[]' --set 'grid.synthetic_methods=[]'" in result.output
+    found = params.load()
+    assert found.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
+    assert found.data.sets["mybirds"] == {
+        "reader": "image_table",
+        "path": "birds",
+        "table": "all.csv",
+        "templates": [template],
+        "split_seed": 3,
+        "rename": {"tern": "arctic tern"},
+        "descriptions": {"arctic tern": "white, with a black cap"},
+        "unseen": "classes/mybirds.txt",
+    }
+
+
+def test_folders_that_are_split_stay_so(project: Path) -> None:
+    for split in ("train", "test"):
+        (project / "split" / split / "tern").mkdir(parents=True)
+        (project / "split" / split / "tern/1.jpg").touch()
+    result = new("--images", "split", "--unseen", "names.txt")
+    assert "outside data.root" in result.output
+    assert params.load().data.sets["mybirds"]["splits"] == "folders"
+    assert Path(params.load().data.sets["mybirds"]["path"]) == project / "split"
+
+
+def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> None:
+    (project / "data/birds/empty").mkdir()
+    Path("names.txt").write_text("owl\nowl\n", encoding="utf-8")
+    Path("aliases.csv").write_text("folder,name\n", encoding="utf-8")
+    options = ["--unseen", "names.txt", "--aliases", "aliases.csv", "--descriptions", "absent.csv"]
+    result = CliRunner().invoke(app, ["task", "new", "my birds", "--images", "data/birds", *options])
+    assert isinstance(result.exception, InputError)
+    said = str(result.exception)
+    assert "empty: no image in it" in said
+    assert "'owl' stands twice" in said
+    assert "its first line must be label,name" in said
+    assert "absent.csv cannot be read" in said
+    assert "'my birds' goes into file names" in said
+    assert params.read() == SHIPPED
+    assert not Path("classes").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--images", "nowhere"], "no such folder"),
+        (["--images", "data/birds", "--shots", "9"], "fewer than --shots 9"),
+        (["--images", "data/birds", "--template", "a photo"], "must have one {}"),
+        (["--images", "data/birds", "--unseen", "long.txt"], "64 tokens"),
+        (["--images", "data/birds", "--unseen", "all.txt"], "every folder is among the unseen names"),
+    ],
+)
+def test_what_cannot_work_is_refused(project: Path, options: list[str], words: str) -> None:
+    Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
+    Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
+    result = new(*options)
+    assert isinstance(result.exception, InputError)
+    assert words in str(result.exception)
+
+
+def test_a_name_is_taken_once(project: Path) -> None:
+    assert new("--images", "data/birds").exit_code == 0
+    assert "is there already" in str(new("--images", "data/birds").exception)
+
+
+def test_a_task_of_ones_own_runs_on_its_own_data_set_alone(project: Path) -> None:
+    new("--images", "data/birds", "--unseen", "names.txt")
+    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds]")
+    with pytest.raises(InputError, match="shipyard run mybirds"):
+        check(params.parse_text(text))
+    check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))
