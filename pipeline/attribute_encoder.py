@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.attribute_generator import LEAK, AttributeGenerator
 from pipeline.networks import mlp
 from pipeline.variational import drawn, elbo_terms
@@ -21,6 +22,10 @@ class AttributeVae(AttributeGenerator):
         """Features and attributes (N, D) to mu and log sigma^2 (N, Z)."""
         mu, log_var = self.encoder(torch.cat([x, attributes], dim=-1)).chunk(2, dim=-1)
         return mu, log_var
+
+    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:
+        """The posterior of each image's centre crop and its class's attributes."""
+        return self.posterior(images.centre, classes.text_features[images.labels])
 
     def reconstruct(self, x: Tensor, attributes: Tensor, rng: torch.Generator) -> Tensor:
         """Features (N, D), each encoded, drawn and decoded: (N, D)."""

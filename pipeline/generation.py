@@ -65,14 +65,25 @@ def synthesize(
     with written_whole(out) as part:
         part.mkdir()
         for seed in seeds:
-            path = weights(fitted, seed)
-            model = generator.build(tower.config.embed_dim, tower, stream(seed, "build")).to(device)
-            model.load_state_dict(load_tensors(path, device, weights_sha256=task.header.weights_sha256))
+            model = restored(generator, fitted, seed, tower, device)
             ids = classes.unseen_ids.repeat_interleave(per_class)
             features = sample(model, ids, classes, tower, stream(seed, "synthesize"))
             names = [classes.names[i] for i in ids.tolist()]
-            found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=sha256(path))
+            origin = sha256(weights(fitted, seed))
+            found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=origin)
             save_synthetic(found, part / f"seed={seed}")
+
+
+def restored(generator: Generator, fitted: Path, seed: int, tower: TextTower, device: torch.device) -> FittedGenerator:
+    """One seed's fitted generator out of the folder that `train_generator` wrote.
+
+    Raises:
+        InputError: there is none, or it was fitted for another encoder.
+    """
+    model = generator.build(tower.config.embed_dim, tower, stream(seed, "build")).to(device)
+    sha = tower.config.weights_sha256
+    model.load_state_dict(load_tensors(weights(fitted, seed), device, weights_sha256=sha))
+    return model.eval()
 
 
 def sample(

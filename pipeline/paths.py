@@ -56,6 +56,10 @@ class TaskPaths:
         """Scores of every seed (JSON)."""
         return self._at("scores", f"{run}.json")
 
+    def quality(self, generator: str) -> Path:
+        """What a generator's features are like, every seed (JSON)."""
+        return self._at("scores", f"{generator}.quality.json")
+
     def logits(self, run: str) -> Path:
         """Logits of every seed and judgement (HDF5)."""
         return self._at("logits", f"{run}.h5")

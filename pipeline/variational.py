@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.arrays import LabelledFeatures
+from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.generators.base import FittedGenerator, Log
 from pipeline.training import Batches
 
@@ -103,6 +103,10 @@ class Vae(FittedGenerator):
         """Unit features (N, D) to mu and log sigma^2 (N, Z) of the latent."""
         mu, log_var = self.encoder(x).chunk(2, dim=-1)
         return mu, log_var
+
+    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """The posterior of each image's centre crop."""
+        return self.posterior(images.centre)
 
 
 def train_vae(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from features.files import write_json
 from pipeline.params import Params, load
+from pipeline.paths import EncoderPaths
+from pipeline.quality_scores import GeneratorQuality, SeedQuality
 from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, grid_runs, score_path, write_scores
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +64,36 @@ def put_scores(params: Params, **changed: Any) -> None:
         if cell.run == "coop":
             scores = scores.model_copy(update=changed)
         write_scores(score_path(params.artifacts, cell), scores)
+    put_qualities(params)
+
+
+def put_qualities(params: Params) -> None:
+    """Write every generator's measures."""
+    for dataset, task, name in product(params.grid.datasets, params.grid.tasks, params.grid.generators):
+        quality = GeneratorQuality(
+            dataset=dataset,
+            task=task,
+            generator=name,
+            encoder=EncoderId(name=params.grid.encoder, weights_sha256="0" * 64),
+            images=40,
+            classes=2,
+            named=3,
+            per_class=8,
+            seeds=tuple(
+                SeedQuality(
+                    seed=seed,
+                    unseen={"frechet": frechet, "nearest_mean_accuracy": accuracy},
+                    nearest_mean={"cat": 70.0, "sea <horse>": 2 * accuracy - 70.0},
+                    seen={"spread_real": 0.037},
+                    latent={"kl": 0.02},
+                    kl_by_latent=[0.02, 0.0],
+                )
+                for seed, frechet, accuracy in ((1, 0.25, 60.0), (2, 0.45, 70.0))
+                if seed in params.grid.seeds
+            ),
+        )
+        path = EncoderPaths(params.artifacts).cell(dataset, task).quality(name)
+        write_json(path, quality.model_dump(mode="json"))
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

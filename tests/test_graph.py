@@ -88,6 +88,7 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "assemble": [cell.train, cell.test],
         "train_generator": [cell.generator("<generator>")],
         "synthesize": [cell.synthetic("<generator>")],
+        "judge_generator": [cell.quality("<generator>")],
         "finetune": [cell.fitted("<method>")],
         "finetune_synthetic": [cell.fitted(plus)],
         "evaluate": [cell.scores("<method>"), cell.logits("<method>")],

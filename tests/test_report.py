@@ -12,6 +12,7 @@ from made_up_scores import NO_NEW, RUNS, enter, made_params, put_scores, seed_sc
 from features.errors import InputError
 from pipeline.params import Params
 from pipeline.report.build import read_grid, summarise, write_report
+from pipeline.report.generators import read_qualities
 from pipeline.report.published import TABLES
 from pipeline.report.summary import Table
 from pipeline.report.wording import gain_sentences, notes
@@ -26,7 +27,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made_table(params: Params | None = None, **changed: Any) -> Table:
     params = params or made_params()
     put_scores(params, **changed)
-    return summarise(params, read_grid(params)).tables[0]
+    return summarise(params, read_grid(params), read_qualities(params)).tables[0]
 
 
 def test_means_and_sample_standard_deviations() -> None:
@@ -53,7 +54,7 @@ def test_a_single_seed_has_no_standard_deviation() -> None:
         scores = Scores.model_validate(json.loads(path.read_text()))
         write_scores(path, scores.model_copy(update={"seeds": scores.seeds[:1]}))
     write_report(params, Path("report"))
-    summary = summarise(params, read_grid(params))
+    summary = summarise(params, read_grid(params), read_qualities(params))
     assert summary.tables[0].rows[1].values["base"].std is None
     assert "±" not in Path("report/summary.md").read_text().split("## ")[1]
 
@@ -107,7 +108,7 @@ def test_only_the_papers_encoder_is_the_papers_encoder() -> None:
 def test_a_stand_in_is_called_one() -> None:
     params = made_params(datasets=["twemoji", "caltech101"])
     put_scores(params)
-    said = summarise(params, read_grid(params)).notes
+    said = summarise(params, read_grid(params), read_qualities(params)).notes
     assert len(said) == 3
     assert "liteclip is a small stand-in" in said[0]
     assert "twemoji is a stand-in too: its pictures are emoji drawings" in said[1]

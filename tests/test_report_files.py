@@ -13,9 +13,11 @@ import pytest
 from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 
 from features.errors import InputError
+from pipeline.paths import EncoderPaths
 from pipeline.report.build import read_grid, summarise, write_report
 from pipeline.report.console import results_text
 from pipeline.report.figures import Axis
+from pipeline.report.generators import read_qualities
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
 
@@ -74,10 +76,34 @@ def test_the_terminal_shows_the_same_numbers() -> None:
         results_text(Path("nowhere"))
 
 
+def test_generators_measures_stand_in_the_summary_the_page_and_a_tidy_file() -> None:
+    put_scores(params := made_params())
+    write_report(params, Path("report"))
+    with Path("report/generators.csv").open(newline="") as file:
+        rows = {(r["generator"], r["seed"], r["measure"], r["class"]): r["value"] for r in csv.DictReader(file)}
+    assert rows["ship", "1", "frechet", ""] == "0.25"
+    assert rows["ship", "2", "nearest_mean_accuracy", "sea <horse>"] == "70.0"
+    said = Path("report/summary.md").read_text()
+    assert re.search(r"^\| generator \| nearest mean % \| Fréchet \| of images, seen \| KL, nats \|$", said, re.M)
+    assert re.search(r"^\| ship \| 65\.00 ± 7\.07 \| 0\.350 ± 0\.141 \| 0\.0370 ± 0\.0000 \| 0\.02 ± 0 \|$", said, re.M)
+    assert "40 test images of 2 unseen classes, the others of 3 have fewer than two." in said
+    assert "<td>65.00 ± 7.07</td>" in Path("report/index.html").read_text()
+    means = json.loads(Path("report/metrics/caltech101/base_to_new/ship.quality.json").read_text())
+    assert means["frechet"] == 0.35
+
+
+def test_a_generator_without_its_measures_is_named() -> None:
+    put_scores(params := made_params())
+    path = EncoderPaths(params.artifacts).cell("caltech101", "base_to_new").quality("ship")
+    path.unlink()
+    with pytest.raises(InputError, match=r"ship\.quality\.json: run `dvc repro judge_generator`"):
+        write_report(params, Path("report"))
+
+
 def test_summary_json_is_read_back_whole() -> None:
     put_scores(params := made_params())
     write_report(params, Path("report"))
-    summary = summarise(params, read_grid(params))
+    summary = summarise(params, read_grid(params), read_qualities(params))
     assert Summary.model_validate(json.loads(Path("report/summary.json").read_text())) == summary
 
 

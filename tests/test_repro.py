@@ -106,6 +106,17 @@ def test_results_are_tidy_and_whole(repo: Path) -> None:
     assert all(int(row["n"]) == 6 for row in rows if row["judgement"] != "harmonic_mean")
 
 
+def test_a_generator_is_judged_on_test_images_of_unseen_classes(repo: Path) -> None:
+    found = json.loads((repo / "artifacts/tiny/scores/mine/base_to_new/ship.quality.json").read_text(encoding="utf-8"))
+    assert (found["images"], found["classes"], found["named"], found["per_class"]) == (6, 2, 2, 4)
+    for seed in found["seeds"]:
+        assert set(seed["nearest_mean"]) == {"kite", "sea horse"}
+        assert set(seed["seen"]) == {"spread_real", "spread_synthetic"}
+        assert seed["latent"]["kl"] == pytest.approx(sum(seed["kl_by_latent"]), rel=1e-4)
+        assert len(seed["kl_by_latent"]) == 32  # the width of a token
+    assert "nearest_mean_accuracy" in run(repo, "dvc", "metrics", "show")
+
+
 # What a change of a parameter makes stale by itself; what depends on these outputs follows only if they change.
 STALE = {
     "methods.coop.epochs": {
@@ -114,8 +125,13 @@ STALE = {
         "report",
     },
     "methods.tip_adapter.alpha_points": {"finetune@mine-base_to_new-tip_adapter", "report"},
-    "generators.ship.epochs": {"train_generator@mine-base_to_new-ship", "synthesize@mine-base_to_new-ship", "report"},
-    "synthesis.per_class": {"synthesize@mine-base_to_new-ship", "report"},
+    "generators.ship.epochs": {
+        "train_generator@mine-base_to_new-ship",
+        "synthesize@mine-base_to_new-ship",
+        "judge_generator@mine-base_to_new-ship",
+        "report",
+    },
+    "synthesis.per_class": {"synthesize@mine-base_to_new-ship", "judge_generator@mine-base_to_new-ship", "report"},
     "tasks.base_to_new.shots": {"assemble@mine-base_to_new", "report"},
     "extract.views": {"extract@mine", "report"},
     "compute.batch": set(),
@@ -160,7 +176,13 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
 
 @pytest.mark.parametrize(
     "stage",
-    ["assemble@mine-base_to_new", "synthesize@mine-base_to_new-ship", "finetune@mine-base_to_new-coop", "extract@mine"],
+    [
+        "assemble@mine-base_to_new",
+        "synthesize@mine-base_to_new-ship",
+        "judge_generator@mine-base_to_new-ship",
+        "finetune@mine-base_to_new-coop",
+        "extract@mine",
+    ],
 )
 def test_the_same_inputs_give_the_same_bytes(repo: Path, stage: str) -> None:
     before = yaml.safe_load((repo / "dvc.lock").read_text(encoding="utf-8"))["stages"][stage]

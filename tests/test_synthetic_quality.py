@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline import synthetic_quality
+from pipeline.generator_quality import unseen_images
 from pipeline.synthetic_quality import (
     auc,
     frechet_distance,
@@ -17,6 +20,7 @@ from pipeline.synthetic_quality import (
     real_vs_synthetic_auc,
     spread,
 )
+from pipeline.task_store import JudgedRows, Rows
 
 CLASSES, DIM = 4, 16
 
@@ -82,6 +86,26 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
 def test_a_classifier_tells_a_shift_and_nothing_else() -> None:
     assert real_vs_synthetic_auc(drawn(0, 200)[0], drawn(1, 200)[0]) == pytest.approx(0.5, abs=0.07)
     assert real_vs_synthetic_auc(drawn(0)[0], drawn(1, shift=0.3)[0]) > 0.99
+
+
+def test_a_block_at_a_time_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = drawn(0)[0], drawn(1, 30)[0]
+    whole = neighbourhoods(real, made)
+    monkeypatch.setattr(synthetic_quality, "BLOCK", 7)
+    assert neighbourhoods(real, made) == whole
+
+
+def test_unseen_images_are_each_classs_from_its_first_judgement() -> None:
+    classes = tiny.classes(tiny.tower(), seen=3)
+
+    def judged(name: str, labels: list[int], first: int) -> JudgedRows:
+        numbers = np.arange(first, first + len(labels))
+        features = np.repeat(numbers[:, None, None], 32, axis=2).astype(np.float16)
+        return JudgedRows(name, "micro", np.arange(6), Rows(features, np.array(labels), numbers))
+
+    found = unseen_images([judged("new", [3, 4, 3], 1), judged("all", [0, 3, 4, 5, 5, 0], 11)], classes)
+    assert found.labels.tolist() == [3, 3, 5, 5]  # 4 has one image alone in its first
+    assert found.features[:, 0, 0].tolist() == [1, 3, 14, 15]
 
 
 def test_nearest_mean_tells_swapped_classes() -> None:

@@ -22,6 +22,10 @@ class FittedGenerator(nn.Module):
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:
         """One synthetic unit feature for each of class_ids (N,), any of the task's classes: (N, D)."""
 
+    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002
+        """What its encoder reads in N images: mu and log sigma^2 (N, Z) of the posterior; None: it has no encoder."""
+        return None
+
 
 class Generator(Settings):
     """Base of every generator: its hyper-parameters are the fields, its data comes in `fit`."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from features.errors import InputError, raise_all
 from features.files import canonical_json, written_whole
 from pipeline.params import Params
+from pipeline.quality_scores import GeneratorQuality
 from pipeline.report import tables
+from pipeline.report.generators import generators_csv, read_qualities, with_generators
 from pipeline.report.page import page
 from pipeline.report.summary import Encoder, Summary
 from pipeline.report.summary import tables as make_tables
@@ -53,9 +55,10 @@ def _foreign(params: Params, scores: list[Scores]) -> list[str]:
     return problems
 
 
-def summarise(params: Params, scores: list[Scores]) -> Summary:
+def summarise(params: Params, scores: list[Scores], qualities: list[GeneratorQuality]) -> Summary:
     """Tables and notes of a complete grid."""
-    spec, found = params.encoder, make_tables(params, scores)
+    spec = params.encoder
+    found = tuple(with_generators(table, qualities) for table in make_tables(params, scores))
     return Summary(
         encoder=Encoder(
             name=params.grid.encoder,
@@ -73,12 +76,13 @@ def write_report(params: Params, folder: Path) -> None:
     """Read the grid's scores and write the report's folder, whole or not at all.
 
     Raises:
-        InputError: as `read_grid`; runs of one table that were judged on different images.
+        InputError: as `read_grid` and `read_qualities`; runs of one table that were judged on different images.
     """
-    scores = read_grid(params)
-    summary = summarise(params, scores)
+    scores, qualities = read_grid(params), read_qualities(params)
+    summary = summarise(params, scores, qualities)
     files = {
         "results.csv": tables.results_csv(scores),
+        "generators.csv": generators_csv(qualities),
         "summary.json": canonical_json(summary.model_dump(mode="json")),
         "summary.md": tables.markdown(summary),
         "plots/accuracy.csv": tables.accuracy_csv(summary),

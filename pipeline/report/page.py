@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.params import Params
 from pipeline.report import figures
+from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Summary, Table, Value
 from pipeline.report.wording import caption, footnotes, gain_sentences, heading, number, signed
 
@@ -59,6 +60,8 @@ def _section(table: Table) -> dict[str, Any]:
         "caption": caption(table),
         "gain_sentences": gain_sentences(table),
         "best": {column: _best([row.values[column] for row in table.rows]) for column in table.columns},
+        "generators": generator_cells(table.generators) if table.generators else [],
+        "generator_caption": generator_caption(table.generators) if table.generators else "",
         "charts": [figures.accuracies(table), figures.gains(table)],
     }
 

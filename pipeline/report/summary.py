@@ -61,6 +61,23 @@ class Judged(Settings):
     average: Literal["micro", "per_class"]
 
 
+class Measure(Settings):
+    """One measure of a generator's features."""
+
+    mean: float
+    std: float | None  # sample standard deviation over seeds; None with a single seed
+
+
+class GeneratorRow(Settings):
+    """One generator's features, against test images of unseen classes."""
+
+    generator: str
+    images: int  # test images of the judged classes
+    classes: int  # unseen classes that have at least two
+    named: int  # all unseen classes
+    measures: dict[str, Measure]
+
+
 class PublishedNote(Settings):
     """Where a table's published values come from, and whether they are of the same encoder."""
 
@@ -81,6 +98,7 @@ class Table(Settings):
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]
     published: PublishedNote | None
     rows: Series[Row]
+    generators: Series[GeneratorRow]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,6 +177,7 @@ def _table(params: Params, group: Sequence[Scores]) -> Table:
         harmonic=first.harmonic,
         published=note,
         rows=rows,
+        generators=(),
     )
 
 

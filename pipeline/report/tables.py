@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 
+from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Row, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.scores import HARMONIC_MEAN, Scores
@@ -60,6 +61,12 @@ def metrics(summary: Summary) -> dict[str, dict[str, float]]:
         }
         for table in summary.tables
         for row in table.rows
+    } | {
+        f"{table.dataset}/{table.task}/{row.generator}.quality.json": {
+            name: round(measure.mean, 6) for name, measure in row.measures.items()
+        }
+        for table in summary.tables
+        for row in table.generators
     }
 
 
@@ -79,6 +86,11 @@ def markdown(summary: Summary) -> str:
         lines += ["", " ".join(caption(table)), ""]
         lines += [f"- {sentence}" for sentence in gain_sentences(table)]
         lines += [""]
+        if table.generators:
+            head, *rows = generator_cells(table.generators)
+            lines += [f"### {table.dataset}, {table.task}: synthetic features", "", _bar(head)]
+            lines += [_bar(["---"] + ["--:"] * (len(head) - 1)), *map(_bar, rows), ""]
+            lines += [generator_caption(table.generators), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,0 +1,34 @@
+"""Stage `judge_generator`: a generator, its features and the test images of unseen classes -> how good they are."""
+
+from __future__ import annotations
+
+import pipeline.generators
+from features.lookup import find
+from features.settings import parse
+from pipeline.generator_quality import judge_generator
+from pipeline.generators.base import Generator
+from pipeline.params import load
+from pipeline.paths import EncoderPaths
+from pipeline.task_store import load_train
+from stages.opening import device_of, tower_on
+from stages.running import Dataset, GeneratorName, Task, run
+
+
+def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
+    """Write `artifacts/<encoder>/scores/<dataset>/<task>/<generator>.quality.json`."""
+    params = load()
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    judge_generator(
+        parse(find(pipeline.generators, generator, Generator), *params.block("generators", generator)),
+        load_train(cell.train),
+        name=generator,
+        seeds=params.grid.seeds,
+        per_class=params.synthesis.per_class,
+        tower=tower_on(params, device),
+        device=device,
+        cell=cell,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
