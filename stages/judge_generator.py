@@ -18,9 +18,11 @@ def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/scores/<dataset>/<task>/<generator>.quality.json`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    made = load_train(cell.train)
+    values = params.block("generators", generator, made.header.trained_on)
     judge_generator(
-        parse(find(pipeline.generators, generator, Generator), *params.block("generators", generator)),
-        load_train(cell.train),
+        parse(find(pipeline.generators, generator, Generator), *values),
+        made,
         name=generator,
         seeds=params.grid.seeds,
         per_class=params.synthesis.per_class,
