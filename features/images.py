@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from features.video import is_avi, middle_frame
+
 # What photographs come as. Pillow's other readers are left out: some start programs (EPS), most see no testing.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a GiB as RGB; larger ones are taken for bombs
@@ -33,7 +35,7 @@ def read_image(path: Path) -> Image.Image:
 
 
 def decode(data: bytes) -> Image.Image:
-    """The first picture in a file's bytes, as RGB.
+    """The first picture in a file's bytes, or the middle frame of an AVI, as RGB.
 
     Transparency is put on white. 16-bit grey is scaled to 8 bits. EXIF rotation is not applied and colour profiles are
     not, because open_clip's and the papers' own loaders do neither.
@@ -43,6 +45,8 @@ def decode(data: bytes) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
+            if is_avi(data):
+                return middle_frame(data)
             warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)

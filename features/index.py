@@ -202,7 +202,8 @@ def _bad_path(path: str) -> str | None:
 
 def _wrong_counts(listing: Listing, counts: Counts) -> Iterator[str]:
     have = Counter[str](image.split for image in listing.images)
+    have["train"] += listing.left_out
     for part, published in asdict(counts).items():
         found = len(listing.classes) if part == "classes" else have[part]
         if found != published:
-            yield f"{part}: {found:,}, but the published number is {published:,}; is this another split?"
+            yield f"{part}: {found:,}, but the published number is {published:,}: a partial copy, or another split?"

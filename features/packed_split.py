@@ -14,9 +14,7 @@ import os.path
 from pathlib import PurePosixPath
 from typing import Any
 
-from features.datasets.base import SPLITS, Split
-
-Rows = dict[Split, list[tuple[str, int]]]  # for each split, its (image path, label) pairs
+from features.datasets.base import SPLITS, Rows
 
 
 def pack(classes: tuple[str, ...], rows: Rows, about: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from layouts import CALTECH, TREES, caltech101, touch
 
 import features.datasets
 from features.datasets.base import SPLITS, Listing, Reader, reader_from
 from features.datasets.twemoji import CLASSES
 from features.errors import InputError
+from features.listed import on_disk
 from features.lookup import find, names
 from features.packed_split import pack, unpack
-from features.split_zhou import PACKAGED, on_disk, read_split
-
-
-def touch(root: Path, paths: Iterable[str]) -> None:
-    for path in paths:
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(path.encode())
+from features.split_zhou import PACKAGED, read_split
 
 
 def read(root: Path, **spec: Any) -> Listing:
@@ -38,51 +32,12 @@ def placed(listing: Listing) -> dict[str, tuple[str, str]]:
     return {image.path: (listing.classes[image.class_id], image.split) for image in listing.images}
 
 
-# A miniature of each reader's official layout, with what `params.yaml` says of it. A new reader adds its own here.
-
-CALTECH_SPLIT = {
-    "train": [["Faces/image_0001.jpg", 0, "face"], ["Leopards/image_0001.jpg", 1, "leopard"]],
-    "val": [["Faces/image_0002.jpg", 0, "face"]],
-    "test": [["Leopards/image_0002.jpg", 1, "leopard"]],
-}
-
-
-def caltech101(root: Path) -> dict[str, Any]:
-    images = [row[0] for rows in CALTECH_SPLIT.values() for row in rows]
-    touch(root / "caltech-101/101_ObjectCategories", [*images, "BACKGROUND_Google/image_0001.jpg"])
-    (root / "caltech-101/split_zhou_Caltech101.json").write_text(json.dumps(CALTECH_SPLIT))
-    return {}
-
-
-def image_folder(root: Path) -> dict[str, Any]:
-    touch(root / "mine", [f"{name}/{i}.jpg" for name in ("okapi", "quokka") for i in range(5)])
-    return {"path": "mine", "unseen": ["numbat"]}
-
-
-def image_table(root: Path) -> dict[str, Any]:
-    touch(root / "mine", [f"{i}.jpg" for i in range(10)])
-    lines = ["path,label", *(f"{i}.jpg,{name}" for i, name in enumerate(["okapi", "quokka"] * 5))]
-    (root / "mine/labels.csv").write_text("\n".join(lines), encoding="utf-8")
-    return {"path": "mine", "table": "labels.csv", "unseen": ["numbat"]}
-
-
-def twemoji(root: Path) -> dict[str, Any]:
-    root.mkdir(exist_ok=True)
-    return {}
-
-
-TREES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "caltech101": caltech101,
-    "image_folder": image_folder,
-    "image_table": image_table,
-    "twemoji": twemoji,
-}
 every_reader = pytest.mark.parametrize("name", names(features.datasets))
 
 
 @every_reader
 def test_a_listing_keeps_the_contract(name: str, tmp_path: Path) -> None:
-    assert name in TREES, f"add to TREES a miniature of the layout that {name} reads"
+    assert name in TREES, f"add to tests/layouts.py a miniature of the layout that {name} reads"
     reader = reader_from({"reader": name, **TREES[name](tmp_path)}, "here")
     listing = reader.read(tmp_path)
     assert listing == reader.read(tmp_path)
@@ -124,9 +79,9 @@ def test_an_unknown_reader_is_refused(spec: dict[str, Any], said: str) -> None:
 def test_a_split_beside_the_images_wins_over_the_packaged_one(tmp_path: Path) -> None:
     caltech101(tmp_path)
     listing = read(tmp_path, reader="caltech101")
-    assert placed(listing) == {
-        path: (name, split) for split, rows in CALTECH_SPLIT.items() for path, _, name in rows
-    }, "BACKGROUND_Google is not in the split"
+    assert placed(listing) == {path: (name, split) for split, rows in CALTECH.items() for path, _, name in rows}, (
+        "BACKGROUND_Google is not in the split"
+    )
     (tmp_path / "caltech-101/split_zhou_Caltech101.json").unlink()
     with pytest.raises(InputError, match=r"8238 problems|8239 problems"):
         read(tmp_path, reader="caltech101")

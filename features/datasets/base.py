@@ -18,6 +18,7 @@ from features.settings import Settings, parse
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+Rows = dict[Split, list[tuple[str, int]]]  # for each split, its (image path, label) pairs
 
 
 def heard(name: str) -> str:
@@ -56,6 +57,25 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """A file that `shipyard data get` fetches.
+
+    Attributes:
+        url: the official address.
+        creates: what it becomes, below `data.root/<path>`; where that is there, it is not fetched again.
+        inside: the archive's folder that becomes `creates`; `x.tar.gz/y` is `y` in the archive `x.tar.gz` in it.
+        checksum: `md5:...` or `sha256:...` of the file, as published; empty where nobody publishes one.
+        into: a folder below `data.root` instead of the reader's own `path`, for what several data sets share.
+    """
+
+    url: str
+    creates: str
+    inside: str
+    checksum: str = ""
+    into: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A data set as names and paths.
 
@@ -68,6 +88,7 @@ class Listing:
         missing: images that the data set names and this copy lacks, left out because the user allowed it.
         repeated_names: names that the official list gives to several classes (ImageNet has two); no others may repeat.
         descriptions: class name -> what templates say after it, of classes that have one.
+        left_out: training images that are here but not in the pool that is drawn from (ImageNet's `pool_per_class`).
     """
 
     images: tuple[Image, ...]
@@ -77,6 +98,7 @@ class Listing:
     missing: int = 0
     repeated_names: frozenset[str] = frozenset()
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    left_out: int = 0
 
 
 class Reader(Settings):
@@ -92,7 +114,9 @@ class Reader(Settings):
 
     layout: ClassVar[str]  # what lies in `path`, for the message when it does not
     source: ClassVar[str]  # where a person gets it, for the same message
-    images: ClassVar[str] = ""  # the folder inside `path` that image paths are relative to
+    # Folders inside `path`: image paths are relative to the first that is there.
+    images: ClassVar[tuple[str, ...]] = ("",)
+    archives: ClassVar[tuple[Archive, ...]] = ()  # what `shipyard data get` fetches; none: `source` says what to do
 
     def folder(self, root: Path) -> Path:
         """The folder that image paths are relative to.
@@ -100,12 +124,13 @@ class Reader(Settings):
         Raises:
             InputError: it is not there; the message says what was expected and how to mend it.
         """
-        folder = root / self.path / self.images
-        if folder.is_dir():
-            return folder
-        first = next(place for place in (root, root / self.path, folder) if not place.is_dir())
+        places = [root / self.path / images for images in self.images]
+        for place in places:
+            if place.is_dir():
+                return place
+        first = next(place for place in (root, root / self.path, *places) if not place.is_dir())
         raise InputError(
-            f"there is no folder {first} (data.root is {str(root)!r}, the reader {self.reader!r} looks in {folder}).\n"
+            f"there is no folder {first} (data.root is {str(root)!r}, reader {self.reader!r} looks in {places[0]}).\n"
             f"  expected: {self.layout}\n"
             f"  fix: set data.root in params.yaml to the folder that holds {self.path!r}; {self.source}"
         )
@@ -117,6 +142,19 @@ class Reader(Settings):
             InputError: what is on disk is not the data set; every mistake is listed.
         """
         raise NotImplementedError
+
+
+class Published(Reader):
+    """Base of the readers of data sets that a paper describes: what they are is class data.
+
+    Attributes:
+        allow_partial: use a copy that lacks images; they are left out and counted, and the report marks every number.
+    """
+
+    allow_partial: bool = False
+
+    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}.",)  # CoOp's, trainers/zsclip.py
+    origin: ClassVar[Origin]
 
 
 def reader_from(spec: Mapping[str, Any], where: str) -> Reader:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from features.datasets.base import Counts, Origin
+from features.datasets.base import Archive, Counts, Origin
 from features.split_zhou import SplitReader
 
 
 class Caltech101(SplitReader):
     """Options of `reader: caltech101`."""
 
-    path: str = "caltech-101"  # CoOp's instructions
+    path: str = "caltech-101"
 
     layout: ClassVar[str] = "101_ObjectCategories/<Class>/image_0001.jpg ..., as CoOp's instructions make it"
-    source: ClassVar[str] = "the official archive is linked from https://data.caltech.edu/records/mzrjq-6wc02"
-    images: ClassVar[str] = "101_ObjectCategories"
+    source: ClassVar[str] = "`shipyard data get caltech101` fetches it"
+    images: ClassVar[tuple[str, ...]] = ("101_ObjectCategories",)
     split_file: ClassVar[str] = "split_zhou_Caltech101.json"
     packed_file: ClassVar[str] = "caltech101_split.json"
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}.",)  # CoOp, trainers/zsclip.py
+    archives: ClassVar[tuple[Archive, ...]] = (
+        Archive(  # address and md5: torchvision.datasets.Caltech101
+            "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+            creates="101_ObjectCategories",
+            inside="caltech-101/101_ObjectCategories.tar.gz/101_ObjectCategories",
+            checksum="md5:3138e1922a9193bfa496528edbbc45d0",
+        ),
+    )
     origin: ClassVar[Origin] = Origin(
         title="Caltech 101",
         licence="CC BY 4.0",

@@ -1,0 +1,52 @@
+"""Oxford Flowers 102 as generalized zero-shot papers use it: 82 seen and 20 unseen classes.
+
+The images are those of `flowers102`. Xian's file names them and has no class names; those are CoOp's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import PurePosixPath
+from typing import ClassVar
+
+from features.datasets.base import Counts, Origin
+from features.split_zhou import PACKAGED, read_split
+from features.xian_split import XianReader
+
+
+class Flo(XianReader):
+    """Options of `reader: flo`."""
+
+    path: str = "oxford_flowers"
+
+    layout: ClassVar[str] = "jpg/image_00001.jpg ..., and res101.mat and att_splits.mat of FLO"
+    source: ClassVar[str] = (
+        "`shipyard data get flowers102` fetches the images. The .mat files are in no archive of Xian's page; they come "
+        "with the data of f-CLSWGAN (https://datasets.d2.mpi-inf.mpg.de/xian/cvpr18xian.zip) and of TF-VAEGAN: copy "
+        "those of FLO into data.root/xlsa17/data/FLO"
+    )
+    images: ClassVar[tuple[str, ...]] = ("jpg",)
+    xian_name: ClassVar[str] = "FLO"
+    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of flower.",)
+    origin: ClassVar[Origin] = Origin(
+        title="Oxford Flowers 102, zero-shot split",
+        licence="not stated; for research",
+        home="https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        citation="Nilsback, Zisserman: Automated flower classification over a large number of classes, ICVGIP 2008",
+        counts=Counts(train=5631, val=0, test=2558, classes=102),  # test: 1,403 seen and 1,155 unseen
+    )
+
+    def in_folder(self, file: str) -> str:
+        """All images lie in one folder."""
+        return PurePosixPath(file).name
+
+    def class_of(self, file: str) -> str:
+        """What CoOp's split says of the image."""
+        return flower_names().get(file, f"no flower {file}")
+
+
+@cache
+def flower_names() -> dict[str, str]:
+    """The class name of each image of Oxford Flowers 102."""
+    classes, rows = read_split(PACKAGED / "flowers102_split.json")
+    return {path: classes[label] for part in rows.values() for path, label in part}

@@ -1,0 +1,34 @@
+"""ImageNetV2, matched frequency: 10,000 new test images of ImageNet's 1,000 classes, ten of each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from features.datasets.base import Archive, Counts, Origin
+from features.imagenet_classes import ImageNetTestSet
+
+
+class ImageNetV2(ImageNetTestSet):
+    """Options of `reader: imagenetv2`."""
+
+    path: str = "imagenetv2"
+
+    layout: ClassVar[str] = "imagenetv2-matched-frequency-format-val/0/*.jpeg ..., as CoOp's instructions make it"
+    source: ClassVar[str] = "`shipyard data get imagenetv2` fetches it"
+    images: ClassVar[tuple[str, ...]] = ("imagenetv2-matched-frequency-format-val",)
+    numbered: ClassVar[bool] = True
+    archives: ClassVar[tuple[Archive, ...]] = (
+        Archive(  # address: the authors'; sha256: tensorflow_datasets, of this file at its older address
+            "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
+            creates="imagenetv2-matched-frequency-format-val",
+            inside="imagenetv2-matched-frequency-format-val",
+            checksum="sha256:a32004f9e773279307499059d320336a23ccdc62cb32063da29bae9bd04c122c",
+        ),
+    )
+    origin: ClassVar[Origin] = Origin(
+        title="ImageNetV2 (matched frequency)",
+        licence="MIT",
+        home="https://github.com/modestyachts/ImageNetV2",
+        citation="Recht, Roelofs, Schmidt, Shankar: Do ImageNet classifiers generalize to ImageNet?, ICML 2019",
+        counts=Counts(train=0, val=0, test=10_000, classes=1000),
+    )

@@ -1,0 +1,38 @@
+"""Stanford Cars with CoOp's split: 196 classes, 6,509 / 1,635 / 8,041 images (CoOp, appendix, Table 5).
+
+The official addresses are gone; copies from Kaggle hold their images a folder deeper (`cars_train/cars_train/`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from features.datasets.base import Counts, Origin
+from features.split_zhou import SplitReader
+
+
+class StanfordCars(SplitReader):
+    """Options of `reader: stanford_cars`."""
+
+    path: str = "stanford_cars"
+
+    layout: ClassVar[str] = "cars_train/00001.jpg ... and cars_test/00001.jpg ..., as CoOp's instructions make it"
+    source: ClassVar[str] = (
+        "its official address is gone. Copies of cars_train.tgz and cars_test.tgz are on Kaggle, which wants an "
+        "account (jessicali9530/stanford-cars-dataset); unpack both into data.root/stanford_cars"
+    )
+    split_file: ClassVar[str] = "split_zhou_StanfordCars.json"
+    packed_file: ClassVar[str] = "stanford_cars_split.json"
+    origin: ClassVar[Origin] = Origin(
+        title="Stanford Cars",
+        licence="non-commercial research",
+        home="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
+        citation="Krause, Stark, Deng, Fei-Fei: 3D object representations for fine-grained categorization, ICCV-W 2013",
+        counts=Counts(train=6509, val=1635, test=8041, classes=196),
+    )
+
+    def laid_out(self, path: str, folder: Path) -> str:
+        """Kaggle's copy repeats the folder."""
+        part = path.partition("/")[0]
+        return f"{part}/{path}" if (folder / part / part).is_dir() else path
