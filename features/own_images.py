@@ -13,6 +13,7 @@ from pydantic import Field
 from features.datasets.base import Image, Listing, Origin, Reader, Split
 from features.errors import InputError, nearest, raise_all
 
+NAMES = Path("classes")  # of the project: the files of names, a dep of stage `index`, so that DVC sees a new one
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[list[Share], Field(min_length=3, max_length=3)]

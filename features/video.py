@@ -30,5 +30,4 @@ def middle_frame(data: bytes) -> Image.Image:
         frames = deque(islice(video.decode(video=0), count // 2 + 1), maxlen=1)
     if not frames:
         raise ValueError("a video without a frame")
-    image: Image.Image = frames[0].to_image()
-    return image
+    return Image.fromarray(frames[0].to_ndarray(format="rgb24"))
