@@ -34,12 +34,12 @@ def extract(job: Extraction, out: Path, scratch: Path) -> None:
         todo = [shard for shard in shards if not (kept / shard.key).is_file()]
         _refuse_changed(job, todo)
         total = len(job.index.paths)
-        progress = Progress(f"extract {out.stem}", total, done=total - sum(len(shard.rows) for shard in todo))
-        if todo:
-            _refuse_problems(compute(job, todo, kept, progress), job.folder)
-        finished = [(shard, kept / shard.key) for shard in shards]
-        write_store(out, job.index, finished, job.encoder.embed_dim, facts)
-        progress.finish()
+        done = total - sum(len(shard.rows) for shard in todo)
+        with Progress(f"extract {out.stem}", total, done=done) as progress:
+            if todo:
+                _refuse_problems(compute(job, todo, kept, progress), job.folder)
+            finished = [(shard, kept / shard.key) for shard in shards]
+            write_store(out, job.index, finished, job.encoder.embed_dim, facts)
         remove(kept)
 
 

@@ -145,5 +145,6 @@ def assemble(
         encoder=texts.encoder,
         weights_sha256=texts.weights_sha256,
     )
-    save_train(cell.train, header, class_set(plan, sources), draws)
-    save_test(cell.test, header, judgements)
+    classes = class_set(plan, sources)
+    save_train(cell.train, header, classes, draws)
+    save_test(cell.test, header, judgements, classes.names)

@@ -16,10 +16,11 @@ from features.files import written_whole
 from features.tensors import load_tensors
 from features.text_tower import TextTower
 from pipeline import metrics
+from pipeline.diagnostics import Scored, write_diagnostics
 from pipeline.methods.base import Classifier, Method
 from pipeline.paths import TaskPaths, run_name, weights
 from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, write_scores
-from pipeline.task_store import Header, JudgedRows, load_test
+from pipeline.task_store import Header, JudgedRows, load_names, load_test
 
 BATCH = 8192  # test images a pass, so that memory does not grow with the test set
 
@@ -34,7 +35,7 @@ def evaluate(
     device: torch.device,
     cell: TaskPaths,
 ) -> None:
-    """Judge every seed's classifier on the cell's `test.h5`; write its scores and its logits."""
+    """Judge every seed's classifier on the cell's `test.h5`; write its scores, its logits and its diagnostics."""
     header, judgements = load_test(cell.test)
     run = run_name(name, generator)
     found, logits = [], {}
@@ -46,6 +47,9 @@ def evaluate(
         logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
         found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
     write_logits(cell.logits(run), logits)
+    write_diagnostics(
+        cell.diagnostics(run), _scored(judgements, load_names(cell.test), logits), cell.fitted(run) / "log.csv"
+    )
     scores = Scores(
         dataset=header.dataset,
         trained_on=header.trained_on,
@@ -77,10 +81,27 @@ def _judge(classifier: Classifier, judgement: JudgedRows, device: torch.device) 
         logits = score(classifier, F.normalize(rows.features[:, 0], dim=-1), candidates)
     except InputError as error:
         return judged.model_copy(update={"reason": str(error)}), None
-    places = {int(c): i for i, c in enumerate(judgement.candidates)}
-    labels = torch.tensor([places[int(label)] for label in judgement.rows.labels])
+    labels = _places(judgement)
     measure = metrics.per_class_accuracy if judgement.average == "per_class" else metrics.accuracy
     return judged.model_copy(update={"accuracy": measure(logits, labels), "reason": None}), logits
+
+
+def _places(judgement: JudgedRows) -> Tensor:
+    """(N,) int64: where each image's class stands among the candidates."""
+    places = {int(c): i for i, c in enumerate(judgement.candidates)}
+    return torch.tensor([places[int(label)] for label in judgement.rows.labels])
+
+
+def _scored(
+    judgements: Sequence[JudgedRows], names: Sequence[str], logits: Mapping[int, Mapping[str, Tensor]]
+) -> dict[str, list[Scored]]:
+    """Every judgement that some seed could score, by name."""
+    return {
+        judgement.name: [Scored(seed[judgement.name], _places(judgement), candidates) for seed in scored]
+        for judgement in judgements
+        if (scored := [seed for seed in logits.values() if judgement.name in seed])
+        and (candidates := [names[int(c)] for c in judgement.candidates])
+    }
 
 
 def _seed_scores(seed: int, judgements: dict[str, Judgement], header: Header) -> SeedScores:

@@ -15,9 +15,10 @@ from features.tensors import save_tensors
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Method
-from pipeline.paths import weights
+from pipeline.paths import run_label, weights
 from pipeline.seeds import stream
 from pipeline.task_store import TrainTask
+from pipeline.training_log import TrainingLog, told
 
 
 def finetune(
@@ -30,7 +31,7 @@ def finetune(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Write one classifier a seed, `seed=<s>.safetensors`, into `out`.
+    """Write one classifier a seed, `seed=<s>.safetensors`, into `out`, and `log.csv` for a method that has epochs.
 
     Args:
         method: to fit.
@@ -49,16 +50,16 @@ def finetune(
     if tower is not None:
         task.check_tower(tower)
     classes = task.classes.to(device)
-    with written_whole(out) as part:
+    with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
             train, validation = (features.to(device) for features in task.seed(seed))
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
-            classifier = method.fit(
-                train, classes, synthetic=extra, validation=validation, tower=tower, rng=stream(seed, "finetune")
-            )
+            rng = stream(seed, "finetune")
+            with told(log.of(seed)):
+                classifier = method.fit(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
             save_tensors(classifier.state(), weights(part, seed), weights_sha256=task.header.weights_sha256)
 
 

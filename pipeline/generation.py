@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from features.tensors import load_tensors, save_tensors
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet
 from pipeline.generators.base import FittedGenerator, Generator
-from pipeline.paths import weights
+from pipeline.paths import run_label, weights
 from pipeline.seeds import stream
 from pipeline.task_store import TrainTask
+from pipeline.training_log import TrainingLog
 
 BATCH = 256  # synthetic features a pass
 
@@ -29,19 +30,14 @@ def train_generator(
 ) -> None:
     """Fit on each seed's shots; write `seed=<s>.safetensors` and `log.csv`, a row a seed and epoch, into `out`."""
     task.check_tower(tower)
-    classes, rows = task.classes.to(device), []
-    with written_whole(out) as part:
+    classes = task.classes.to(device)
+    with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
             train = task.seed(seed)[0].to(device)
-            log: list[dict[str, float]] = []
-            fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), log.append)
+            take = partial(log.of(seed), generator.epochs)
+            fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), take)
             save_tensors(fitted.state_dict(), weights(part, seed), weights_sha256=task.header.weights_sha256)
-            rows += [{"seed": seed, **row} for row in log]
-        with (part / "log.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else ["seed"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def synthesize(

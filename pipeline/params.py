@@ -76,6 +76,14 @@ class Synthesis(Settings):
     per_class: Positive
 
 
+class Projection(Settings):
+    """How features are shown in two dimensions; no result depends on it."""
+
+    methods: Annotated[list[Literal["pca", "umap"]], Field(min_length=1)]
+    classes: Positive
+    per_class: Positive
+
+
 class Params(Settings):
     """The whole of `params.yaml`."""
 
@@ -87,6 +95,7 @@ class Params(Settings):
     tasks: dict[Name, dict[str, Any]]
     generators: dict[Name, dict[str, Any]]
     synthesis: Synthesis
+    projection: Projection
     methods: dict[Name, dict[str, Any]]
 
     @cached_property

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path("artifacts")
 SCRATCH = ROOT / ".scratch"  # what interrupted stages resume from; never an output
+TIMES = ROOT / ".times.csv"  # how long each stage took on this machine; never an output
 
 
 def index(dataset: str) -> Path:
@@ -48,6 +49,10 @@ class TaskPaths:
         """Folder of synthetic features: `seed=<s>/part-*.parquet`."""
         return self._at("synthetic", generator)
 
+    def generator_diagnostics(self, generator: str) -> Path:
+        """Folder of what a generator looks like: `projection.csv`, `training.csv`."""
+        return self._at("diagnostics", f"generator={generator}")
+
     def fitted(self, run: str) -> Path:
         """Folder of fitted classifiers: `seed=<s>.safetensors`."""
         return self._at("fitted", run)
@@ -64,10 +69,19 @@ class TaskPaths:
         """Logits of every seed and judgement (HDF5)."""
         return self._at("logits", f"{run}.h5")
 
+    def diagnostics(self, run: str) -> Path:
+        """Folder of what a run looks like: `confusion.csv`, `reliability.csv`, and `training.csv` if it has epochs."""
+        return self._at("diagnostics", run)
+
 
 def run_name(method: str, generator: str | None) -> str:
     """What a row of a table is about: `coop`, or `coop+ship` for a method given a generator's features."""
     return f"{method}+{generator}" if generator else method
+
+
+def run_label(folder: Path) -> str:
+    """What a folder of fitted things is called in a line of progress: `fitted/twemoji/base_to_new/coop`."""
+    return "/".join(folder.parts[-4:])
 
 
 def weights(folder: Path, seed: int) -> Path:

@@ -132,11 +132,12 @@ def load_train(path: Path) -> TrainTask:
         return TrainTask(path, _read_header(file), classes)
 
 
-def save_test(path: Path, header: Header, judgements: Sequence[JudgedRows]) -> None:
-    """Write `test.h5`: every judgement's images, and the classes that they are judged among."""
+def save_test(path: Path, header: Header, judgements: Sequence[JudgedRows], names: Sequence[str]) -> None:
+    """Write `test.h5`: every judgement's images, and the classes that they are judged among; `names` of all classes."""
     with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
         _write_header(file, header)
         file.attrs["judgements"] = json.dumps([judgement.name for judgement in judgements])
+        file.attrs["names"] = json.dumps(list(names), ensure_ascii=False)
         for judgement in judgements:
             group = file.create_group(f"judgement={judgement.name}")
             group.attrs["average"] = judgement.average
@@ -158,6 +159,16 @@ def load_test(path: Path) -> tuple[Header, list[JudgedRows]]:
             for name, group in groups.items()
         ]
         return _read_header(file), judgements
+
+
+def load_names(path: Path) -> tuple[str, ...]:
+    """The names of the task's classes, from `test.h5`.
+
+    Raises:
+        InputError: there is no such file, or it is not one of ours.
+    """
+    with opened(path) as file:
+        return tuple(json.loads(file.attrs["names"]))
 
 
 @contextmanager

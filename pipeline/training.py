@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.training_log import tell
 
 Rate = Callable[[int], float]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -107,12 +108,20 @@ def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate
         InputError: a parameter is no longer finite at the end.
     """
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    for features, labels in batches:
+    total: Tensor | float = 0.0
+    for step, (features, labels) in enumerate(batches, 1):
         value = loss(features, labels)
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
+        total += value.detach()
+        if step % batches.steps_per_epoch == 0:
+            tell(
+                {"epoch": step // batches.steps_per_epoch, "loss": float(total) / batches.steps_per_epoch},
+                batches.epochs,
+            )
+            total = 0.0
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not all(bool(p.isfinite().all()) for p in parameters):
         raise InputError("training diverged: parameters are not finite; lower this method's `learning_rate`")

@@ -1,4 +1,4 @@
-"""Stages `evaluate` and `evaluate_synthetic`: fitted classifiers and judgements -> scores and logits of every seed."""
+"""Stages `evaluate` and `evaluate_synthetic`: fitted classifiers and judgements -> scores, logits and diagnostics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.running import Dataset, MethodName, OptionalGenerator, Task, run
 
 
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:
-    """Write `artifacts/<encoder>/scores/…/<run>.json` and `artifacts/<encoder>/logits/…/<run>.h5`."""
+    """Write `scores/…/<run>.json`, `logits/…/<run>.h5` and `diagnostics/…/<run>/` under `artifacts/<encoder>/`."""
     params = load()
     device = device_of(params)
     found = find(pipeline.methods, method, Method)

@@ -1,4 +1,4 @@
-"""What every stage does around its work: say errors plainly, and leave nothing behind when interrupted."""
+"""What every stage does around its work: say errors plainly, leave nothing behind when interrupted, tell its time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
+from stages.times import timed
 
 Dataset = Annotated[str, typer.Option(help="A name in `data.sets` of params.yaml.")]
 Task = Annotated[str, typer.Option(help="A name in `tasks` of params.yaml.")]
@@ -22,5 +23,5 @@ def run(main: Callable[..., None]) -> None:
     Exit status: 0 done, 1 an `InputError` (its text on stderr, no traceback), 2 wrong usage, 130 interrupted.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(main)
+    app.command()(timed(main))
     run_app(app, "no output was changed; `dvc repro` goes on from here")

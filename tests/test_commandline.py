@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,10 +29,15 @@ run(main)
 """
 
 
-def start(*args: str) -> subprocess.Popen[str]:
-    """A stage as DVC starts one: a process of its own."""
+def start(folder: Path, *args: str) -> subprocess.Popen[str]:
+    """A stage as DVC starts one: a process of its own, in a folder of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", STAGE, *args], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", STAGE, *args],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -45,23 +51,23 @@ def start(*args: str) -> subprocess.Popen[str]:
         ([], 2, "Missing argument"),
     ],
 )
-def test_status_and_words(args: list[str], status: int, words: str) -> None:
-    process = start(*args)
+def test_status_and_words(args: list[str], status: int, words: str, tmp_path: Path) -> None:
+    process = start(tmp_path, *args)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert words in errors
     assert "Traceback" not in errors
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    process = start("bug")
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    process = start(tmp_path, "bug")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "ZeroDivisionError" in errors
 
 
-def test_interrupted_is_not_done() -> None:
-    process = start("wait")
+def test_interrupted_is_not_done(tmp_path: Path) -> None:
+    process = start(tmp_path, "wait")
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGINT)
@@ -69,3 +75,18 @@ def test_interrupted_is_not_done() -> None:
     assert process.returncode == 130
     assert "`dvc repro` goes on from here" in errors
     assert "Traceback" not in errors
+
+
+def test_a_stage_that_is_done_says_how_long_it_took_and_keeps_it(tmp_path: Path) -> None:
+    process = start(tmp_path, "done", "--times", "2")
+    _, errors = process.communicate(timeout=60)
+    assert "-c done 2: done in 0:00" in errors
+    (row,) = (tmp_path / "artifacts/.times.csv").read_text(encoding="utf-8").splitlines()
+    command, seconds = row.rsplit(",", 1)
+    assert command == "python -m stages.-c done --times 2"
+    assert float(seconds) >= 0
+
+
+def test_a_stage_that_failed_keeps_no_time(tmp_path: Path) -> None:
+    start(tmp_path, "wrong").communicate(timeout=60)
+    assert not (tmp_path / "artifacts").exists()

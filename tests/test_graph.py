@@ -89,10 +89,11 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "train_generator": [cell.generator("<generator>")],
         "synthesize": [cell.synthetic("<generator>")],
         "judge_generator": [cell.quality("<generator>")],
+        "project": [cell.generator_diagnostics("<generator>")],
         "finetune": [cell.fitted("<method>")],
         "finetune_synthetic": [cell.fitted(plus)],
-        "evaluate": [cell.scores("<method>"), cell.logits("<method>")],
-        "evaluate_synthetic": [cell.scores(plus), cell.logits(plus)],
+        "evaluate": [cell.scores("<method>"), cell.logits("<method>"), cell.diagnostics("<method>")],
+        "evaluate_synthetic": [cell.scores(plus), cell.logits(plus), cell.diagnostics(plus)],
         "report": [made.report],
     }
     assert {stage: [path.as_posix() for path in made_by] for stage, made_by in written.items()} == {

@@ -30,6 +30,8 @@ class FittedGenerator(nn.Module):
 class Generator(Settings):
     """Base of every generator: its hyper-parameters are the fields, its data comes in `fit`."""
 
+    epochs: int  # passes over the seen images, a row of the log each
+
     @abstractmethod
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> FittedGenerator:
         """The untrained generator for features of `embed_dim` D; its weights are drawn from `rng`, on the CPU."""

@@ -1,0 +1,25 @@
+"""Stage `project`: real and synthetic features of unseen classes -> both in two dimensions, to look at.
+
+The generator's training log is put beside them, so that the report depends on one folder that every grid has.
+"""
+
+from __future__ import annotations
+
+from pipeline.params import load
+from pipeline.paths import EncoderPaths
+from pipeline.projection import points, write_diagnostics
+from pipeline.task_store import load_test, load_train
+from stages.running import Dataset, GeneratorName, Task, run
+
+
+def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
+    """Write `artifacts/<encoder>/diagnostics/<dataset>/<task>/generator=<generator>/`, of the first seed."""
+    params = load()
+    cell, settings = EncoderPaths(params.artifacts).cell(dataset, task), params.projection
+    judgements = load_test(cell.test)[1]
+    found = points(load_train(cell.train), judgements, cell.synthetic(generator), params.grid.seeds[0], settings)
+    write_diagnostics(found, settings.methods, cell.generator(generator), cell.generator_diagnostics(generator))
+
+
+if __name__ == "__main__":
+    run(main)
