@@ -40,7 +40,10 @@ class Points:
 def points(
     task: TrainTask, judgements: Sequence[JudgedRows], synthetic: Path, seed: int, settings: Projection
 ) -> Points:
-    """The first features of some unseen classes, evenly spaced over them: test images and one seed's synthetic ones."""
+    """The first features of some unseen classes, evenly spaced over them: test images and one seed's synthetic ones.
+
+    None at all where no class is unseen.
+    """
     made = read_synthetic(synthetic, seed, task.classes)
     unseen = task.classes.unseen_ids.tolist()
     count = min(settings.classes, len(unseen))
@@ -56,8 +59,8 @@ def points(
                 break
         drawn = F.normalize(made.features[made.labels == class_id][: settings.per_class, 0], dim=-1)
         found += [(x, name, "synthetic") for x in drawn.double().numpy()]
-    features, classes, kinds = zip(*found, strict=True)
-    return Points(np.stack(features), classes, kinds)
+    features = np.array([x for x, _, _ in found])
+    return Points(features, [name for _, name, _ in found], [kind for _, _, kind in found])
 
 
 def pca(x: Floats) -> Floats:
@@ -101,7 +104,7 @@ def write_projection(found: Points, methods: Sequence[Literal["pca", "umap"]], p
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for method in methods:
+        for method in methods if len(found.classes) else ():
             for (x, y), name, kind in zip(METHODS[method](found.features), found.classes, found.kinds, strict=True):
                 writer.writerow((method, name, kind, f"{x:.4f}", f"{y:.4f}"))
 
