@@ -23,6 +23,7 @@ from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
 from pipeline.params import PATH, Params
 from pipeline.paths import index
+from pipeline.scores import AVERAGE
 from pipeline.tasks.base import Protocol
 
 S = TypeVar("S", bound=Settings)
@@ -96,6 +97,8 @@ def _misfits(
 ) -> list[str]:
     """What each block allows and the grid as a whole does not."""
     grid, problems = params.grid, []
+    if AVERAGE in grid.datasets:
+        problems.append(f"grid.datasets: {AVERAGE!r} is what tables call the mean over data sets; take another name")
     if "zero_shot" not in grid.methods:
         problems.append("grid.methods: lacks zero_shot, which every table stands on; add it, it needs no training")
     deaf = [name for name in grid.synthetic_methods if (made := methods[name]) and not made.takes_synthetic]

@@ -18,6 +18,7 @@ from pipeline.paths import EncoderPaths, run_name
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=1)]
 HARMONIC_MEAN = "harmonic_mean"  # the name that no judgement may have, for tables call H by it
+AVERAGE = "average"  # the name that no data set may have, for tables call the mean over data sets by it
 REMEDY = "remove it and run `dvc repro` to make it again"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from features.errors import InputError
 from features.settings import parse
 from pipeline.report.summary import Row, Summary, Table
-from pipeline.report.tables import published_cells
-from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, plus_minus
+from pipeline.report.tables import published_cells, reference_name
+from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
 
 
 def read_summary(folder: Path) -> Summary:
@@ -46,6 +46,9 @@ def table_text(table: Table) -> str:
         lines.append([row.run, *(plus_minus(row.values[column], reasons) for column in table.columns)])
         if any(value.published is not None for value in row.values.values()):
             lines.append(_published_line(table, row))
+    for reference in table.references:
+        values = (reference.values.get(column) for column in table.columns)
+        lines.append([reference_name(reference), *(DASH if value is None else number(value) for value in values)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [f"{table.dataset}, {table.task}"]
     text += [_aligned(line, widths) for line in lines]

@@ -15,7 +15,8 @@ from pydantic import Field
 from features.errors import raise_all
 from features.settings import Settings
 from pipeline.params import Params
-from pipeline.report.published import Published, find
+from pipeline.report.averages import averages
+from pipeline.report.published import find, tables_of
 from pipeline.scores import HARMONIC_MEAN, Scores
 
 T = TypeVar("T")
@@ -83,12 +84,20 @@ class PublishedNote(Settings):
 
     source: str
     encoder: str
-    shots: int
+    shots: int | None
     same_encoder: bool
 
 
+class Reference(Settings):
+    """A published row that no run of ours can be, for it is of other features."""
+
+    name: str
+    features: str
+    values: dict[str, float]
+
+
 class Table(Settings):
-    """One task on one data set."""
+    """One task on one data set, or the mean over several: `averaged`, empty for one."""
 
     task: str
     dataset: str
@@ -98,7 +107,9 @@ class Table(Settings):
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]
     published: PublishedNote | None
     rows: Series[Row]
-    generators: Series[GeneratorRow]
+    generators: Series[GeneratorRow] = ()
+    references: Series[Reference] = ()
+    averaged: Series[str] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -125,7 +136,7 @@ class Summary(Settings):
 
 
 def tables(params: Params, scores: Sequence[Scores]) -> tuple[Table, ...]:
-    """A table per task and data set, in the grid's order.
+    """The means over data sets, a table a task; then a table per task and data set, in the grid's order.
 
     Args:
         params: for the encoder, which decides whether published values are of the same thing.
@@ -136,7 +147,8 @@ def tables(params: Params, scores: Sequence[Scores]) -> tuple[Table, ...]:
     """
     groups = [list(group) for _, group in groupby(scores, key=lambda s: (s.dataset, s.task))]
     raise_all([problem for group in groups for problem in _differing(group)], "scores of one table do not fit together")
-    return tuple(_table(params, group) for group in groups)
+    means = [_table(params, group, averaged) for averaged, group in averages(scores)]
+    return (*means, *(_table(params, group) for group in groups))
 
 
 def _differing(group: Sequence[Scores]) -> list[str]:
@@ -157,16 +169,18 @@ def _judged(scores: Scores) -> tuple[Judged, ...]:
     )
 
 
-def _table(params: Params, group: Sequence[Scores]) -> Table:
-    first, published = group[0], find(group[0].protocol)
-    rows = tuple(_row(scores, group, published) for scores in group)
+def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = ()) -> Table:
+    first = group[0]
+    beside = {scores.run: find(scores, averaged, params) for scores in group}
+    references = [(table, row) for table in tables_of(first.protocol) for row in table.references(first.dataset)]
+    used = [table for table, _ in beside.values() if table] + [table for table, _ in references]
     note = None
-    if published and any(value.published is not None for row in rows for value in row.values.values()):
+    if used:
         note = PublishedNote(
-            source=published.source,
-            encoder=published.encoder,
-            shots=published.shots,
-            same_encoder=published.same_encoder(params.encoder),
+            source="; ".join(dict.fromkeys(table.source for table in used)),
+            encoder=used[0].encoder,
+            shots=used[0].shots,
+            same_encoder=used[0].same_encoder(params.encoder),
         )
     return Table(
         task=first.task,
@@ -176,13 +190,13 @@ def _table(params: Params, group: Sequence[Scores]) -> Table:
         judged=_judged(first),
         harmonic=first.harmonic,
         published=note,
-        rows=rows,
-        generators=(),
+        rows=tuple(_row(scores, group, beside[scores.run][1]) for scores in group),
+        references=tuple(Reference(name=name, features=what, values=dict(row)) for _, (name, what, row) in references),
+        averaged=averaged,
     )
 
 
-def _row(scores: Scores, group: Sequence[Scores], published: Published | None) -> Row:
-    beside = published.values(scores) if published else {}
+def _row(scores: Scores, group: Sequence[Scores], beside: Mapping[str, float]) -> Row:
     plain = next((s for s in group if s.method == scores.method and s.generator is None), None)
     pairs = {name: _gain(scores, plain, name) for name in scores.judgements} if plain and scores.generator else {}
     return Row(

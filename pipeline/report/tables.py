@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.report.generators import generator_caption, generator_cells
-from pipeline.report.summary import Row, Summary, Table, Value
+from pipeline.report.summary import Reference, Row, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.scores import HARMONIC_MEAN, Scores
 
@@ -106,7 +106,17 @@ def _markdown_table(table: Table) -> list[str]:
             cells.append(plus_minus(value, reasons))
             cells += list(published_cells(value)) if table.published else []
         lines.append(_bar(cells))
+    for reference in table.references:
+        cells = [reference_name(reference)]
+        for column in table.columns:
+            cells += ["", number(reference.values[column]) if column in reference.values else DASH, ""]
+        lines.append(_bar(cells))
     return lines
+
+
+def reference_name(reference: Reference) -> str:
+    """What a published row that no run can be is called: `TCN (published: ResNet-101, expert attributes)`."""
+    return f"{reference.name} (published: {reference.features})"
 
 
 def published_cells(value: Value) -> tuple[str, str]:

@@ -49,14 +49,18 @@ def caption(table: Table) -> list[str]:
         for j in table.judged
     ]
     lines = ["Top-1 accuracy in percent; " + "; ".join(judged) + "."]
+    if table.averaged:
+        lines = [f"Mean over {len(table.averaged)} data sets, each counting the same: {', '.join(table.averaged)}."]
     lines.append(
         f"Training images per seen class: {table.shots}." if table.shots else "All training images of seen classes."
     )
     if table.harmonic:
-        lines.append(f"H: harmonic mean of {' and '.join(table.harmonic)}, taken per seed, then averaged.")
+        what = "harmonic mean of the means of" if table.averaged else "harmonic mean of"
+        lines.append(f"H: {what} {' and '.join(table.harmonic)}, taken per seed, then averaged.")
     if table.published:
         published = table.published
-        line = f"Published: {published.source}; {published.encoder}, {published.shots} shots"
+        shots = f"{published.shots} shots" if published.shots else "all training images"
+        line = f"Published: {published.source}; {published.encoder}, {shots}"
         lines.append(line + ("; H there is of the averaged accuracies." if table.harmonic else "."))
     else:
         lines.append("Published: nothing for this data set, protocol and number of shots.")
