@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
-from pipeline import cli_task, overrides, params
-from pipeline.contents import HELP, OWN, RESULTS, STORES, Contents, examples
+from pipeline import cli_data, cli_task, overrides, params
+from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import results_text
 from pipeline.running import repro
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 stores = typer.Typer(help="Look at stores of image features.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(stores, name="features", rich_help_panel=STORES)
+app.add_typer(cli_data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cli_task.app, name="task", rich_help_panel=OWN)
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Such as artifacts/liteclip/features/twemoji.zarr.")]

@@ -7,7 +7,8 @@ from typing import Any
 from typer.core import TyperGroup
 
 # In the order in which a person meets them; each command names its own as `rich_help_panel`.
-RESULTS, OWN, STORES, HELP = "Results", "Your own images", "Features", "When something is wrong"
+RESULTS, DATA, OWN, STORES = "Results", "Data sets", "Your own images", "Features"
+HELP = "When something is wrong"
 
 
 class Contents(TyperGroup):
@@ -17,7 +18,7 @@ class Contents(TyperGroup):
         """Write a section a panel."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         limit = formatter.width - 6 - max(len(name) for name, _ in commands)
-        for panel in (RESULTS, OWN, STORES, HELP):
+        for panel in (RESULTS, DATA, OWN, STORES, HELP):
             rows = [
                 (name, command.get_short_help_str(limit))
                 for name, command in commands

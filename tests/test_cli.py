@@ -21,7 +21,17 @@ from pipeline import cli, running
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
-COMMANDS = [["run"], ["check"], ["report"], ["doctor"], ["features", "info"], ["features", "verify"], ["task", "new"]]
+COMMANDS = [
+    ["run"],
+    ["check"],
+    ["report"],
+    ["doctor"],
+    ["features", "info"],
+    ["features", "verify"],
+    ["task", "new"],
+    ["data", "list"],
+    ["data", "get"],
+]
 SLOW = """
 import time
 from pathlib import Path

