@@ -25,6 +25,7 @@ from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.files import sha256
 from features.settings import Settings, parse
+from features.shard_reader import read_features
 
 FORMAT = "shipyard-image-features/1"
 META = "meta.json"
@@ -118,7 +119,7 @@ class ImageStore:
         if split not in self._loaded:
             rows = self.meta.rows[split]
             self._loaded[split] = Split(
-                self._read(f"{split}/features", self.meta.shape(split), np.float16),
+                self._features(split),
                 self._read(f"{split}/labels", (rows,), np.int32),
                 self._read(f"{split}/valid", (rows,), np.bool_),
             )
@@ -151,6 +152,13 @@ class ImageStore:
         if not problems:
             problems = [problem for split in SPLITS for problem in self._wrong_values(split)]
         raise_all(problems, f"{self.path} is damaged; {AGAIN}")
+
+    def _features(self, split: SplitName) -> NDArray[np.float16]:
+        path = self.path / split / "features"
+        try:
+            return read_features(path, self.meta.shape(split))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
 
     def _read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
         try:
