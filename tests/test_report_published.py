@@ -97,7 +97,7 @@ def test_systems_on_other_features_stand_in_the_table_as_published() -> None:
     assert {"GCM-CF", "HSVA", "DUET", "MSDN"} <= {reference.name for reference in table.references}
     said = "TCN (published: ResNet-101, expert attributes)"
     assert f"| {said} |  | 52.60 |  |  | 52.00 |  |  | 52.30 |  |" in markdown(
-        summarise(made_params(), [gzsl("zero_shot")])
+        summarise(made_params(), [gzsl("zero_shot")], [])
     )
     assert said in table_text(table)
     assert not only([transfer("dtd")]).references
