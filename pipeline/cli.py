@@ -13,7 +13,7 @@ from pipeline import cli_data, cli_task, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import results_text
-from pipeline.running import repro
+from pipeline.running import keep, repro
 
 app = typer.Typer(
     name="shipyard",
@@ -58,6 +58,7 @@ def options(
         "shipyard run",
         "shipyard run caltech101 --set data.root=../shared/data",
         "shipyard run --set grid.encoder=vit_b16 --set 'grid.seeds=[1]'",
+        "shipyard run --recipe papers/ship_table_1.yaml",
     ),
 )
 def run(
@@ -70,28 +71,38 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of params.yaml.")
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take settings from a file: those of a table in papers/.")
+    ] = None,
 ) -> None:
     """Bring every stage up to date, then print the results.
 
-    All of params.yaml, and that the images are there, is checked before anything starts. DATASET and --set are written
-    into params.yaml, where dvc.yaml and the stages read them, and stay there.
+    All of params.yaml, and that the images are there, is checked before anything starts. What DATASET, --set and
+    --recipe change is written into params.yaml, where dvc.yaml and the stages read it, and stays there. A recipe of
+    several runs keeps each as a DVC experiment: `dvc exp show`.
     """
+    from pipeline import recipes
     from pipeline.check import check, check_data
 
     before = params.read()
     wanted = [f"grid.datasets=[{', '.join(datasets)}]"] if datasets else []
     if own := [name for name in datasets or () if name in params.parse_text(before).tasks]:
         wanted.append(f"grid.tasks=[{', '.join(own)}]")
-    after = overrides.apply(before, [*wanted, *(settings or [])])
-    changed = params.parse_text(after)
-    check(changed)
-    check_data(changed)
-    if after != before:
-        params.write(after)
-        for change in overrides.changes(before, after):
-            print(f"params.yaml: {change}", flush=True)  # before what the stages print
-    repro()
-    report()
+    runs = recipes.read(recipe).assignments() if recipe else [[]]
+    texts = [overrides.apply(before, [*run, *wanted, *(settings or [])]) for run in runs]
+    for changed in map(params.parse_text, texts):
+        check(changed)
+        check_data(changed)
+    for number, after in enumerate(texts, start=1):
+        if after != before:
+            params.write(after)
+            for change in overrides.changes(before, after):
+                print(f"params.yaml: {change}", flush=True)  # before what the stages print
+        repro()
+        report()
+        if recipe and len(texts) > 1:
+            keep(f"{recipe.stem}-{number}")
+        before = after
 
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from io import StringIO
+from itertools import pairwise
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -19,23 +21,26 @@ from features.errors import InputError, nearest, raise_all
 
 
 def apply(text: str, assignments: Sequence[str]) -> str:
-    """The text of a params file with each `dotted.key=value` set; a value is YAML, as in the file.
+    """The text of a params file with each `dotted.key=value` set, the last of a key; a value is YAML, as in the file.
 
     Raises:
         InputError: an assignment without `=`, a key that the file does not have or that is a block, a value that is
-            not YAML; all are listed.
+            not YAML, a key inside another one; all are listed.
     """
-    problems = []
+    problems, values = [], dict[tuple[int, int], str]()
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         try:
             if not equals or not key.strip():
                 raise InputError(f"{assignment!r} is no key=value; write for instance 'grid.seeds=[1]'")
-            start, end = _place(text, key.strip())
-            text = _cut_in(text, start, end, _on_one_line(assignment, value.strip()))
+            values[_place(text, key.strip())] = _on_one_line(assignment, value.strip())
         except InputError as error:
             problems.append(str(error))
+    places = sorted(values)
+    problems += [f"{text[b[0] : b[1]]!r} stands inside another key" for a, b in pairwise(places) if b[0] < a[1]]
     raise_all(problems, "--set cannot be used")
+    for start, end in reversed(places):
+        text = _cut_in(text, start, end, values[start, end])
     return text
 
 
@@ -72,10 +77,14 @@ def _place(text: str, key: str) -> tuple[int, int]:
     return start, end
 
 
+@lru_cache(maxsize=1)
+def _composed(text: str) -> Any:
+    return YAML(typ="rt", pure=True).compose(text)
+
+
 def _find(text: str, key: str) -> tuple[Any, Any]:
     """The nodes of a dotted key's name and value."""
-    value: Any = YAML(typ="rt", pure=True).compose(text)
-    name: Any = None
+    name, value = None, _composed(text)
     path: list[str] = []
     for part in key.split("."):
         children = {name.value: (name, value) for name, value in value.value} if isinstance(value, MappingNode) else {}

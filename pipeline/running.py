@@ -1,4 +1,4 @@
-"""`dvc repro` as a child: of the same Python, stopped by the same Ctrl-C, its failure told apart from ours."""
+"""DVC as a child: of the same Python, stopped by the same Ctrl-C, its failure told apart from ours."""
 
 from __future__ import annotations
 
@@ -19,18 +19,36 @@ def repro(targets: Sequence[str] = ()) -> None:
         InputError: a stage failed, or DVC cannot run here; it has said why.
         SystemExit: 130, interrupted, after the stage has ended.
     """
-    # The stages are started as `python -m stages...`: that must be the Python which has this project installed.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "dvc", "repro", *targets]
-    with subprocess.Popen(command, env={**os.environ, "PATH": path}) as child:  # noqa: S603 (names are checked before)
-        status, interrupted = _wait(child)
-    if interrupted:
-        sys.exit(INTERRUPTED)
+    status = _dvc("repro", *targets)
     if status:
         raise InputError(
             f"`dvc repro` ended with status {status}; the first error above says why. What was complete is kept: "
             "`shipyard run` goes on from there. `shipyard doctor` looks for what is missing on this machine."
         )
+
+
+def keep(name: str) -> None:
+    """Keep what is there, parameters and metrics, as a DVC experiment; an older one of the same name is replaced.
+
+    Raises:
+        InputError: DVC cannot keep it; it has said why.
+    """
+    if status := _dvc("exp", "save", "--quiet", "--force", "--name", name):
+        raise InputError(
+            f"`dvc exp save` ended with status {status}; the error above says why. The results are complete all the "
+            "same; an experiment needs a Git repository with a commit."
+        )
+
+
+def _dvc(*arguments: str) -> int:
+    """The exit status of `dvc` with this Python, whose stages need this project: they are `python -m stages...`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = [sys.executable, "-m", "dvc", *arguments]
+    with subprocess.Popen(command, env={**os.environ, "PATH": path}) as child:  # noqa: S603 (names are checked before)
+        status, interrupted = _wait(child)
+    if interrupted:
+        sys.exit(INTERRUPTED)
+    return status
 
 
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:

@@ -158,6 +158,33 @@ def test_a_mistake_changes_and_runs_nothing(project: Path, args: list[str], word
     assert (project / "params.yaml").read_text(encoding="utf-8") == SHIPPED
 
 
+def test_a_recipe_of_several_runs_runs_and_keeps_each(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = "title: epochs\nsettings: {grid.seeds: [1]}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: 2}]\n"
+    (project / "mine.yaml").write_text(recipe, encoding="utf-8")
+    monkeypatch.setattr(cli, "keep", lambda name: print(f"(keep {name})"))
+    result = call("run", "--recipe", "mine.yaml", "--set", "methods.coop.batch=8")
+    assert result.output.splitlines() == [
+        "params.yaml: seeds: [1, 2, 3] -> [1]",
+        "params.yaml: epochs: null -> 1",
+        "params.yaml: batch: null -> 8",
+        "(repro)",
+        "(results of artifacts/liteclip/report)",
+        "(keep mine-1)",
+        "params.yaml: epochs: 1 -> 2",
+        "(repro)",
+        "(results of artifacts/liteclip/report)",
+        "(keep mine-2)",
+    ]
+
+
+def test_a_mistake_in_the_last_run_of_a_recipe_stops_the_first(project: Path) -> None:
+    recipe = "title: epochs\nsettings: {}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: many}]\n"
+    (project / "mine.yaml").write_text(recipe, encoding="utf-8")
+    result = call("run", "--recipe", "mine.yaml")
+    assert "epochs: 'many' cannot be used" in str(result.exception)
+    assert "(repro)" not in result.output
+
+
 def test_images_are_not_needed_once_they_are_indexed(project: Path) -> None:
     (project / "artifacts/index").mkdir(parents=True)
     (project / "artifacts/index/caltech101.parquet").touch()
@@ -174,6 +201,18 @@ def test_repro_runs_the_stages_with_this_python(pipeline_of: Path, monkeypatch: 
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     running.repro()
     assert (pipeline_of / "out").read_text(encoding="utf-8") == sys.prefix
+
+
+def test_a_kept_run_is_an_experiment(pipeline_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(pipeline_of, "open('out', 'w').write('1')")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run(["git", "add", "-A"], cwd=pipeline_of, check=True)
+    subprocess.run(["git", *identity, "commit", "-qm", "start"], cwd=pipeline_of, check=True)
+    monkeypatch.chdir(pipeline_of)
+    running.repro()
+    running.keep("mine-1")
+    refs = subprocess.run(["git", "for-each-ref", "refs/exps"], cwd=pipeline_of, check=True, capture_output=True)
+    assert "/mine-1\n" in refs.stdout.decode()
 
 
 def test_failed_stage_says_how_to_go_on(pipeline_of: Path) -> None:

@@ -1,0 +1,99 @@
+"""Recipes of the papers' tables: each can be run as it is, with the settings that the authors' code has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.errors import InputError
+from pipeline import overrides, params, recipes
+from pipeline.check import check
+from pipeline.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = params.read(ROOT / "params.yaml")
+PAPERS = sorted((ROOT / "papers").glob("*.yaml"))
+
+
+def runs(path: Path) -> list[Params]:
+    """The parameters of each of a recipe's runs."""
+    return [params.parse_text(overrides.apply(SHIPPED, run)) for run in recipes.read(path).assignments()]
+
+
+def test_every_table_of_the_three_papers_has_a_recipe() -> None:
+    tables = {"ship": 6, "cocoop": 5, "coop": 7}
+    assert {path.stem for path in PAPERS} == {f"{p}_table_{i}" for p, n in tables.items() for i in range(1, n + 1)}
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_every_run_of_a_recipe_passes_the_check(path: Path) -> None:
+    first, *others = runs(path)
+    check(first)
+    for other in others:
+        check(other)
+    assert path.stem.replace("_", " ").lower() in recipes.read(path).title.lower()
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+def block(found: Params, kind: Any, name: str, dataset: str) -> dict[str, Any]:
+    return found.block(kind, name, dataset)[0]
+
+
+def test_ships_table_1_has_the_settings_of_the_authors_code() -> None:
+    found, plain = runs(ROOT / "papers/ship_table_1.yaml")
+    assert len(found.grid.datasets) == 11
+    assert found.tasks["base_to_new"]["shots"] == 16
+    ship = {dataset: block(found, "generators", "ship", dataset) for dataset in ("dtd", "imagenet")}
+    assert [(s["epochs"], s["encoder_width"]) for s in ship.values()] == [(50, 2048), (10, 4096)]
+    assert (ship["dtd"]["prompt_length"], ship["dtd"]["learning_rate"], ship["dtd"]["batch"]) == (4, 0.001, 256)
+    assert (ship["dtd"]["reconstruction"], ship["dtd"]["kl_weight"]) == ("sum", 1.0)
+    vpt = {dataset: block(found, "methods", "vpt", dataset) for dataset in ("eurosat", "ucf101")}
+    assert [(v["samples"], v["epochs"]) for v in vpt.values()] == [(20, 60), (5, 20)]
+    tip = block(found, "methods", "tip_adapter_f", "flowers102")
+    assert (tip["beta_max"], tip["alpha_max"], tip["alpha"]) == (50, 50, 10)
+    assert block(found, "methods", "tip_adapter_f", "eurosat")["epochs"] == 100
+    coop = block(plain, "methods", "coop", "imagenet")
+    assert (coop["recipe"], coop["epochs"], coop["context"], coop["init"]) == ("coop", 50, 4, "a photo of a")
+
+
+def test_cocoops_tables_have_the_settings_of_the_paper() -> None:
+    (found,) = runs(ROOT / "papers/cocoop_table_3.yaml")
+    cocoop = block(found, "methods", "cocoop", "imagenet")
+    assert (cocoop["batch"], cocoop["epochs"], cocoop["context"], cocoop["reduction"]) == (1, 10, 4, 16)
+    assert found.tasks["domain_generalization"] == {
+        "protocol": "domain_generalization",
+        "source": "imagenet",
+        "shots": 16,
+    }
+
+
+def test_coops_table_6_has_four_encoders_and_random_contexts_of_two_lengths() -> None:
+    found = runs(ROOT / "papers/coop_table_6.yaml")
+    coop = [(run.grid.encoder, block(run, "methods", "coop", "imagenet")) for run in found]
+    assert {(encoder, c["context"]) for encoder, c in coop} == {
+        (encoder, m) for encoder in ("rn50", "rn101", "vit_b32", "vit_b16") for m in (16, 4)
+    }
+    assert {(c["init"], c["recipe"], c["epochs"]) for _, c in coop} == {(None, "coop", 50)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: x\n", "settings: missing"),
+        ("title: x\nsettings: {}\nrun: []\n", "run: unknown key; did you mean 'runs'?"),
+        ("title: x\nsettings: {}\nruns: []\n", "runs: [] cannot be used"),
+        ("title: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_recipe_that_says_something_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        recipes.read(tmp_path / "mine.yaml")
+    assert message in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"did you mean '.*ship_table_1\.yaml'"):
+        recipes.read(ROOT / "papers/ship_tabel_1.yaml")
