@@ -32,6 +32,7 @@ class ClassTexts:
         tokens: (C, T) int64, `[SOS] name . [EOS]` and zeros.
         text_features: (K, C, D) float32, one a template, as the tower gave them, not normalised.
         logit_scale, encoder, weights_sha256: of the encoder (`features.text_tower.TowerConfig`).
+        missing: images that the data set has and this copy lacks; it goes along so that the report can say so.
     """
 
     names: tuple[str, ...]
@@ -41,6 +42,7 @@ class ClassTexts:
     logit_scale: float
     encoder: str
     weights_sha256: str
+    missing: int = 0
 
     def zero_shot_weights(self) -> NDArray[np.float32]:
         """(C, D) unit rows: normalised per template, averaged, normalised again (CLIP's prompt ensemble)."""
@@ -54,6 +56,7 @@ def encode_classes(
     tower: TextTower,
     *,
     descriptions: Mapping[str, str] = MappingProxyType({}),
+    missing: int = 0,
     batch: int = 256,
 ) -> ClassTexts:
     """Read every class name in every template, with its description if it has one; C x K short text passes.
@@ -76,6 +79,7 @@ def encode_classes(
         logit_scale=config.logit_scale,
         encoder=config.encoder,
         weights_sha256=config.weights_sha256,
+        missing=missing,
     )
 
 
@@ -87,6 +91,7 @@ def save_classes(texts: ClassTexts, path: Path) -> None:
         file.attrs["logit_scale"] = texts.logit_scale
         file.attrs["encoder"] = texts.encoder
         file.attrs["weights_sha256"] = texts.weights_sha256
+        file.attrs["missing"] = texts.missing
         file["tokens"] = texts.tokens
         file["text_features"] = texts.text_features
 
@@ -107,6 +112,7 @@ def load_classes(path: Path) -> ClassTexts:
                 logit_scale=float(file.attrs["logit_scale"]),
                 encoder=str(file.attrs["encoder"]),
                 weights_sha256=str(file.attrs["weights_sha256"]),
+                missing=int(file.attrs["missing"]),
             )
     except FileNotFoundError:
         raise InputError(f"no class texts at {path}: `dvc repro classes` makes them, `dvc pull` brings them") from None

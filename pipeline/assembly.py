@@ -144,6 +144,7 @@ def assemble(
         harmonic=plan.harmonic,
         encoder=texts.encoder,
         weights_sha256=texts.weights_sha256,
+        missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
     )
     classes = class_set(plan, sources)
     save_train(cell.train, header, classes, draws)

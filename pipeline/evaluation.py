@@ -62,6 +62,7 @@ def evaluate(
         encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
         harmonic=header.harmonic,
         seeds=tuple(found),
+        missing=dict(header.missing),
     )
     write_scores(cell.scores(run), scores)
 

@@ -65,6 +65,7 @@ class Scores(Settings):
     encoder: EncoderId
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]  # the two judgements that H is taken of
     seeds: Annotated[tuple[SeedScores, ...], Field(min_length=1, strict=False)]
+    missing: dict[str, Count] = Field(default_factory=dict)  # partial data sets -> how many images they lack
 
     @property
     def judgements(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Header:
 
     Attributes:
         dataset: judged. trained_on: learned from; the same but for a transfer.
+        missing: of each data set in use whose copy is partial, how many images it lacks.
     """
 
     dataset: str
@@ -36,6 +37,7 @@ class Header:
     harmonic: tuple[str, str] | None
     encoder: str
     weights_sha256: str
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ def main(dataset: Dataset) -> None:
     encoded = paths.EncoderPaths(load().artifacts)
     names = read_names(paths.names(dataset))
     tower = load_tower(encoded.text_tower)
-    texts = encode_classes(names.classes, names.templates, tower, descriptions=names.descriptions)
+    texts = encode_classes(
+        names.classes, names.templates, tower, descriptions=names.descriptions, missing=names.missing
+    )
     save_classes(texts, encoded.classes(dataset))
 
 

@@ -20,6 +20,7 @@ from pipeline.report.figures import Axis
 from pipeline.report.generators import read_qualities
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
+from pipeline.scores import grid_runs, read_scores, score_path, write_scores
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +75,26 @@ def test_the_terminal_shows_the_same_numbers() -> None:
     assert "artifacts/liteclip/report/index.html" in text
     with pytest.raises(InputError, match="no report in nowhere yet"):
         results_text(Path("nowhere"))
+
+
+def test_every_number_of_a_partial_copy_is_marked() -> None:
+    put_scores(params := made_params())
+    for file in (score_path(params.artifacts, cell) for cell in grid_runs(params)):
+        scores = read_scores(file)
+        write_scores(file, scores.model_copy(update={"missing": {"caltech101": 1234}}))
+    write_report(params, params.artifacts / "report")
+    text = results_text(params.artifacts / "report")
+    assert re.search(r"^coop +90\.00 ± 0\.00\* +52\.50 ± 10\.61\* +66\.00 ± 8\.49\*$", text, re.M)
+    said = "caltech101 is a partial copy that lacks 1,234 images: every number from it is marked *."
+    markdown = (params.artifacts / "report/summary.md").read_text()
+    page = (params.artifacts / "report/index.html").read_text()
+    assert all(said in report for report in (text, markdown, page))
+    assert "| `coop` | 90.00 ± 0.00* |" in markdown
+    cells = re.findall(r'<span class="mean">([^<]*)</span>', page)
+    assert cells
+    assert all(cell.endswith("*") for cell in cells)
+    assert "coop+ship against coop:" in text
+    assert not re.search(r"^coop\+ship against .*[^*]$", text, re.M)
 
 
 def test_generators_measures_stand_in_the_summary_the_page_and_a_tidy_file() -> None:

@@ -26,7 +26,7 @@ from pipeline.task_store import (
 )
 
 TOWER = tiny.tower()
-HEADER = Header("d", "d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64)
+HEADER = Header("d", "d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64, missing={"d": 7})
 
 
 def rows(count: int, views: int) -> Rows:
@@ -72,7 +72,7 @@ def test_the_same_content_gives_the_same_bytes(write: Callable[[Path], None], tm
 
 
 def test_class_texts_round_trip(tmp_path: Path) -> None:
-    texts = encode_classes(["cat", "sea_horse"], ["a {}.", "the {}, seen"], TOWER)
+    texts = encode_classes(["cat", "sea_horse"], ["a {}.", "the {}, seen"], TOWER, missing=3)
     save_classes(texts, tmp_path / "c.h5")
     again = load_classes(tmp_path / "c.h5")
     for name, value in vars(texts).items():

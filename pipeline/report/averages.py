@@ -45,6 +45,7 @@ def _average(runs: Sequence[Scores]) -> Scores:
             "dataset": AVERAGE,
             "trained_on": sources.pop() if len(sources) == 1 else AVERAGE,
             "seeds": tuple(seeds),
+            "missing": {dataset: lacks for s in runs for dataset, lacks in s.missing.items()},
         }
     )
 

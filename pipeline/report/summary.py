@@ -31,6 +31,7 @@ class Value(Settings):
     reason: str | None  # why it is a dash
     published: float | None
     difference: float | None  # mean - published, in points
+    partial: bool = False  # of a data set of which images are missing
 
 
 class Gain(Settings):
@@ -110,6 +111,7 @@ class Table(Settings):
     generators: Series[GeneratorRow] = ()
     references: Series[Reference] = ()
     averaged: Series[str] = ()
+    missing: dict[str, int] = Field(default_factory=dict)  # partial data sets -> how many images they lack
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
         rows=tuple(_row(scores, group, beside[scores.run][1]) for scores in group),
         references=tuple(Reference(name=name, features=what, values=dict(row)) for _, (name, what, row) in references),
         averaged=averaged,
+        missing={name: count for scores in group for name, count in scores.missing.items()},
     )
 
 
@@ -220,6 +223,7 @@ def _value(scores: Scores, judgement: str, beside: Mapping[str, float]) -> Value
         reason=None,
         published=published,
         difference=None if published is None else mean - published,
+        partial=bool(scores.missing),
     )
 
 

@@ -10,6 +10,7 @@ from pipeline.report.summary import Gain, Row, Table, Value
 from pipeline.scores import HARMONIC_MEAN
 
 DASH = "–"
+PARTIAL = "*"  # beside every number of a data set of which images are missing
 DRAWN = MappingProxyType({"twemoji": "emoji drawings, not photographs"})  # readers whose pictures are no photographs
 
 
@@ -25,10 +26,11 @@ def signed(value: float) -> str:
 
 
 def plus_minus(value: Value, footnotes: Sequence[str] = ()) -> str:
-    """`66.50 ± 0.41`, `66.50` for a single seed, and `– [1]` for a dash, whose reason is footnote 1."""
+    """`66.50 ± 0.41`, `66.50` for a single seed, `66.50*` of partial data, and `– [1]`, a dash with footnote 1."""
     if value.mean is None:
         return f"{DASH} [{footnotes.index(value.reason) + 1}]" if value.reason in footnotes else DASH
-    return number(value.mean) + ("" if value.std is None else f" ± {number(value.std)}")
+    mark = PARTIAL if value.partial else ""
+    return number(value.mean) + ("" if value.std is None else f" ± {number(value.std)}") + mark
 
 
 def heading(column: str) -> str:
@@ -51,6 +53,9 @@ def caption(table: Table) -> list[str]:
     lines = ["Top-1 accuracy in percent; " + "; ".join(judged) + "."]
     if table.averaged:
         lines = [f"Mean over {len(table.averaged)} data sets, each counting the same: {', '.join(table.averaged)}."]
+    if table.missing:
+        lacks = " and ".join(f"{name} lacks {count:,} images" for name, count in table.missing.items())
+        lines.append(f"{PARTIAL} Of a partial copy: {lacks}, so these are no results for the data set.")
     lines.append(
         f"Training images per seen class: {table.shots}." if table.shots else "All training images of seen classes."
     )
@@ -79,6 +84,11 @@ def notes(params: Params, tables: Sequence[Table]) -> tuple[str, ...]:
     for dataset in params.grid.datasets:
         if pictures := DRAWN.get(str(params.data.sets[dataset].get("reader"))):
             found.append(f"{dataset} is a stand-in too: its pictures are {pictures}.")
+    partial = {name: count for table in tables for name, count in table.missing.items()}
+    found += [
+        f"{name} is a partial copy that lacks {count:,} images: every number from it is marked {PARTIAL}."
+        for name, count in partial.items()
+    ]
     others = {t.published.encoder for t in tables if t.published and not t.published.same_encoder}
     found += [
         f"Published values are those of another encoder, {encoder}, and ours are {name}'s: a difference tells of the "
@@ -90,7 +100,10 @@ def notes(params: Params, tables: Sequence[Table]) -> tuple[str, ...]:
 
 def gain_sentences(table: Table) -> list[str]:
     """What each generator's features changed: `coop+ship against coop: raises new by 9.80 points (in 3 of 3 seeds)`."""
-    return [f"{row.run} against {row.method}: {', '.join(_changes(table, row))}." for row in table.rows if row.gains]
+    mark = f" {PARTIAL}" if table.missing else ""
+    return [
+        f"{row.run} against {row.method}: {', '.join(_changes(table, row))}.{mark}" for row in table.rows if row.gains
+    ]
 
 
 def _changes(table: Table, row: Row) -> list[str]:
