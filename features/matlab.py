@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
+from scipy.io.matlab import MatReadError
 
 from features.errors import InputError, nearest
 
@@ -27,7 +29,7 @@ class MatFile:
         wanted = tuple(wanted)
         try:
             known, self._values = _read(path, wanted)
-        except (OSError, ValueError, TypeError, NotImplementedError) as error:
+        except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
             raise InputError(f"{path} cannot be read as a MATLAB file: {error}; get it anew") from error
         for name in wanted:
             if name not in self._values:

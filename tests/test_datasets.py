@@ -21,7 +21,7 @@ from features.errors import InputError
 from features.listed import on_disk
 from features.lookup import find, names
 from features.packed_split import pack, unpack
-from features.split_zhou import PACKAGED, read_split
+from features.split_zhou import read_split
 
 
 def read(root: Path, **spec: Any) -> Listing:
@@ -151,23 +151,6 @@ def test_packing_loses_nothing() -> None:
     assert unpack(packed) == (classes, rows)
     with pytest.raises(ValueError, match="class 0"):
         pack(("a",), {"train": [("a b/c.jpg", 0), ("d e/f.jpg", 0)], "val": [], "test": []}, about="")
-
-
-def ordered(split: tuple[tuple[str, ...], dict[Any, list[tuple[str, int]]]]) -> Any:
-    return split[0], {part: sorted(rows) for part, rows in split[1].items()}
-
-
-def test_every_official_split_survives_packing(shared: Path) -> None:
-    files = sorted((shared / "splits/coop").glob("split_zhou_*.json"))
-    assert len(files) == 7
-    for file in files:
-        official = read_split(file)
-        assert ordered(unpack(pack(*official, about=""))) == ordered(official), file.name
-
-
-def test_the_packaged_caltech101_split_is_the_official_one(shared: Path) -> None:
-    official = read_split(shared / "splits/coop/split_zhou_Caltech101.json")
-    assert ordered(read_split(PACKAGED / "caltech101_split.json")) == ordered(official)
 
 
 def test_caltech101_has_the_published_counts(shared: Path) -> None:

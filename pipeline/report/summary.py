@@ -216,15 +216,9 @@ def _value(scores: Scores, judgement: str, beside: Mapping[str, float]) -> Value
     numbers = [number for seed in scores.seeds if (number := seed.accuracy(judgement)) is not None]
     if len(numbers) < len(scores.seeds):  # a mean over some of the seeds would stand beside means over all of them
         return Value(mean=None, std=None, reason=_reason(scores, judgement), published=published, difference=None)
-    mean = fmean(numbers)
-    return Value(
-        mean=mean,
-        std=stdev(numbers) if len(numbers) > 1 else None,
-        reason=None,
-        published=published,
-        difference=None if published is None else mean - published,
-        partial=bool(scores.missing),
-    )
+    mean, std = fmean(numbers), stdev(numbers) if len(numbers) > 1 else None
+    difference, partial = None if published is None else mean - published, bool(scores.missing)
+    return Value(mean=mean, std=std, reason=None, published=published, difference=difference, partial=partial)
 
 
 def _reason(scores: Scores, judgement: str) -> str:
