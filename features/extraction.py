@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from features.errors import InputError, raise_all
 from features.extraction_pipeline import Extraction, compute
 from features.files import canonical_json, remove
 from features.image_store_writer import Shard, plan_shards, write_store
-from features.progress import Progress
+from features.progress import Progress, quiet
 
 REVISION = 1  # of all between a file's bytes and its features; another one makes shards of interrupted runs void
 SHOWN = 20  # changed files that a message names; there may be as many as images
@@ -29,11 +30,13 @@ def extract(job: Extraction, out: Path, scratch: Path) -> None:
     facts = job.facts()
     key = hashlib.sha256(canonical_json([REVISION, facts]).encode()).hexdigest()[:16]
     kept = scratch / f"{out.stem}-{key}"
-    shards = plan_shards(job.index, 1 + job.views.count)
+    shards = plan_shards(job.index, 1 + job.views.count, job.patches)
     with _alone(scratch / f"{kept.name}.lock"):
         todo = [shard for shard in shards if not (kept / shard.key).is_file()]
         _refuse_changed(job, todo)
         total = len(job.index.paths)
+        if job.patches and not quiet():
+            print(f"extract {out.stem}: {cost(job)}", file=sys.stderr, flush=True)
         done = total - sum(len(shard.rows) for shard in todo)
         with Progress(f"extract {out.stem}", total, done=done) as progress:
             if todo:
@@ -41,6 +44,16 @@ def extract(job: Extraction, out: Path, scratch: Path) -> None:
             finished = [(shard, kept / shard.key) for shard in shards]
             write_store(out, job.index, finished, job.encoder.embed_dim, facts)
         remove(kept)
+
+
+def cost(job: Extraction) -> str:
+    """What patch tokens take on disk, said before they are made; every task copies those of its images."""
+    images, d = len(job.index.paths), job.encoder.embed_dim
+    taken = 2 * images * job.patches * d
+    return (
+        f"patch tokens of {images:,} images take {taken / 1e6:,.1f} MB ({job.patches} of {d} float16 each), those of a "
+        "task's images as much again in its train.h5 and test.h5; extract.patch_tokens: false leaves them out"
+    )
 
 
 @contextmanager

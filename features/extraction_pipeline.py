@@ -27,8 +27,9 @@ from features.encoder import Encoder
 from features.errors import InputError, raise_all
 from features.files import written_whole
 from features.image_store import FORMAT
-from features.image_store_writer import Shard, encode_shard
+from features.image_store_writer import Shard, chunk_rows, encode_shard, patches_file
 from features.index import Index
+from features.patch_tokens import encode_with_patches
 from features.progress import Progress
 
 LANES = 8  # most forward passes at a time on a CPU, for each takes the memory of a batch
@@ -48,6 +49,7 @@ class Extraction:
         precision: of the forward pass.
         batch: crops in one forward pass, on a CPU at most `CPU_BATCH`.
         workers: processes that decode; 0 decodes in a thread of this one.
+        patches: P, patch tokens that are kept of each centre crop; 0: none.
     """
 
     index: Index
@@ -57,6 +59,7 @@ class Extraction:
     precision: Precision
     batch: int
     workers: int
+    patches: int = 0
 
     def facts(self) -> dict[str, Any]:
         """What decides the features of an image, for the store's `meta.json`."""
@@ -69,6 +72,7 @@ class Extraction:
             "views": self.views.count,
             "view_scale": list(self.views.scale),
             "view_seed": self.views.seed,
+            **({"patches": self.patches} if self.patches else {}),
         }
 
     def images_in_batch(self, views: int) -> int:
@@ -117,10 +121,10 @@ def _pool(size: int, name: str, start: Callable[[], None] | None = None) -> Iter
 
 @dataclass
 class _OpenShard:
-    """A shard in work: its batches' features (n, K, D) in order, and whether an image failed."""
+    """A shard in work: its batches' features (n, K, D), and patch tokens (n, P, D) if any, and whether one failed."""
 
     shard: Shard
-    batches: list[Future[Tensor]] = field(default_factory=list)
+    batches: list[Future[tuple[Tensor, ...]]] = field(default_factory=list)
     failed: bool = False
 
 
@@ -138,7 +142,7 @@ class _Pipeline:
     most_encoding: int
     problems: list[Problem] = field(default_factory=list)
     decoding: deque[tuple[_OpenShard, bool, Future[Decoded]]] = field(default_factory=deque)
-    encoding: deque[Future[Tensor]] = field(default_factory=deque)
+    encoding: deque[Future[tuple[Tensor, ...]]] = field(default_factory=deque)
     writing: deque[Future[None]] = field(default_factory=deque)
 
     def run(self, shards: Sequence[Shard]) -> list[Problem]:
@@ -177,24 +181,36 @@ class _Pipeline:
             if len(self.writing) > 1:
                 self.writing.popleft().result()
 
-    def _encode(self, decoded: Decoded) -> Tensor:
+    def _encode(self, decoded: Decoded) -> tuple[Tensor, ...]:
         try:
-            images, views = decoded.crops.shape[:2]
+            shape, job = decoded.crops.shape[:2], self.job
             crops = torch.from_numpy(decoded.crops).flatten(0, 1)
-            return self.job.encoder.encode_crops(crops, self.job.precision).reshape(images, views, -1)
+            if not job.patches:
+                return (_stored(job.encoder.encode_crops(crops, job.precision).reshape(*shape, -1)),)
+            features, patches = encode_with_patches(job.encoder, crops, job.precision)
+            centre = patches.reshape(*shape, *patches.shape[1:])[:, 0]
+            return _stored(features.reshape(*shape, -1)), _stored(centre)
         finally:
             self.decoders.release(decoded)
 
     def _write(self, work: _OpenShard) -> None:
-        features = torch.cat([batch.result() for batch in work.batches]).to(torch.float16).cpu().numpy()
-        bad = np.flatnonzero(~np.isfinite(features).all(axis=(1, 2)))
+        arrays = [torch.cat(parts).numpy() for parts in zip(*(b.result() for b in work.batches), strict=True)]
+        bad = np.flatnonzero(~np.logical_and.reduce([np.isfinite(array).all(axis=(1, 2)) for array in arrays]))
         raise_all(
             [self.job.index.paths[work.shard.rows[int(row)]] for row in bad],
             f"features are not finite as float16, computed in {self.job.precision}; set extract.precision to float32 "
             "or, if it is, look for weights that are damaged",
         )
-        with written_whole(self.kept / work.shard.key) as part:
-            part.write_bytes(encode_shard(features))
+        features = self.kept / work.shard.key
+        chunk = chunk_rows(work.shard.views, self.job.patches)
+        files = (features, patches_file(features))[: len(arrays)]
+        for file, array in reversed(list(zip(files, arrays, strict=True))):  # the features last: they stand for both
+            with written_whole(file) as part:
+                part.write_bytes(encode_shard(array, chunk))
+
+
+def _stored(values: Tensor) -> Tensor:
+    return values.to(torch.float16).cpu()
 
 
 def _cut(rows: range, size: int) -> Iterator[range]:

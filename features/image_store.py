@@ -1,6 +1,7 @@
 """Image features on disk: a Zarr v3 store with a group a split, and `meta.json`, which says what made them.
 
     <split>/features  (N, K, D) float16: K views of each of N images, not normalised; view 0 is the centre crop
+    <split>/patches   (N, P, D) float16, if `extract.patch_tokens` asked for them: local features of the centre crop
     <split>/labels    (N,) int32: class ids of the index
     <split>/valid     (N,) bool: false where there is no feature, for a missing chunk would read as zeros
 
@@ -47,6 +48,7 @@ class Meta(Settings):
         preprocess: the fields of `features.augment.Preprocess`.
         precision: of the forward pass. dim: D. classes: C, labels are 0 to C - 1.
         views: random views of a training image, beside view 0; view_scale and view_seed say which.
+        patches: P, patch tokens of an image (`features.patch_tokens`); 0 where there are none.
         index_sha256: of the images' order, classes and bytes (`features.image_store_writer.index_sha256`).
         rows: N of each split. files: by path inside the store.
     """
@@ -61,6 +63,7 @@ class Meta(Settings):
     views: int
     view_scale: list[float]
     view_seed: int
+    patches: int = 0
     index_sha256: str
     classes: int
     rows: dict[SplitName, int]
@@ -125,6 +128,13 @@ class ImageStore:
             )
         return self._loaded[split]
 
+    def patches(self, split: SplitName, rows: NDArray[np.int64]) -> NDArray[np.float16] | None:
+        """(n, P, D) float16 patch tokens of some of a split's rows; None where none are stored. They are not kept."""
+        if not self.meta.patches:
+            return None
+        shape = (self.meta.rows[split], self.meta.patches, self.meta.dim)
+        return self._read(f"{split}/patches", shape, np.float16, rows)
+
     def info(self) -> str:
         """What the store holds and what made it, for people."""
         meta = self.meta
@@ -136,6 +146,7 @@ class ImageStore:
                 *rows,
                 f"  encoder {meta.encoder}, weights {meta.weights_sha256[:12]}, computed in {meta.precision}",
                 f"  views {meta.views}, area {meta.view_scale[0]:g} to {meta.view_scale[1]:g}, seed {meta.view_seed}",
+                *([f"  {meta.patches} patch tokens of each centre crop"] if meta.patches else []),
                 f"  crops {json.dumps(meta.preprocess)}",
                 f"  index {meta.index_sha256[:12]}, {meta.classes} classes",
             ]
@@ -160,12 +171,15 @@ class ImageStore:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
 
-    def _read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    def _read(
+        self, name: str, shape: tuple[int, ...], dtype: type[np.generic], rows: NDArray[np.int64] | None = None
+    ) -> NDArray[Any]:
+        """A whole array, or some of its rows."""
         try:
             array = zarr.open_array(store=self.path / name, mode="r", zarr_format=3)
             if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
                 raise InputError(f"{self.path}/{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
-            return np.asarray(array[...])
+            return np.asarray(array[...] if rows is None else array.oindex[rows])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{self.path}/{name} cannot be read: {error}; {AGAIN}") from error
 
@@ -187,6 +201,9 @@ class ImageStore:
     def _wrong_values(self, split: SplitName) -> Iterator[str]:
         found = ImageStore(self.path, self.meta).load(split)  # not kept: `verify` may read more than fits
         finite = np.isfinite(found.features).all(axis=(1, 2)) | ~found.valid
+        for rows in np.array_split(np.arange(len(finite)), len(finite) // 512 + 1):  # as many as a shard has
+            patches = self.patches(split, rows)
+            finite[rows] &= True if patches is None else np.isfinite(patches).all(axis=(1, 2))
         if not finite.all():
             count, first = np.count_nonzero(~finite), finite.argmin()
             yield f"{split}: features of {count} rows are not finite, the first is row {first}"

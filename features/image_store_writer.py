@@ -29,6 +29,7 @@ from features.index import Index
 
 CHUNKS_IN_SHARD = 8  # a reader that wants few rows fetches an eighth of a shard
 CROPS_IN_SHARD = 4096
+IMAGES_WITH_PATCHES = 512  # in a shard that has patch tokens: 100 MB of them for ViT-B/16
 FLAT_CHUNK = 1 << 20  # rows of labels and of the mask in one file
 
 
@@ -47,13 +48,14 @@ class Shard:
     key: str
 
 
-def chunk_rows(views: int) -> int:
-    """Images in a chunk of the features, K views each."""
-    return max(1, CROPS_IN_SHARD // CHUNKS_IN_SHARD // views)
+def chunk_rows(views: int, patches: int = 0) -> int:
+    """Images in a chunk, of K views and P patch tokens each."""
+    images = CROPS_IN_SHARD // views
+    return max(1, (min(images, IMAGES_WITH_PATCHES) if patches else images) // CHUNKS_IN_SHARD)
 
 
-def plan_shards(index: Index, train_views: int) -> list[Shard]:
-    """Cut the index into shards.
+def plan_shards(index: Index, train_views: int, patches: int = 0) -> list[Shard]:
+    """Cut the index into shards; `patches` is P, 0 without patch tokens.
 
     A shard's key names its images by path and content, so that those that an exchanged or removed image leaves as they
     were need not be computed again.
@@ -61,7 +63,7 @@ def plan_shards(index: Index, train_views: int) -> list[Shard]:
     shards = []
     for split in SPLITS:
         views = train_views if split == "train" else 1
-        size = CHUNKS_IN_SHARD * chunk_rows(views)
+        size = CHUNKS_IN_SHARD * chunk_rows(views, patches)
         positions = index.rows(split)
         for number, start in enumerate(range(0, len(positions), size)):
             rows = range(int(positions[start]), int(positions[start]) + len(positions[start : start + size]))
@@ -82,15 +84,21 @@ def _digest(rows: Iterable[tuple[object, ...]]) -> str:
     return hasher.hexdigest()
 
 
-def encode_shard(features: NDArray[np.float16]) -> bytes:
+def patches_file(features: Path) -> Path:
+    """Where the patch tokens of a finished shard wait, beside its features."""
+    return features.with_name(f"{features.name}.patches")
+
+
+def encode_shard(values: NDArray[np.float16], chunk: int) -> bytes:
     """The bytes of one shard's file.
 
     Args:
-        features: (n, K, D), all images of the shard.
+        values: (n, K, D) features or (n, P, D) patch tokens, of all images of the shard.
+        chunk: images in a chunk.
     """
     held: dict[str, Buffer] = {}
-    array = _create(MemoryStore(held), None, features.shape, np.float16)
-    array[...] = features
+    array = _create(MemoryStore(held), None, values.shape, np.float16, chunk)
+    array[...] = values
     return held["c/0/0/0"].to_bytes()
 
 
@@ -104,19 +112,24 @@ def write_store(
     Raises:
         InputError: the disk is full or the folder cannot be written; nothing is lost.
     """
-    views = {shard.split: shard.views for shard, _ in shards}
+    views, patches = {shard.split: shard.views for shard, _ in shards}, int(facts.get("patches", 0))
     with written_whole(out) as part:
         root = LocalStore(part)
         zarr.create_group(root, zarr_format=3)
         for split in SPLITS:
             rows = index.rows(split)
-            shape = (len(rows), views.get(split, 1), dim)
+            k = views.get(split, 1)
+            chunk = chunk_rows(k, patches)
             zarr.create_group(root, path=split, zarr_format=3)
-            _create(root, f"{split}/features", shape, np.float16)
+            _create(root, f"{split}/features", (len(rows), k, dim), np.float16, chunk)
+            if patches:
+                _create(root, f"{split}/patches", (len(rows), patches, dim), np.float16, chunk)
             _fill(root, f"{split}/labels", index.class_ids[rows])
             _fill(root, f"{split}/valid", np.ones(len(rows), np.bool_))
         for shard, file in shards:
-            _link(file, part / shard.split / "features" / "c" / str(shard.number) / "0" / "0")
+            arrays = {"features": file} | ({"patches": patches_file(file)} if patches else {})
+            for name, source in arrays.items():
+                _link(source, part / shard.split / name / "c" / str(shard.number) / "0" / "0")
         meta = {
             "dtype": "float16",
             "dim": dim,
@@ -135,14 +148,14 @@ def _create(
     name: str | None,
     shape: tuple[int, ...],
     dtype: type[np.generic],
+    chunk: int = FLAT_CHUNK,
 ) -> zarr.Array[Any]:
-    """An uncompressed array; features (three axes) in shards of chunks, flat arrays in chunks alone."""
+    """An uncompressed array of `chunk` images a chunk; three axes in shards of chunks, flat arrays in chunks alone."""
     if len(shape) == 3:
-        rows = chunk_rows(shape[1])
-        chunks: tuple[int, ...] = (rows, *shape[1:])
-        shards: tuple[int, ...] | None = (CHUNKS_IN_SHARD * rows, *shape[1:])
+        chunks: tuple[int, ...] = (chunk, *shape[1:])
+        shards: tuple[int, ...] | None = (CHUNKS_IN_SHARD * chunk, *shape[1:])
     else:
-        chunks, shards = (min(max(shape[0], 1), FLAT_CHUNK),), None
+        chunks, shards = (min(max(shape[0], 1), chunk),), None
     return zarr.create_array(
         store,
         name=name,

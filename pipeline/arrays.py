@@ -20,10 +20,12 @@ class LabelledFeatures:
     Attributes:
         features: (N, K, D) float32, as the encoder gave them, not normalised; view 0 is the centre crop.
         labels: (N,) int64, positions in a `ClassSet`.
+        patches: (N, P, D) float16, local features of the centre crops, likewise; for a method that `needs_patches`.
     """
 
     features: Tensor
     labels: Tensor
+    patches: Tensor | None = None
 
     @cached_property
     def unit(self) -> Tensor:
@@ -40,7 +42,8 @@ class LabelledFeatures:
 
     def to(self, device: torch.device) -> LabelledFeatures:
         """The same features on another device."""
-        return LabelledFeatures(self.features.to(device), self.labels.to(device))
+        patches = None if self.patches is None else self.patches.to(device)
+        return LabelledFeatures(self.features.to(device), self.labels.to(device), patches)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from features.class_store import ClassTexts, load_classes
+from features.datasets.base import Split
 from features.errors import raise_all
-from features.image_store import ImageStore, Split
+from features.image_store import ImageStore
 from pipeline.arrays import ClassSet
 from pipeline.paths import EncoderPaths, TaskPaths
 from pipeline.sampling import draw
@@ -86,12 +87,12 @@ def draw_seeds(
     """
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
-    train, validation = source.store.load("train"), source.store.load("val")
-    present = {c: name for c, name in names.items() if (validation.labels == c).any()}
+    train, validation = source.store.load("train").labels, source.store.load("val").labels
+    present = {c: name for c, name in names.items() if (validation == c).any()}
     return {
         seed: (
-            _take(train, draw(train.labels, names, shots, seed), positions),
-            _take(validation, draw(validation.labels, present, validation_shots, seed), positions),
+            _take(source.store, "train", draw(train, names, shots, seed), positions),
+            _take(source.store, "val", draw(validation, present, validation_shots, seed), positions),
         )
         for seed in seeds
     }
@@ -103,17 +104,20 @@ def judged_rows(plan: Plan, judgement: Judgement, sources: Mapping[str, Source])
     position |= {ref: position[seen] for ref, seen in plan.same.items()}
     taken = []
     for dataset in dict.fromkeys(ref.dataset for ref in judgement.judged):
-        split = sources[dataset].store.load(judgement.split)
+        store = sources[dataset].store
+        labels = store.load(judgement.split).labels
         positions = {ref.class_id: position[ref] for ref in judgement.judged if ref.dataset == dataset}
-        taken.append(_take(split, np.flatnonzero(np.isin(split.labels, list(positions))), positions))
-    rows = Rows(*(np.concatenate([getattr(part, name) for part in taken]) for name in ("features", "labels", "rows")))
+        taken.append(_take(store, judgement.split, np.flatnonzero(np.isin(labels, list(positions))), positions))
+    whole = [name for name in vars(taken[0]) if all(getattr(part, name) is not None for part in taken)]
+    rows = Rows(**{name: np.concatenate([getattr(part, name) for part in taken]) for name in whole})
     candidates = np.array([position[ref] for ref in judgement.candidates], np.int64)
     return JudgedRows(judgement.name, judgement.average, candidates, rows)
 
 
-def _take(split: Split, rows: NDArray[np.int64], positions: Mapping[int, int]) -> Rows:
+def _take(store: ImageStore, name: Split, rows: NDArray[np.int64], positions: Mapping[int, int]) -> Rows:
+    split = store.load(name)
     labels = [positions[int(c)] for c in split.labels[rows]]
-    return Rows(split.features[rows], np.array(labels, np.int64), rows)
+    return Rows(split.features[rows], np.array(labels, np.int64), rows, store.patches(name, rows))
 
 
 def open_sources(datasets: Sequence[str], encoded: EncoderPaths) -> dict[str, Source]:

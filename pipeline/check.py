@@ -101,6 +101,12 @@ def _misfits(
         problems.append(f"grid.datasets: {AVERAGE!r} is what tables call the mean over data sets; take another name")
     if "zero_shot" not in grid.methods:
         problems.append("grid.methods: lacks zero_shot, which every table stands on; add it, it needs no training")
+    blind = [name for name, made in methods.items() if made and made.needs_patches]
+    if blind and not params.extract.patch_tokens:
+        problems.append(
+            f"grid.methods: {', '.join(blind)} reads patch tokens, which are stored only if asked for: set "
+            "extract.patch_tokens: true; `extract` says what they take on disk before it makes them"
+        )
     deaf = [name for name in grid.synthetic_methods if (made := methods[name]) and not made.takes_synthetic]
     able = [name for name, made in methods.items() if made and made.takes_synthetic]
     problems += [

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from features.errors import InputError
 from features.files import written_whole
@@ -36,7 +35,7 @@ def evaluate(
     cell: TaskPaths,
 ) -> None:
     """Judge every seed's classifier on the cell's `test.h5`; write its scores, its logits and its diagnostics."""
-    header, judgements = load_test(cell.test)
+    header, judgements = load_test(cell.test, patches=method.needs_patches)
     run = run_name(name, generator)
     found, logits = [], {}
     for seed in seeds:
@@ -68,7 +67,7 @@ def evaluate(
 
 
 def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tensor:
-    """(N, M) logits of unit features (N, D) on the CPU, in passes of bounded size."""
+    """(N, M) logits of features, or patch tokens, on the CPU, in passes of bounded size."""
     with torch.inference_mode():
         return torch.cat([classifier.logits(part, candidates).cpu() for part in torch.split(features, BATCH)])
 
@@ -79,7 +78,7 @@ def _judge(classifier: Classifier, judgement: JudgedRows, device: torch.device) 
     rows = judgement.rows.tensors().to(device)
     judged = Judgement(accuracy=None, n=len(rows), classes=len(candidates), average=judgement.average, reason="")
     try:
-        logits = score(classifier, F.normalize(rows.features[:, 0], dim=-1), candidates)
+        logits = score(classifier, rows.centre if rows.patches is None else rows.patches, candidates)
     except InputError as error:
         return judged.model_copy(update={"reason": str(error)}), None
     labels = _places(judgement)

@@ -53,7 +53,7 @@ def finetune(
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
-            train, validation = (features.to(device) for features in task.seed(seed))
+            train, validation = (features.to(device) for features in task.seed(seed, patches=method.needs_patches))
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
@@ -75,7 +75,10 @@ def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None
             continue
         if found.features.shape[-1] != d:
             problems.append(f"{name}: features of {found.features.shape[-1]} dimensions, but text features of {d}")
-        broken = int((~found.features.flatten(1).isfinite()).any(1).sum())
+        finite = found.features.flatten(1).isfinite().all(1)
+        if found.patches is not None:
+            finite &= found.patches.flatten(1).isfinite().all(1)
+        broken = int((~finite).sum())
         if broken:
             problems.append(f"{name}: {broken} of {len(found)} images have features that are NaN or infinite")
         strange = int(((found.labels < 0) | (found.labels >= len(classes))).sum())

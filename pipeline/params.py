@@ -68,6 +68,7 @@ class Extract(Settings):
     views: Annotated[int, Field(ge=0)]
     view_scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
     view_seed: Annotated[int, Field(ge=0)]
+    patch_tokens: bool = False
 
 
 class Synthesis(Settings):

@@ -47,15 +47,18 @@ class Rows:
     Attributes:
         features: (N, K, D) float16. labels: (N,) int64, positions in the task's classes.
         rows: (N,) int64, positions in the feature store's split, which make the draw traceable to files.
+        patches: (N, P, D) float16, where the store has patch tokens.
     """
 
     features: NDArray[np.float16]
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
+    patches: NDArray[np.float16] | None = None
 
     def tensors(self) -> LabelledFeatures:
-        """As methods take them: float32, not normalised."""
-        return LabelledFeatures(torch.from_numpy(self.features).float(), torch.from_numpy(self.labels))
+        """As methods take them: features float32, not normalised; patch tokens as they are stored."""
+        patches = None if self.patches is None else torch.from_numpy(self.patches)
+        return LabelledFeatures(torch.from_numpy(self.features).float(), torch.from_numpy(self.labels), patches)
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,19 @@ class TrainTask:
     header: Header
     classes: ClassSet
 
-    def seed(self, seed: int) -> tuple[LabelledFeatures, LabelledFeatures]:
-        """The seed's training images (N, K, D) and its validation images (M, 1, D).
+    def seed(self, seed: int, *, patches: bool = False) -> tuple[LabelledFeatures, LabelledFeatures]:
+        """The seed's training images (N, K, D) and its validation images (M, 1, D), with patch tokens if asked for.
 
         Raises:
-            InputError: the task was not assembled for this seed.
+            InputError: the task was not assembled for this seed, or has no patch tokens.
         """
         with opened(self.path) as file:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
                 raise InputError(f"{self.path} holds no seed {seed}; {nearest(str(seed), seeds)}: rerun `assemble`")
             group = file[f"seed={seed}"]
-            return _read_rows(group["train"]).tensors(), _read_rows(group["validation"]).tensors()
+            train, validation = (_read_rows(group[part], patches).tensors() for part in ("train", "validation"))
+            return train, validation
 
     def check_tower(self, tower: TextTower) -> None:
         """Refuse a text tower that is not of the encoder whose image features these are.
@@ -147,17 +151,17 @@ def save_test(path: Path, header: Header, judgements: Sequence[JudgedRows], name
             _write_rows(group, judgement.rows)
 
 
-def load_test(path: Path) -> tuple[Header, list[JudgedRows]]:
-    """Read `test.h5`.
+def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[JudgedRows]]:
+    """Read `test.h5`, with patch tokens if asked for.
 
     Raises:
-        InputError: there is no such file, or it is not one of ours.
+        InputError: there is no such file, it is not one of ours, or it has no patch tokens.
     """
     with opened(path) as file:
         names: list[str] = json.loads(file.attrs["judgements"])
         groups = {name: file[f"judgement={name}"] for name in names}
         judgements = [
-            JudgedRows(name, _average(group), group["candidates"][:], _read_rows(group))
+            JudgedRows(name, _average(group), group["candidates"][:], _read_rows(group, patches))
             for name, group in groups.items()
         ]
         return _read_header(file), judgements
@@ -201,8 +205,15 @@ def _average(group: Any) -> Average:
 
 def _write_rows(group: Any, rows: Rows) -> None:
     for name, value in vars(rows).items():
-        group[name] = value
+        if value is not None:
+            group[name] = value
 
 
-def _read_rows(group: Any) -> Rows:
-    return Rows(*(group[name][:] for name in ("features", "labels", "rows")))
+def _read_rows(group: Any, patches: bool) -> Rows:
+    if patches and "patches" not in group:
+        raise InputError(
+            f"{group.file.filename} holds no patch tokens, which this method reads: set extract.patch_tokens: true and "
+            "run `dvc repro`; `extract` says what they take on disk before it makes them"
+        )
+    names = ("features", "labels", "rows", *(["patches"] if patches else []))
+    return Rows(*(group[name][:] for name in names))

@@ -50,7 +50,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield unit features (B, D) and labels (B,) of each step."""
-        n, views, _ = self.train.features.shape
+        n, views = self.train.features.shape[:2]
         for _ in range(self.epochs):
             order = torch.randperm(n, generator=self.rng)
             view = torch.randint(views, (n,), generator=self.rng)

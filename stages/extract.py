@@ -12,6 +12,7 @@ from features.errors import InputError, nearest
 from features.extraction import extract
 from features.extraction_pipeline import Extraction
 from features.index import read_index
+from features.patch_tokens import patches_per_image
 from pipeline import paths
 from pipeline.params import PATH, load
 from stages.running import Dataset, run
@@ -25,14 +26,16 @@ def main(dataset: Dataset) -> None:
         raise InputError(f"--dataset {dataset!r} is not in `data.sets` of {PATH}; {nearest(dataset, sets)}")
     folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").folder(Path(params.data.root))
     low, high = settings.view_scale
+    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, pick_device(params.compute.device))
     job = Extraction(
         index=read_index(paths.index(dataset)),
         folder=folder,
         views=Views(settings.views, (low, high), settings.view_seed),
-        encoder=load_encoder(params.grid.encoder, spec.model, spec.pretrained, pick_device(params.compute.device)),
+        encoder=encoder,
         precision=settings.precision,
         batch=params.compute.batch,
         workers=params.compute.workers,
+        patches=patches_per_image(encoder) if settings.patch_tokens else 0,
     )
     extract(job, paths.EncoderPaths(params.artifacts).features(dataset), paths.SCRATCH / "extract")
 

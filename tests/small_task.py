@@ -6,6 +6,7 @@ from typing import Any
 
 import tiny
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
@@ -16,8 +17,8 @@ from pipeline.seeds import stream
 
 TOWER = tiny.tower()
 CLASSES = tiny.classes(TOWER)
-TRAIN = tiny.features([0, 1, 2, 3], 8, 3)
-VALIDATION = tiny.features([0, 1, 2, 3], 3, 1, noise=0.04)
+TRAIN = tiny.with_patches(tiny.features([0, 1, 2, 3], 8, 3))
+VALIDATION = tiny.with_patches(tiny.features([0, 1, 2, 3], 3, 1, noise=0.04))
 NO_VALIDATION = LabelledFeatures(torch.empty(0, 1, 32), torch.empty(0, dtype=torch.int64))
 SYNTHETIC = LabelledFeatures(
     F.normalize(tiny.features([4, 5], 16, 1).features, dim=-1), tiny.features([4, 5], 16, 1).labels
@@ -26,6 +27,7 @@ ALL = names(pipeline.methods)
 WITH_SYNTHETIC = [name for name in ALL if find(pipeline.methods, name, Method).takes_synthetic]
 
 QUICK: dict[str, dict[str, Any]] = {
+    "plot": {"epochs": 20, "learning_rate": 0.02, "batch": 8, "prompts": 2, "context": 4},
     "proda": {"epochs": 20, "learning_rate": 0.02, "prompts": 4, "prompt_batch": 2, "context": 4},
     "vpt": {"epochs": 5, "learning_rate": 0.02, "batch": 4, "samples": 2, "test_samples": 3},
     "cocoop": {"epochs": 4, "learning_rate": 0.02, "batch": 4},
@@ -41,6 +43,14 @@ QUICK: dict[str, dict[str, Any]] = {
 def method(name: str, **settings: Any) -> Method:
     """The method with settings that fit small, separable features within a second."""
     return find(pipeline.methods, name, Method).model_validate(QUICK.get(name, {}) | settings)
+
+
+def seen_by(name: str, images: LabelledFeatures) -> Tensor:
+    """What the method's classifier scores of the images: (N, D), or patch tokens (N, P, D)."""
+    if find(pipeline.methods, name, Method).needs_patches:
+        assert images.patches is not None
+        return images.patches
+    return images.centre
 
 
 def fit(

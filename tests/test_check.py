@@ -69,6 +69,7 @@ def test_the_shipped_file_is_right() -> None:
             {"methods.koop": {}, "grid.methods": ["zero_shot", "koop"]},
             "'koop' is none of the methods in pipeline",
         ),
+        ({"grid.methods": ["zero_shot", "plot"]}, "plot reads patch tokens, which are stored only if asked for: set"),
         ({"grid.methods": ["coop"]}, "grid.methods: lacks zero_shot"),
         ({"grid.synthetic_methods": ["zero_shot"]}, "'zero_shot' has no use for synthetic features"),
     ],

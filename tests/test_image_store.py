@@ -17,7 +17,7 @@ from pictures import contents, make_images
 from features import image_store_writer
 from features.errors import InputError
 from features.image_store import FORMAT, META, ImageStore
-from features.image_store_writer import encode_shard, index_sha256, plan_shards, write_store
+from features.image_store_writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
 from features.index import Index
 
 COUNTS = {"train": 37, "val": 0, "test": 70}
@@ -56,7 +56,7 @@ def write(out: Path, index: Index, change: Callable[[NDArray[np.float16]], objec
         values = features(len(shard.rows), shard.views)
         change(values)
         file = out.parent / f"{out.name}-{shard.split}-{shard.number}"
-        file.write_bytes(encode_shard(values))
+        file.write_bytes(encode_shard(values, chunk_rows(values.shape[1])))
         finished.append((shard, file))
     write_store(out, index, finished, DIM, FACTS)
     return out

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
-from small_task import ALL, CLASSES, SYNTHETIC, TOWER, TRAIN, VALIDATION, WITH_SYNTHETIC, fit, method
+from small_task import ALL, CLASSES, SYNTHETIC, TOWER, TRAIN, VALIDATION, WITH_SYNTHETIC, fit, method, seen_by
 from tiny import features
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from pipeline.fitting import refuse_unusable
 from pipeline.methods.base import Classifier
 
 # A few learned vectors before a random tower cannot separate what they like; their loss must fall all the same.
-PROMPTS = {"cocoop", "coop", "kgcoop", "proda", "tcp", "vpt"} & set(ALL)
+PROMPTS = {"cocoop", "coop", "kgcoop", "plot", "proda", "tcp", "vpt"} & set(ALL)
 # Averages probabilities, which are of a class among the candidates, over its prompts.
 RELATIVE = {"vpt"}
 KNOWS_THE_UNSEEN = [name for name in ALL if bool(fit(name).scored.all())]
@@ -35,22 +36,25 @@ def test_saved_and_loaded_it_scores_the_same_bits(name: str, tmp_path: Path) -> 
     save_tensors(fitted.state(), tmp_path / "a", weights_sha256="0")
     again = method(name).classifier(**load_tensors(tmp_path / "a", torch.device("cpu"), weights_sha256="0"))
     ids = CLASSES.seen_ids
-    assert torch.equal(again.bound(TOWER).logits(VALIDATION.centre, ids), fitted.logits(VALIDATION.centre, ids))
+    assert torch.equal(
+        again.bound(TOWER).logits(seen_by(name, VALIDATION), ids), fitted.logits(seen_by(name, VALIDATION), ids)
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in RELATIVE])
 def test_logits_of_a_class_do_not_depend_on_the_other_candidates(name: str) -> None:
     fitted = fit(name)
     some = torch.tensor([2, 0])
-    all_seen = fitted.logits(VALIDATION.centre, CLASSES.seen_ids)
-    torch.testing.assert_close(fitted.logits(VALIDATION.centre, some), all_seen[:, some])
+    all_seen = fitted.logits(seen_by(name, VALIDATION), CLASSES.seen_ids)
+    torch.testing.assert_close(fitted.logits(seen_by(name, VALIDATION), some), all_seen[:, some])
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_logits_of_an_image_do_not_depend_on_the_others(name: str) -> None:
     fitted, ids = fit(name), CLASSES.seen_ids
-    together = fitted.logits(VALIDATION.centre[:5], ids)
-    apart = torch.cat([fitted.logits(row[None], ids) for row in VALIDATION.centre[:5]])
+    five = seen_by(name, VALIDATION)[:5]
+    together = fitted.logits(five, ids)
+    apart = torch.cat([fitted.logits(row[None], ids) for row in five])
     torch.testing.assert_close(apart, together)
 
 
@@ -76,7 +80,7 @@ def test_it_learns_separable_features(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PROMPTS))
 def test_learned_prompts_lower_the_loss(name: str) -> None:
     def loss(classifier: Classifier) -> float:
-        return float(F.cross_entropy(classifier.logits(TRAIN.centre, CLASSES.seen_ids), TRAIN.labels))
+        return float(F.cross_entropy(classifier.logits(seen_by(name, TRAIN), CLASSES.seen_ids), TRAIN.labels))
 
     assert loss(fit(name)) < 0.9 * loss(fit(name, epochs=1))  # of which the first epoch warms up
 
@@ -102,16 +106,16 @@ def test_what_needs_images_of_a_class_says_that_it_cannot_score_the_unseen(name:
     fitted = fit(name)
     assert fitted.scored.tolist() == CLASSES.seen.tolist()
     with pytest.raises(InputError, match="2 of 6 classes cannot be scored"):
-        fitted.logits(VALIDATION.centre, torch.arange(6))
+        fitted.logits(seen_by(name, VALIDATION), torch.arange(6))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_scoring_refuses_what_is_no_feature_of_the_encoder(name: str) -> None:
     fitted, ids = fit(name), CLASSES.seen_ids
     with pytest.raises(InputError, match="features of 31 dimensions; this classifier's have 32"):
-        fitted.logits(VALIDATION.centre[:, :31], ids)
-    broken = VALIDATION.centre.clone()
-    broken[1, 2] = torch.nan
+        fitted.logits(seen_by(name, VALIDATION)[..., :31], ids)
+    broken = seen_by(name, VALIDATION).clone()
+    broken[1, ..., 2] = torch.nan
     with pytest.raises(InputError, match="1 of 12 features are NaN or infinite"):
         fitted.logits(broken, ids)
 
@@ -120,6 +124,9 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
     broken = LabelledFeatures(TRAIN.features.clone(), TRAIN.labels.clone())
     broken.features[3, 1, 5] = torch.inf
     broken.labels[0] = 6
+    unseen = tiny.with_patches(VALIDATION)
+    assert unseen.patches is not None
+    unseen.patches[2, 4, 1] = torch.nan
     short = LabelledFeatures(VALIDATION.features[..., :31], VALIDATION.labels)
     with pytest.raises(InputError, match="3 problems") as caught:
         refuse_unusable(CLASSES, train=broken, validation=short, synthetic=None)
@@ -129,4 +136,6 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
         "validation: features of 31 dimensions, but text features of 32",
     ):
         assert part in str(caught.value)
+    with pytest.raises(InputError, match="validation: 1 of 12 images have features that are NaN or infinite"):
+        refuse_unusable(CLASSES, validation=unseen)
     refuse_unusable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)

@@ -64,3 +64,11 @@ def features(ids: list[int], per_class: int, views: int, *, dim: int = 32, noise
     labels = labels[torch.randperm(len(labels), generator=rng)]
     found = centres(max(ids) + 1, dim)[labels][:, None] + noise * torch.randn(len(labels), views, dim, generator=rng)
     return LabelledFeatures(3.0 * found, labels)
+
+
+def with_patches(given: LabelledFeatures, patches: int = 5, noise: float = 0.05) -> LabelledFeatures:
+    """The same images with patch tokens (N, patches, D) around their features, norms unlike 1."""
+    rng = torch.Generator().manual_seed(3)
+    n, _, dim = given.features.shape
+    found = given.centre[:, None] + noise * torch.randn(n, patches, dim, generator=rng)
+    return LabelledFeatures(given.features, given.labels, (2.0 * found).half())

@@ -28,7 +28,11 @@ class Classifier(ABC):
     scored: Tensor
 
     def logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """Score unit features (N, D) against M of the task's classes: (N, M).
+        """Score features against M of the task's classes: (N, M).
+
+        Args:
+            features: (N, D) unit; patch tokens (N, P, D) as they are stored for a method that `needs_patches`.
+            class_ids: (M,).
 
         Raises:
             InputError: classes that this classifier cannot score, or features that are not finite or of another
@@ -40,7 +44,7 @@ class Classifier(ABC):
         if features.shape[-1] != self.dimension:
             raise InputError(f"features of {features.shape[-1]} dimensions; this classifier's have {self.dimension}")
         if not bool(features.isfinite().all()):
-            broken = int((~features.isfinite()).any(-1).sum())
+            broken = int((~features.isfinite()).flatten(1).any(-1).sum())
             raise InputError(f"{broken} of {len(features)} features are NaN or infinite; extract them anew")
         return self._logits(features, class_ids)
 
@@ -80,12 +84,14 @@ class Method(Settings):
         classifier: what `fit` returns, so that a saved one can be read back.
         needs_text_tower: whether `fit` is given the tower; the stage loads it only then.
         scores_with_text_tower: whether its classifier reads prompts for each image, and must be `bound` to a tower.
+        needs_patches: whether it reads patch tokens, in `fit` and in the place of features when it scores.
         takes_synthetic: whether `fit` can use labelled features of unseen classes, so that `+ship` makes sense.
     """
 
     classifier: ClassVar[type[Classifier]]
     needs_text_tower: ClassVar[bool] = False
     scores_with_text_tower: ClassVar[bool] = False
+    needs_patches: ClassVar[bool] = False
     takes_synthetic: ClassVar[bool] = True
 
     @abstractmethod
