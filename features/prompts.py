@@ -35,6 +35,18 @@ def words(text: str) -> Tensor:
     return torch.tensor(_tokenizer().encode(text), dtype=torch.int64)
 
 
+def token_text(token: int) -> str:
+    """What one token of the vocabulary stands for: a word, or `piece…` for one that does not end a word.
+
+    The vocabulary's characters stand for bytes; those that are no text on their own are shown in hexadecimal.
+    """
+    tokenizer = _tokenizer()
+    piece = tokenizer.decoder[token]
+    whole = piece.endswith("</w>") or token in {tokenizer.sot_token_id, tokenizer.eot_token_id}
+    content = bytes(tokenizer.byte_decoder[character] for character in piece.removesuffix("</w>"))
+    return content.decode("utf-8", errors="backslashreplace") + ("" if whole else "…")
+
+
 def tokenize(texts: Sequence[str], *, room: int = OPENAI_CONTEXT_LENGTH) -> Tensor:
     """(C, T) int64: SOS, the text's tokens, EOT, then zeros up to the longest of the C texts.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
-from pipeline import cli_data, cli_task, overrides, params
+from pipeline import cli_data, cli_task, cli_words, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import results_text
@@ -28,6 +28,7 @@ stores = typer.Typer(help="Look at stores of image features.", no_args_is_help=T
 app.add_typer(stores, name="features", rich_help_panel=STORES)
 app.add_typer(cli_data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cli_task.app, name="task", rich_help_panel=OWN)
+app.add_typer(cli_words.app)  # without a name: its command is one of ours
 
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Such as artifacts/liteclip/features/twemoji.zarr.")]
 

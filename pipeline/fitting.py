@@ -14,6 +14,7 @@ from features.synthetic_store import load_synthetic
 from features.tensors import save_tensors
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.interpretation import Word, contexts_of, nearest_words, write_words
 from pipeline.methods.base import Method
 from pipeline.paths import run_label, weights
 from pipeline.seeds import stream
@@ -31,7 +32,9 @@ def finetune(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Write one classifier a seed, `seed=<s>.safetensors`, into `out`, and `log.csv` for a method that has epochs.
+    """Write one classifier a seed, `seed=<s>.safetensors`, into `out`.
+
+    And `log.csv` for a method that has epochs, `words.csv` for one whose classifier holds the contexts that it learned.
 
     Args:
         method: to fit.
@@ -50,6 +53,7 @@ def finetune(
     if tower is not None:
         task.check_tower(tower)
     classes = task.classes.to(device)
+    words: list[tuple[int, Sequence[str], Word]] = []
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
@@ -61,6 +65,11 @@ def finetune(
             with told(log.of(seed)):
                 classifier = method.fit(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
             save_tensors(classifier.state(), weights(part, seed), weights_sha256=task.header.weights_sha256)
+            if tower is not None and (contexts := contexts_of(classifier.state())) is not None:
+                owners = classes.names if len(contexts) == len(classes) else [""] * len(contexts)
+                words += [(seed, (owners[word.context], ""), word) for word in nearest_words(contexts, tower)]
+        if words:
+            write_words(part / "words.csv", words)
 
 
 def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None:

@@ -15,10 +15,12 @@ from features.files import sha256, written_whole
 from features.synthetic_store import SyntheticFeatures, save_synthetic
 from features.tensors import load_tensors, save_tensors
 from features.text_tower import TextTower
-from pipeline.arrays import ClassSet
+from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.generators.base import FittedGenerator, Generator
+from pipeline.interpretation import Word, contexts_of_images, first_of_each_class, nearest_words, write_words
 from pipeline.paths import run_label, weights
 from pipeline.seeds import stream
+from pipeline.synthesized_prompts import PromptVae
 from pipeline.task_store import TrainTask
 from pipeline.training_log import TrainingLog
 
@@ -28,7 +30,11 @@ BATCH = 256  # synthetic features a pass
 def train_generator(
     generator: Generator, task: TrainTask, *, seeds: Sequence[int], tower: TextTower, device: torch.device, out: Path
 ) -> None:
-    """Fit on each seed's shots; write `seed=<s>.safetensors` and `log.csv`, a row a seed and epoch, into `out`."""
+    """Fit on each seed's shots; write `seed=<s>.safetensors` and `log.csv`, a row a seed and epoch, into `out`.
+
+    And `words.csv` for a generator of prompts with an encoder: the words of an image's prompt, one image a seen class.
+    """
+    words: list[tuple[int, Sequence[str], Word]] = []
     task.check_tower(tower)
     classes = task.classes.to(device)
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
@@ -38,6 +44,20 @@ def train_generator(
             take = partial(log.of(seed), generator.epochs)
             fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), take)
             save_tensors(fitted.state_dict(), weights(part, seed), weights_sha256=task.header.weights_sha256)
+            if isinstance(fitted, PromptVae):
+                words += [(seed, *word) for word in _words(fitted, train, task, seed, tower)]
+        if words:
+            write_words(part / "words.csv", words)
+
+
+def _words(
+    model: PromptVae, train: LabelledFeatures, task: TrainTask, seed: int, tower: TextTower
+) -> list[tuple[Sequence[str], Word]]:
+    chosen = first_of_each_class(train)
+    rows, labels = task.rows(seed)[chosen.numpy()], train.labels.cpu()[chosen].tolist()
+    owners = [(task.classes.names[label], f"train/{row}") for label, row in zip(labels, rows, strict=True)]
+    found = nearest_words(contexts_of_images(model, train.centre[chosen]), tower)
+    return [(owners[word.context], word) for word in found]
 
 
 def synthesize(

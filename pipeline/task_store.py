@@ -93,6 +93,12 @@ class TrainTask:
             train, validation = (_read_rows(group[part], patches).tensors() for part in ("train", "validation"))
             return train, validation
 
+    def rows(self, seed: int) -> NDArray[np.int64]:
+        """(N,): where the seed's training images stand in the feature store's split."""
+        with opened(self.path) as file:
+            found: NDArray[np.int64] = file[f"seed={seed}/train/rows"][:]
+            return found
+
     def check_tower(self, tower: TextTower) -> None:
         """Refuse a text tower that is not of the encoder whose image features these are.
 

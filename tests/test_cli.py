@@ -25,6 +25,7 @@ COMMANDS = [
     ["run"],
     ["check"],
     ["report"],
+    ["words"],
     ["doctor"],
     ["features", "info"],
     ["features", "verify"],

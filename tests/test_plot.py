@@ -54,7 +54,7 @@ def test_logits_are_one_minus_the_transport_distance() -> None:
     np.testing.assert_allclose(ours.numpy(), expected_scores(), rtol=1e-6)
     sinkhorns = [torch.tensor(value) for value in (EPSILON, ITERATIONS, THRESHOLD)]
     weights = torch.from_numpy(PROMPTS).float()
-    fitted = PromptSets(torch.tensor(20.0), torch.ones(3).bool(), weights, *sinkhorns)
+    fitted = PromptSets(torch.tensor(20.0), torch.ones(3).bool(), weights, torch.empty(2, 4, 16), *sinkhorns)
     found = fitted.logits(torch.from_numpy(3 * PATCHES), torch.tensor([2, 0]))  # as stored: not of unit length
     np.testing.assert_allclose(found.numpy(), 20 * expected_scores()[:, [2, 0]], rtol=1e-5)
 

@@ -118,6 +118,30 @@ def test_a_generator_is_judged_on_test_images_of_unseen_classes(repo: Path) -> N
     assert "nearest_mean_accuracy" in run(repo, "dvc", "metrics", "show")
 
 
+def test_learned_prompts_are_read_back_as_words(repo: Path) -> None:
+    with (repo / "artifacts/tiny/fitted/mine/base_to_new/coop/words.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 4 * 3  # seeds, context vectors, words of each
+    start = [(row["word"], row["distance"]) for row in rows if (row["seed"], row["rank"]) == ("1", "1")]
+    assert [word for word, _ in start] == ["a", "photo", "of", "a"]  # two epochs move them little
+    assert all(0 < float(distance) < 0.1 for _, distance in start)
+    with (repo / "artifacts/tiny/generators/mine/base_to_new/ship/words.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 4 * 3  # seeds, seen classes, prompt vectors, words of each
+    assert {row["class"] for row in rows} == {"cat", "drum"}
+    said = shipyard(repo, "words", "coop+ship", "--seed", "2", "--count", "1")
+    assert "coop+ship on mine, base_to_new, seed 2: nearest tokens" in said
+    assert len(re.findall(r"^ +\d  a|photo|of \(0\.\d+\)$", said, re.M)) == 4
+    said = shipyard(repo, "words", "ship", "--image", "test/kite/0.png", "--image", "train/cat/1.png")
+    assert said.index("test/kite/0.png") < said.index("train/cat/1.png")
+    assert "'zero_shot' learned no prompts" in shipyard(repo, "words", "zero_shot")
+    assert "'kite.png'" in shipyard(repo, "words", "ship", "--image", "kite.png")
+
+
+def shipyard(repo: Path, *args: str) -> str:
+    return run(repo, sys.executable, "-c", "from pipeline.cli import main; main()", *args, check=False)
+
+
 # What a change of a parameter makes stale by itself; what depends on these outputs follows only if they change.
 STALE = {
     "methods.coop.epochs": {

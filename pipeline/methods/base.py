@@ -77,6 +77,13 @@ class LinearClassifier(Classifier):
         return self.logit_scale * features @ self.weights[class_ids].T
 
 
+@dataclass(frozen=True)
+class PromptedClassifier(LinearClassifier):
+    """A linear classifier of text features, with the contexts (G, M, W) that were learned, to be read back as words."""
+
+    context: Tensor
+
+
 class Method(Settings):
     """Base of every method: its hyper-parameters are the fields, its data comes in `fit`.
 

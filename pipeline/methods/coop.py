@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.prompt_learning import Position, class_weights, dassl_sgd, initial_context
 from pipeline.training import Batches, Rate, cosine, minimise, places, trained_classes
 
@@ -32,7 +32,7 @@ from pipeline.training import Batches, Rate, cosine, minimise, places, trained_c
 class CoOp(Method):
     """Settings of CoOp; a null takes the recipe's value."""
 
-    classifier: ClassVar[type[Classifier]] = LinearClassifier
+    classifier: ClassVar[type[Classifier]] = PromptedClassifier
     needs_text_tower: ClassVar[bool] = True
 
     init: str | None = "a photo of a"  # words the context starts from (CoCoOp section 4); null: N(0, 0.02^2)
@@ -55,7 +55,7 @@ class CoOp(Method):
         validation: LabelledFeatures,  # noqa: ARG002
         tower: TextTower | None,
         rng: torch.Generator,
-    ) -> LinearClassifier:
+    ) -> PromptedClassifier:
         """Train the context; the classifier is the text features of the learned prompts, one a class."""
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(self.initial_context(tower, rng, len(classes)))
@@ -74,7 +74,7 @@ class CoOp(Method):
         with torch.no_grad():
             everyone = torch.arange(len(classes), device=ids.device)
             weights = self._weights(tower, context, classes.tokens, everyone)
-        return LinearClassifier(scale, scored, weights=weights)
+        return PromptedClassifier(scale, scored, weights=weights, context=context.detach())
 
     def initial_context(self, tower: TextTower, rng: torch.Generator, classes: int) -> Tensor:
         """(1, M, W), or (C, M, W) if class-specific: the embeddings of `init`, or noise.

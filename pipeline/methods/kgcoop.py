@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
 from pipeline.training import Batches, descend, places, trained_classes
 
@@ -28,7 +28,7 @@ from pipeline.training import Batches, descend, places, trained_classes
 class KgCoOp(Method):
     """Settings of KgCoOp."""
 
-    classifier: ClassVar[type[Classifier]] = LinearClassifier
+    classifier: ClassVar[type[Classifier]] = PromptedClassifier
     needs_text_tower: ClassVar[bool] = True
 
     init: str | None = "a photo of a"  # words the context starts from; null: N(0, 0.02^2)
@@ -49,7 +49,7 @@ class KgCoOp(Method):
         validation: LabelledFeatures,  # noqa: ARG002
         tower: TextTower | None,
         rng: torch.Generator,
-    ) -> LinearClassifier:
+    ) -> PromptedClassifier:
         """Train the context; the classifier is the text features of the learned prompts, one a class."""
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(initial_context(tower, self.init, self.context, rng, method="kgcoop"))
@@ -65,4 +65,4 @@ class KgCoOp(Method):
         descend(batches, loss, *dassl_sgd([context], batches, self.learning_rate))
         with torch.no_grad():
             weights = class_weights(tower, context, classes.tokens)[0]
-        return LinearClassifier(scale, everything_scored(classes), weights=weights)
+        return PromptedClassifier(scale, everything_scored(classes), weights=weights, context=context.detach())

@@ -73,11 +73,12 @@ class PromptSets(Classifier):
     """Several prompts a class, matched with an image's patches.
 
     Attributes:
-        weights: (N, C, D) unit text features.
+        weights: (N, C, D) unit text features. context: (N, M, W) of the prompts.
         epsilon, iterations, threshold: () of Sinkhorn's iterations.
     """
 
     weights: Tensor
+    context: Tensor
     epsilon: Tensor
     iterations: Tensor
     threshold: Tensor
@@ -134,7 +135,7 @@ class Plot(Method):
         with torch.no_grad():
             weights = class_weights(tower, context, classes.tokens)
         sinkhorn = {name: torch.tensor(getattr(self, name)) for name in ("epsilon", "iterations", "threshold")}
-        return PromptSets(scale, everything_scored(classes), weights=weights, **sinkhorn)
+        return PromptSets(scale, everything_scored(classes), weights=weights, context=context.detach(), **sinkhorn)
 
 
 def _unit(patches: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from features.prompts import tokenize
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.prompt_learning import Position, class_weights, initial_context
 from pipeline.training import Batches, cosine, descend, places, trained_classes
 
@@ -33,7 +33,7 @@ from pipeline.training import Batches, cosine, descend, places, trained_classes
 class ProDA(Method):
     """Settings of ProDA."""
 
-    classifier: ClassVar[type[Classifier]] = LinearClassifier
+    classifier: ClassVar[type[Classifier]] = PromptedClassifier
     needs_text_tower: ClassVar[bool] = True
 
     init: str | None = None  # words that every prompt starts from; null: N(0, 0.02^2), which makes them differ (paper)
@@ -55,7 +55,7 @@ class ProDA(Method):
         validation: LabelledFeatures,  # noqa: ARG002
         tower: TextTower | None,
         rng: torch.Generator,
-    ) -> LinearClassifier:
+    ) -> PromptedClassifier:
         """Train the prompts; the classifier is the mean of their text features, one a class."""
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         start = initial_context(tower, self.init, self.context, rng, method="proda", contexts=self.prompts)
@@ -77,7 +77,9 @@ class ProDA(Method):
         with torch.no_grad():
             for prompt in torch.arange(self.prompts):  # one at a time, so that memory is one prompt's
                 total += mixed_weights(tower, context, prompt[None], classes.tokens)[0]
-        return LinearClassifier(scale, everything_scored(classes), weights=total / self.prompts)
+        return PromptedClassifier(
+            scale, everything_scored(classes), weights=total / self.prompts, context=context.detach()
+        )
 
 
 def position_of(prompt: int, prompts: int) -> Position:
