@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from features.errors import InputError, raise_all
@@ -10,7 +11,9 @@ from features.files import canonical_json, written_whole
 from pipeline.params import Params
 from pipeline.quality_scores import GeneratorQuality
 from pipeline.report import tables
+from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
 from pipeline.report.generators import generators_csv, read_qualities, with_generators
+from pipeline.report.observed import observe
 from pipeline.report.page import page
 from pipeline.report.summary import Encoder, Summary
 from pipeline.report.summary import tables as make_tables
@@ -80,15 +83,18 @@ def write_report(params: Params, folder: Path) -> None:
     """
     scores, qualities = read_grid(params), read_qualities(params)
     summary = summarise(params, scores, qualities)
+    seen = [observe(params, table) for table in summary.tables]
+    charts = [figures(table, found) for table, found in zip(summary.tables, seen, strict=True)]
+    shots = shots_figures(summary)
     files = {
         "results.csv": tables.results_csv(scores),
         "generators.csv": generators_csv(qualities),
         "summary.json": canonical_json(summary.model_dump(mode="json")),
         "summary.md": tables.markdown(summary),
-        "plots/accuracy.csv": tables.accuracy_csv(summary),
-        "plots/gain.csv": tables.gain_csv(summary),
-        "index.html": page(params, summary),
+        "index.html": page(params, summary, seen, charts, shots),
     }
+    drawn = [*chain.from_iterable(charts), *shots]
+    files |= {f"plots/{name}.csv": figure_csv(name, (f for f in drawn if f.name == name)) for name in FIELDS}
     files |= {f"metrics/{name}": canonical_json(means) for name, means in tables.metrics(summary).items()}
     with written_whole(folder) as part:
         for name, text in files.items():

@@ -1,130 +1,164 @@
-"""The geometry of the page's figures, in percent of their width: the template draws it, the browser stretches it.
-
-Drawn by hand and not by a plotting library so that text keeps its size on a phone, colours follow light and dark, and
-the bytes do not depend on a font.
-"""
+"""A table's figures: each a Vega-Lite specification and the records that it draws, which `plots/<name>.csv` holds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.summary import Table
-from pipeline.report.wording import heading, number, signed
+from pipeline.report import charts
+from pipeline.report.observed import Observed, Record
+from pipeline.report.summary import Row, Summary, Table
+from pipeline.report.wording import heading
 
-Points = Mapping[str, Mapping[str, tuple[float, float | None]]]  # run -> column -> mean, std
-STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)  # distances between ticks, in points
+TEXTS = {  # name -> title, what is to be seen
+    "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. Dotted: zero-shot CLIP."),
+    "gain": ("What synthetic features change", "Points over the same method without them, seed by seed, ± one std."),
+    "shots": ("Accuracy by shots", "Mean over seeds, for each number of training images per class."),
+    "training": (
+        "Learning curves of methods",
+        "Training loss, mean over seeds; losses of two methods may differ in kind.",
+    ),
+    "generators": ("Learning curves of generators", "What each epoch's log holds, mean over seeds."),
+    "projection": (
+        "Real and synthetic features",
+        "Some unseen classes, evenly spaced over their list: test images, which no generator saw, and synthetic "
+        "features of the first seed, projected together. Distances in a projection are not those among features.",
+    ),
+    "classes": (
+        "Accuracy of each class",
+        "All seeds together, the worst first; of more than 32 classes, the worst 20.",
+    ),
+    "confusion": ("What is taken for what", "Share of a class's images, all seeds together; the same classes."),
+    "reliability": (
+        "Reliability",
+        "Accuracy by confidence, the highest softmax of the logits, in 15 bins, all seeds together. Below the diagonal "
+        "a run is too sure of itself.",
+    ),
+}
+FIELDS = {  # name -> the columns of its records
+    "accuracy": ("run", "judgement", "accuracy", "std", "low", "high"),
+    "gain": ("run", "judgement", "gain", "std", "low", "high"),
+    "shots": ("run", "judgement", "shots", "accuracy", "std"),
+    "training": ("run", "epoch", "loss"),
+    "generators": ("generator", "measure", "epoch", "value"),
+    "projection": ("generator", "projection", "class", "kind", "x", "y"),
+    "classes": ("run", "judgement", "class", "images", "accuracy"),
+    "confusion": ("run", "judgement", "class", "predicted", "images", "share"),
+    "reliability": ("run", "judgement", "images", "confidence", "accuracy"),
+}
+SPECS = {name: getattr(charts, name) for name in TEXTS}
 
 
 @dataclass(frozen=True)
-class Mark:
-    """One value: a marker, a bar that leads there from `start`, a whisker of one std; all in percent of the width."""
-
-    series: int
-    at: float
-    start: float
-    low: float
-    high: float
-    title: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """One run: a mark per judgement, None where it is a dash."""
-
-    run: str
-    marks: tuple[Mark | None, ...]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A grid line."""
-
-    at: float
-    label: str
-    edge: str  # start | middle | end: which end of the label stands at the line, so that none is cut off
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Runs one below the other on one axis."""
+class Figure:
+    """One figure of one table (`label`, such as `caltech101, base_to_new`)."""
 
     name: str
-    series: tuple[str, ...]
-    ticks: tuple[Tick, ...]
-    starts: tuple[float | None, ...]  # per series, where its bars begin (percent of width): zero-shot CLIP, or no gain
-    lines: tuple[Line, ...]
+    label: str
+    records: Sequence[Record]
+    first: Mapping[str, str]  # what a menu shows at first, by field
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return TEXTS[self.name][0]
+
+    @property
+    def text(self) -> str:
+        """What is to be seen."""
+        return TEXTS[self.name][1]
+
+    @property
+    def spec(self) -> charts.Spec:
+        """Vega-Lite with its data and its menus' options; a menu of one option is left out."""
+        spec = {"width": "container", **SPECS[self.name](), "data": {"values": self.records}}
+        options = {p["name"]: list(dict.fromkeys(r[p["name"]] for r in self.records)) for p in spec.get("params", ())}
+        spec["params"] = [
+            {"name": name, "value": self.first.get(name, found[0]), "bind": {"input": "select", "options": found}}
+            for name, found in options.items()
+            if len(found) > 1
+        ]
+        single = {f"datum.{name} === {name}" for name, found in options.items() if len(found) == 1}
+        spec["transform"] = [t for t in spec.get("transform", ()) if t["filter"] not in single]
+        return spec
 
 
-@dataclass(frozen=True)
-class Axis:
-    """From values to percent of the width, between two round numbers."""
-
-    low: float
-    high: float
-    step: float
-
-    @classmethod
-    def over(cls, values: Sequence[float], ticks: int = 6) -> Axis:
-        """The narrowest axis of at most `ticks` steps that holds every value."""
-        for step in STEPS:
-            low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
-            if (high - low) / step <= ticks + 1e-9:
-                break
-        return cls(low, max(high, low + step), step)
-
-    def at(self, value: float) -> float:
-        """Percent of the width, two decimals, so that rounding noise does not change the page."""
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
-
-    def ticks(self) -> tuple[float, ...]:
-        """The values at which grid lines stand, both ends included."""
-        count = round((self.high - self.low) / self.step)
-        return tuple(round(self.low + i * self.step, 6) for i in range(count + 1))
+def figures(table: Table, seen: Observed) -> list[Figure]:
+    """Every figure of a table that has something to draw."""
+    last = table.columns[-1]
+    best = max(table.rows, key=lambda row: row.values[last].mean or 0.0)
+    values = {name: getattr(seen, name) for name in FIELDS if hasattr(seen, name)}
+    values |= {"accuracy": _accuracies(table), "gain": _gains(table)}
+    first = {"run": best.run, "measure": "reconstruction", "projection": "umap"}
+    found = [Figure(name, f"{table.dataset}, {table.task}", values.get(name, ()), first) for name in FIELDS]
+    return [figure for figure in found if figure.records]
 
 
-def accuracies(table: Table) -> Chart:
-    """Every run's judgements and H; bars start at zero-shot CLIP, so that their length is what the method changed."""
-    rows = {row.run: {c: v for c in table.columns if (v := row.values[c]).mean is not None} for row in table.rows}
-    points = {run: {c: (v.mean or 0.0, v.std) for c, v in values.items()} for run, values in rows.items()}
-    start = {column: mean for column, (mean, _) in points["zero_shot"].items()}
-    return _chart("accuracy", table, points, start, relative=False)
+def shots_figures(summary: Summary) -> list[Figure]:
+    """A figure for each data set and protocol that the grid has at several numbers of shots."""
+    groups: dict[tuple[str, str], list[Table]] = {}
+    for table in summary.tables:
+        groups.setdefault((table.dataset, table.protocol), []).append(table)
+    return [
+        Figure("shots", f"{dataset}, {protocol}", _shots(found), {"judgement": heading(found[0].columns[-1])})
+        for (dataset, protocol), found in groups.items()
+        if len({table.shots for table in found if table.shots}) > 1
+    ]
 
 
-def gains(table: Table) -> Chart | None:
-    """What each generator's features changed against the plain method; None where there is nothing to compare."""
-    points = {row.run: {c: (g.mean, g.std) for c, g in row.gains.items()} for row in table.rows if row.gains}
-    return _chart("gain", table, points, dict.fromkeys(table.columns, 0.0), relative=True) if points else None
+def figure_csv(name: str, found: Iterable[Figure]) -> str:
+    """The records of a figure of every table, for `dvc plots`; the header alone where there are none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("table", *FIELDS[name]))
+    for figure in found:
+        writer.writerows((figure.label, *(record[field] for field in FIELDS[name])) for record in figure.records)
+    return text.getvalue()
 
 
-def _chart(name: str, table: Table, points: Points, start: Mapping[str, float], *, relative: bool) -> Chart:
-    say = signed if relative else number
-    ends = [mean + side * (std or 0.0) for run in points.values() for mean, std in run.values() for side in (-1, 1)]
-    axis = Axis.over([*ends, *start.values()])
-
-    def mark(run: str, series: int, column: str) -> Mark | None:
-        if column not in points[run]:
-            return None
-        mean, std = points[run][column]
-        low, high = axis.at(mean - (std or 0.0)), axis.at(mean + (std or 0.0))
-        spread = "" if std is None else f" ± {number(std)}"
-        title = f"{run}, {heading(column)}: {say(mean)}{spread}"
-        return Mark(series, axis.at(mean), axis.at(start.get(column, mean)), low, high, title)
-
-    return Chart(
-        name=name,
-        series=tuple(heading(column) for column in table.columns),
-        ticks=_ticks(axis, relative=relative),
-        starts=tuple(axis.at(start[column]) if column in start else None for column in table.columns),
-        lines=tuple(
-            Line(run, tuple(mark(run, series, column) for series, column in enumerate(table.columns))) for run in points
-        ),
-    )
+def script_json(specs: Mapping[str, charts.Spec]) -> str:
+    """JSON that may stand in a script element, whatever names the records hold."""
+    return json.dumps(specs, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
 
 
-def _ticks(axis: Axis, *, relative: bool) -> tuple[Tick, ...]:
-    values = axis.ticks()
-    edges = ["start", *["middle"] * (len(values) - 2), "end"]
-    labels = [f"{value:+g}" if relative and value else f"{value:g}" for value in values]
-    return tuple(Tick(axis.at(v), label, edge) for v, label, edge in zip(values, labels, edges, strict=True))
+def _accuracies(table: Table) -> list[Record]:
+    return [
+        _whisker(row, c, "accuracy", value.mean, value.std)
+        for row in table.rows
+        for c in table.columns
+        if (value := row.values[c]).mean is not None
+    ]
+
+
+def _gains(table: Table) -> list[Record]:
+    return [
+        _whisker(row, c, "gain", row.gains[c].mean, row.gains[c].std)
+        for row in table.rows
+        for c in table.columns
+        if c in row.gains
+    ]
+
+
+def _whisker(row: Row, column: str, name: str, mean: float | None, std: float | None) -> Record:
+    at, wide = mean or 0.0, std or 0.0
+    numbers = {name: at, "std": wide, "low": at - wide, "high": at + wide}
+    return {"run": row.run, "judgement": heading(column), **{key: round(value, 6) for key, value in numbers.items()}}
+
+
+def _shots(tables: Iterable[Table]) -> list[Record]:
+    return [
+        {
+            "run": row.run,
+            "judgement": heading(column),
+            "shots": table.shots,
+            "accuracy": round(value.mean, 6),
+            "std": round(value.std or 0.0, 6),
+        }
+        for table in sorted(tables, key=lambda t: t.shots or 0)
+        for row in table.rows
+        for column, value in row.values.items()
+        if table.shots and value.mean is not None
+    ]

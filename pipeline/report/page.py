@@ -1,22 +1,44 @@
-"""`index.html`: one file that needs no network, drawn from a `Summary` by the templates beside this module."""
+"""`index.html`: one file that needs no network, drawn from a `Summary` by the templates beside this module.
+
+Tables are plain HTML, there without scripts. Figures are Vega-Lite, whose library `vl-convert` carries whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
 import yaml
+from vl_convert import javascript_bundle
 
 from pipeline.params import Params
-from pipeline.report import figures
+from pipeline.report.figures import Figure, script_json
 from pipeline.report.generators import generator_caption, generator_cells
+from pipeline.report.observed import Observed
 from pipeline.report.summary import Summary, Table, Value
 from pipeline.report.wording import caption, footnotes, gain_sentences, heading, number, signed
 
+MARKER = "<!-- this machine -->"  # where `shipyard report` puts what no output may hold
 
-def page(params: Params, summary: Summary) -> str:
-    """The whole page as HTML; the same summary and parameters give the same bytes."""
+
+def page(
+    params: Params,
+    summary: Summary,
+    seen: Sequence[Observed],
+    charts: Sequence[Sequence[Figure]],
+    shots: Sequence[Figure],
+) -> str:
+    """The whole page as HTML; the same inputs give the same bytes.
+
+    Args:
+        params: of the grid.
+        summary: its tables.
+        seen: what there is to see of each table.
+        charts: figures of each table.
+        shots: figures of several tables, by number of shots.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", package_path=""),
         autoescape=True,
@@ -25,11 +47,24 @@ def page(params: Params, summary: Summary) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "signed": _minus, "heading": heading}
+    sections = [_section(*parts) for parts in zip(summary.tables, seen, charts, strict=True)]
+    curves = {f"shots-{i}": figure for i, figure in enumerate(shots)}
+    drawn = {id_: figure for part in (*(s["charts"] for s in sections), curves) for id_, figure in part.items()}
     return environment.get_template("page.html").render(
         summary=summary,
-        sections=[_section(table) for table in summary.tables],
+        sections=sections,
+        shots=curves,
+        charts=script_json({id_: figure.spec for id_, figure in drawn.items()}),
+        library=library(),
+        marker=MARKER,
         settings=yaml.safe_dump(used(params), sort_keys=False, default_flow_style=None, width=100),
     )
+
+
+@cache
+def library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, made from what `vl-convert` carries in four seconds, offline."""
+    return javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
 def used(params: Params) -> dict[str, Any]:
@@ -52,9 +87,10 @@ def _minus(value: float) -> str:
     return signed(value).replace("-", "−")
 
 
-def _section(table: Table) -> dict[str, Any]:
+def _section(table: Table, seen: Observed, charts: Sequence[Figure]) -> dict[str, Any]:
+    id_ = f"{table.dataset}-{table.task}"
     return {
-        "id": f"{table.dataset}-{table.task}",
+        "id": id_,
         "table": table,
         "footnotes": footnotes(table),
         "caption": caption(table),
@@ -62,7 +98,9 @@ def _section(table: Table) -> dict[str, Any]:
         "best": {column: _best([row.values[column] for row in table.rows]) for column in table.columns},
         "generators": generator_cells(table.generators) if table.generators else [],
         "generator_caption": generator_caption(table.generators) if table.generators else "",
-        "charts": [figures.accuracies(table), figures.gains(table)],
+        "charts": {f"{id_}-{figure.name}": figure for figure in charts},
+        "judgements": [c for c in table.columns if any(c in errors for errors in seen.ece.values())],
+        "ece": seen.ece,
     }
 
 

@@ -1,13 +1,13 @@
-"""The report's plain files: `results.csv`, `summary.md`, and the data of `dvc metrics` and `dvc plots`."""
+"""The report's plain files: `results.csv`, `summary.md`, and the data of `dvc metrics`."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.report.generators import generator_caption, generator_cells
-from pipeline.report.summary import Reference, Row, Summary, Table, Value
+from pipeline.report.summary import Reference, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.scores import HARMONIC_MEAN, Scores
 
@@ -27,30 +27,6 @@ def results_csv(scores: Sequence[Scores]) -> str:
                 n = sum(seed.judgements[part].n for part in pair)
                 lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n))
     return _csv(("task", "dataset", "method", "seed", "judgement", "accuracy", "n"), lines)
-
-
-def accuracy_csv(summary: Summary) -> str:
-    """Means for `dvc plots`: a line per table, run and judgement; `low` and `high` are one std away from the mean."""
-    return _plot_csv(summary, "accuracy", lambda row, c: (row.values[c].mean, row.values[c].std))
-
-
-def gain_csv(summary: Summary) -> str:
-    """What each generator's features changed, in points, for `dvc plots`."""
-    return _plot_csv(
-        summary, "gain", lambda row, c: (gain.mean, gain.std) if (gain := row.gains.get(c)) else (None, None)
-    )
-
-
-def _plot_csv(summary: Summary, name: str, value: Callable[[Row, str], tuple[float | None, float | None]]) -> str:
-    lines: list[tuple[object, ...]] = []
-    for table in summary.tables:
-        for row in table.rows:
-            for column in table.columns:
-                mean, std = value(row, column)
-                if mean is not None:
-                    ends = _rounded(mean, std, mean - (std or 0.0), mean + (std or 0.0))
-                    lines.append((f"{table.dataset}, {table.task}", row.run, heading(column), *ends))
-    return _csv(("table", "run", "judgement", name, "std", "low", "high"), lines)
 
 
 def metrics(summary: Summary) -> dict[str, dict[str, float]]:

@@ -1,0 +1,121 @@
+"""What the figures show beside scores: `diagnostics/` read for the grid, a list of flat records a figure."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+from features.errors import raise_all
+from pipeline.params import Params
+from pipeline.paths import EncoderPaths
+from pipeline.report.summary import Table
+
+Record = dict[str, str | float]
+
+WORST = 20  # classes shown of a task with more than `ALL`
+ALL = 32
+EPOCHS = 100  # most points of a curve
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The records of one table's figures; of each run and judgement, of each generator."""
+
+    training: list[Record] = field(default_factory=list)  # run, epoch, loss: mean over seeds
+    generators: list[Record] = field(default_factory=list)  # generator, measure, epoch, value: mean over seeds
+    projection: list[Record] = field(default_factory=list)  # generator, projection, class, kind, x, y
+    confusion: list[Record] = field(default_factory=list)  # run, judgement, class, predicted, images, share in percent
+    classes: list[Record] = field(default_factory=list)  # run, judgement, class, images, accuracy
+    reliability: list[Record] = field(default_factory=list)  # run, judgement, images, confidence, accuracy
+    ece: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> judgement -> points
+
+
+def observe(params: Params, table: Table) -> Observed:
+    """Read what `evaluate` and `project` kept to look at, of every run and generator of a table.
+
+    Raises:
+        InputError: folders that the grid names are missing.
+    """
+    cell, seen = EncoderPaths(params.artifacts).cell(table.dataset, table.task), Observed()
+    runs = {row.run: cell.diagnostics(row.run) for row in table.rows}
+    made = {name: cell.generator_diagnostics(name) for name in params.grid.generators}
+    missing = [f"{folder}: run `dvc repro evaluate`" for folder in runs.values() if not folder.is_dir()]
+    missing += [f"{folder}: run `dvc repro project`" for folder in made.values() if not folder.is_dir()]
+    raise_all(missing, "diagnostics that the grid names are missing")
+    for run, folder in runs.items():
+        _add_judged(seen, run, _rows(folder / "confusion.csv"))
+        _add_reliability(seen, run, _rows(folder / "reliability.csv"))
+        if (folder / "training.csv").is_file():
+            curve = _curves(_rows(folder / "training.csv"))["loss"]
+            seen.training.extend({"run": run, "epoch": epoch, "loss": loss} for epoch, loss in curve)
+    for name, folder in made.items():
+        seen.projection.extend({"generator": name, **row} for row in _rows(folder / "projection.csv"))
+        for measure, curve in _curves(_rows(folder / "training.csv")).items():
+            about: Record = {"generator": name, "measure": measure}
+            seen.generators.extend({**about, "epoch": epoch, "value": value} for epoch, value in curve)
+    return seen
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _curves(rows: Iterable[dict[str, str]]) -> dict[str, list[tuple[int, float]]]:
+    """Column -> epochs and means over seeds, at most `EPOCHS` of them, the last included."""
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("seed", "epoch"):
+                found[name][int(row["epoch"])].append(float(value))
+    return {name: [(e, float(f"{fmean(by[e]):.5g}")) for e in _thinned(sorted(by))] for name, by in found.items()}
+
+
+def _thinned(epochs: Sequence[int]) -> list[int]:
+    step = -(-len(epochs) // EPOCHS)
+    return sorted({*epochs[::step], *epochs[-1:]})
+
+
+def _add_judged(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:
+    """Per-class accuracy and confusions; of many classes, the worst alone."""
+    judged: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        judged[row["judgement"]][row["class"]][row["predicted"]] = int(row["images"])
+    for judgement, classes in judged.items():
+        accuracy = {name: 100 * taken.get(name, 0) / sum(taken.values()) for name, taken in classes.items()}
+        worst = sorted(accuracy, key=lambda name: (accuracy[name], name))
+        for name in worst if len(worst) <= ALL else worst[:WORST]:
+            taken = classes[name]
+            about: Record = {"run": run, "judgement": judgement, "class": name}
+            n = sum(taken.values())
+            seen.classes.append({**about, "images": n, "accuracy": round(accuracy[name], 2)})
+            seen.confusion.extend(
+                {**about, "predicted": predicted, "images": images, "share": round(100 * images / n, 2)}
+                for predicted, images in _shown(name, taken, len(worst)).items()
+            )
+
+
+def _shown(name: str, taken: dict[str, int], classes: int) -> dict[str, int]:
+    """What a class's images are taken for; of many classes, itself and the two most frequent errors."""
+    wrong = sorted((other for other in taken if other != name), key=lambda other: (-taken[other], other))
+    kept = wrong if classes <= ALL else wrong[:2]
+    return {other: taken[other] for other in (name, *kept) if other in taken}
+
+
+def _add_reliability(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:
+    """Bins, and the expected calibration error that they make (Guo et al. 2017, Eq. 5)."""
+    bins: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    for row in rows:
+        bins[row["judgement"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
+    for judgement, found in bins.items():
+        n = sum(images for images, _, _ in found)
+        ece = sum(images * abs(accuracy - confidence) for images, confidence, accuracy in found) / n
+        seen.ece.setdefault(run, {})[judgement] = ece
+        seen.reliability.extend(
+            {"run": run, "judgement": judgement, "images": n, "confidence": round(c, 2), "accuracy": round(a, 2)}
+            for n, c, a in found
+        )
