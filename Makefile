@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): 3 to 4 minutes and 6 GB the first time"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --root-user-action=ignore \
-	  -c constraints.txt -e '.[demo,dev]'
+	  -c constraints.txt -e '.[demo,dev,docs]'
 	@touch $@
 
 test: $(STAMP)  ## every test; a file stays on one worker, for some share costly fixtures
@@ -46,8 +46,8 @@ format: $(STAMP)  ## mend style
 
 constraints:  ## resolve every dependency anew and write constraints.txt
 	rm -rf build/resolve && "$(PYTHON)" -m venv build/resolve
-	build/resolve/bin/python -m pip install -qq -e '.[demo,dev]'
-	{ echo '# Exact versions of everything that `pip install -e .[demo,dev]` brings; `make constraints` writes this file anew.'; \
+	build/resolve/bin/python -m pip install -qq -e '.[demo,dev,docs]'
+	{ echo '# Exact versions of everything that `pip install -e .[demo,dev,docs]` brings; `make constraints` writes this file anew.'; \
 	  build/resolve/bin/python -m pip freeze --exclude-editable; } > constraints.txt
 	rm -rf build/resolve
 

@@ -12,7 +12,7 @@ from features.commandline import run_app
 from pipeline import cli_data, cli_task, cli_words, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
-from pipeline.report.console import results_text
+from pipeline.report.console import read_summary, results_text
 from pipeline.running import keep, repro
 
 app = typer.Typer(
@@ -121,8 +121,13 @@ def check_only() -> None:
 
 @app.command(rich_help_panel=RESULTS, epilog=examples("shipyard report"))
 def report() -> None:
-    """Print the results, and where the page with them lies."""
-    print(results_text(EncoderPaths(params.load().artifacts).report))
+    """Print the results, and write the page with this machine's commit, times and pictures."""
+    from pipeline.report.here import write_here
+
+    found = params.load()
+    folder = EncoderPaths(found.artifacts).report
+    summary = read_summary(folder)
+    print(results_text(summary, folder, write_here(found, summary)))
 
 
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))

@@ -15,6 +15,8 @@ from pipeline.quality_scores import GeneratorQuality, SeedQuality
 from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, grid_runs, score_path, write_scores
 
 ROOT = Path(__file__).parents[1]
+TAKEN = (("cat", 30), ("sea <horse>", 10))
+POINTS = [(name, kind, i) for name in ("kite", "drum") for kind in ("real", "synthetic") for i in range(3)]
 NO_NEW = "a cache of <images> cannot score a class without any"
 Pair = tuple[float, float | None, float | None]  # base, new, H as computed by hand
 RUNS: dict[str, tuple[Pair, Pair]] = {  # seeds 1 and 2
@@ -64,12 +66,29 @@ def put_scores(params: Params, **changed: Any) -> None:
         if cell.run == "coop":
             scores = scores.model_copy(update=changed)
         write_scores(score_path(params.artifacts, cell), scores)
+        put_diagnostics(cell.run, EncoderPaths(params.artifacts).cell(cell.dataset, cell.task).diagnostics(cell.run))
     put_qualities(params)
 
 
+def put_diagnostics(run: str, folder: Path) -> None:
+    """Write what `evaluate` keeps to look at: two judgements of two classes, and a curve of runs that have one."""
+    folder.mkdir(parents=True)
+    lines = [f"{judgement},cat,{other},{n}\n" for judgement in ("base", "new") for other, n in TAKEN]
+    (folder / "confusion.csv").write_text("judgement,class,predicted,images\n" + "".join(lines))
+    bins = [f"{judgement},{b},10,{c},{a}\n" for judgement in ("base", "new") for b, c, a in ((3, 25, 20), (14, 97, 90))]
+    (folder / "reliability.csv").write_text("judgement,bin,images,confidence,accuracy\n" + "".join(bins))
+    if "coop" in run:
+        (folder / "training.csv").write_text("seed,epoch,loss\n1,1,2.0\n1,2,1.0\n2,1,4.0\n2,2,0.5\n")
+
+
 def put_qualities(params: Params) -> None:
-    """Write every generator's measures."""
+    """Write every generator's measures, and what `project` keeps to look at."""
     for dataset, task, name in product(params.grid.datasets, params.grid.tasks, params.grid.generators):
+        folder = EncoderPaths(params.artifacts).cell(dataset, task).generator_diagnostics(name)
+        folder.mkdir(parents=True)
+        points = [f"{how},{c},{kind},{i},{i * i}\n" for how in ("pca", "umap") for c, kind, i in POINTS]
+        (folder / "projection.csv").write_text("projection,class,kind,x,y\n" + "".join(points))
+        (folder / "training.csv").write_text("seed,epoch,reconstruction,kl\n1,1,1.7,0.03\n1,2,1.5,0.01\n")
         quality = GeneratorQuality(
             dataset=dataset,
             task=task,

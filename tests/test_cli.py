@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "repro", lambda: print("(repro)"))
-    monkeypatch.setattr(cli, "results_text", lambda folder: f"(results of {folder})")
+    monkeypatch.setattr(cli, "report", lambda: print("(results)"))
     return tmp_path
 
 
@@ -132,7 +132,7 @@ def test_run_checks_changes_runs_and_reports(project: Path) -> None:
         "params.yaml: datasets: [twemoji] -> [caltech101]",
         "params.yaml: root: data -> there",
         "(repro)",
-        "(results of artifacts/liteclip/report)",
+        "(results)",
     ]
     text = (project / "params.yaml").read_text(encoding="utf-8")
     assert len(text.splitlines()) == len(SHIPPED.splitlines())

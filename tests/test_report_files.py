@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 from features.errors import InputError
 from pipeline.paths import EncoderPaths
 from pipeline.report.build import read_grid, summarise, write_report
-from pipeline.report.console import results_text
-from pipeline.report.figures import Axis
+from pipeline.report.console import read_summary, results_text
+from pipeline.report.figures import FIELDS, shots_figures
 from pipeline.report.generators import read_qualities
+from pipeline.report.observed import observe
+from pipeline.report.page import library
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
 from pipeline.scores import grid_runs, read_scores, score_path, write_scores
@@ -55,26 +58,68 @@ def test_the_same_scores_give_the_same_bytes() -> None:
 def test_the_page_loads_nothing_and_escapes_what_it_is_given() -> None:
     put_scores(params := made_params())
     write_report(params, Path("report"))
-    page = Path("report/index.html").read_text()
+    page = Path("report/index.html").read_text().replace(library(), "")
     assert not re.search(r"https?://|//cdn|@import|url\(|<link|<img|<iframe", page)
     assert re.findall(r'\bsrc\s*=|href="[^#]', page) == []
     assert "a cache of &lt;images&gt; cannot" in page
     assert "<images>" not in page
     assert "root: data" not in page  # nothing that differs by machine
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == len(FIELDS) - 1  # one number of shots makes no curve over shots
+
+
+def test_plots_hold_what_the_figures_draw() -> None:
+    put_scores(params := made_params())
+    write_report(params, Path("report"))
+    found = {}
+    for name, fields in FIELDS.items():
+        with Path(f"report/plots/{name}.csv").open(newline="") as file:
+            found[name] = list(csv.DictReader(file))
+        assert all(tuple(row) == ("table", *fields) for row in found[name])
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', Path("report/index.html").read_text())[1])
+    for id_, spec in charts.items():
+        drawn = [{k: str(v) for k, v in row.items()} for row in spec["data"]["values"]]
+        written = [{k: v for k, v in row.items() if k != "table"} for row in found[id_.rpartition("-")[2]]]
+        assert drawn == written
+    assert found["training"][1] == {"table": "caltech101, base_to_new", "run": "coop", "epoch": "2", "loss": "0.75"}
+    cat = {"run": "coop", "judgement": "new", "class": "cat", "images": "40", "accuracy": "75.0"}
+    assert cat in [{k: v for k, v in row.items() if k != "table"} for row in found["classes"]]
+
+
+def test_the_calibration_error_is_the_weighted_distance_of_its_bins() -> None:
+    put_scores(params := made_params())
+    table = summarise(params, read_grid(params), read_qualities(params)).tables[0]
+    assert observe(params, table).ece["coop"]["base"] == pytest.approx((10 * 5 + 10 * 7) / 20)
+
+
+def test_accuracy_by_shots_is_drawn_over_tasks_that_differ_in_them() -> None:
+    put_scores(params := made_params())
+    summary = summarise(params, read_grid(params), read_qualities(params))
+    assert shots_figures(summary) == []
+    fewer = summary.tables[0].model_copy(update={"shots": 4, "task": "fewer"})
+    (figure,) = shots_figures(summary.model_copy(update={"tables": (*summary.tables, fewer)}))
+    coop = [(r["shots"], r["accuracy"]) for r in figure.records if (r["run"], r["judgement"]) == ("coop", "H")]
+    assert coop == [(4, 66.0), (16, 66.0)]
+
+
+def test_missing_diagnostics_are_named_with_the_stage_to_run() -> None:
+    put_scores(params := made_params())
+    shutil.rmtree(params.artifacts / "diagnostics/caltech101/base_to_new/coop")
+    with pytest.raises(InputError, match=r"base_to_new/coop: run `dvc repro evaluate`"):
+        write_report(params, Path("report"))
 
 
 def test_the_terminal_shows_the_same_numbers() -> None:
     put_scores(params := made_params())
     write_report(params, params.artifacts / "report")
-    text = results_text(params.artifacts / "report")
+    summary = read_summary(params.artifacts / "report")
+    text = results_text(summary, params.artifacts / "report", Path("artifacts/liteclip/report.html"))
     assert re.search(r"^coop +90\.00 ± 0\.00 +52\.50 ± 10\.61 +66\.00 ± 8\.49$", text, re.M)
     assert re.search(r"^tip_adapter_f +94\.00 ± 1\.41 +– \[1\] +– \[2\]$", text, re.M)
     assert f"[1] {NO_NEW}" in text
     assert "98.00 (-8.00)" in text
-    assert "artifacts/liteclip/report/index.html" in text
+    assert "artifacts/liteclip/report.html" in text
     with pytest.raises(InputError, match="no report in nowhere yet"):
-        results_text(Path("nowhere"))
+        read_summary(Path("nowhere"))
 
 
 def test_every_number_of_a_partial_copy_is_marked() -> None:
@@ -130,21 +175,6 @@ def test_summary_json_is_read_back_whole() -> None:
 
 def test_numbers_print_their_sign_but_for_zero() -> None:
     assert [signed(value) for value in (1.2, -0.3, 0.0, -0.001)] == ["+1.20", "-0.30", "0.00", "0.00"]
-
-
-@pytest.mark.parametrize(
-    ("values", "ticks"),
-    [
-        ([70.1, 94.2], (70, 75, 80, 85, 90, 95)),
-        ([-2.1, 8.7], (-5, 0, 5, 10)),
-        ([50.0, 50.0], (50, 50.1)),
-        ([0.0, 100.0], (0, 20, 40, 60, 80, 100)),
-    ],
-)
-def test_an_axis_is_the_narrowest_between_round_numbers(values: list[float], ticks: tuple[float, ...]) -> None:
-    axis = Axis.over(values)
-    assert axis.ticks() == ticks
-    assert (axis.at(ticks[0]), axis.at(ticks[-1])) == (0, 100)
 
 
 def test_the_stage_starts_without_heavy_imports() -> None:

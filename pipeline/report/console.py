@@ -28,13 +28,12 @@ def read_summary(folder: Path) -> Summary:
     return parse(Summary, values, str(path))
 
 
-def results_text(folder: Path) -> str:
-    """What `shipyard report` prints: every table, and where the page lies."""
-    summary = read_summary(folder)
+def results_text(summary: Summary, folder: Path, page: Path) -> str:
+    """What `shipyard report` prints: every table, and where the page and the numbers lie."""
     parts = [f"Encoder {summary.encoder.name}, seeds {', '.join(map(str, summary.seeds))}: mean ± sample std, percent"]
     parts += [f"Note: {note}" for note in summary.notes]
     parts += [table_text(table) for table in summary.tables]
-    parts += [f"Report: {folder / 'index.html'} (open it in a browser); numbers: {folder / 'results.csv'}"]
+    parts += [f"Report: {page} (open it in a browser); numbers: {folder / 'results.csv'}"]
     return "\n\n".join(parts)
 
 

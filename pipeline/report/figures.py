@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,7 @@ class Figure:
     def spec(self) -> charts.Spec:
         """Vega-Lite with its data and its menus' options; a menu of one option is left out."""
         spec = {"width": "container", **SPECS[self.name](), "data": {"values": self.records}}
+        spec |= {"description": f"{self.title}: {self.text}", "height": self._height(spec["height"])}
         options = {p["name"]: list(dict.fromkeys(r[p["name"]] for r in self.records)) for p in spec.get("params", ())}
         spec["params"] = [
             {"name": name, "value": self.first.get(name, found[0]), "bind": {"input": "select", "options": found}}
@@ -84,6 +86,18 @@ class Figure:
         single = {f"datum.{name} === {name}" for name, found in options.items() if len(found) == 1}
         spec["transform"] = [t for t in spec.get("transform", ()) if t["filter"] not in single]
         return spec
+
+    def _height(self, height: int | charts.Spec) -> int:
+        """Pixels: a step for each run and judgement, or for each class that one choice of the menus shows."""
+        if isinstance(height, int):
+            return height
+        if "class" in FIELDS[self.name]:
+            shown = Counter((run, judgement) for run, judgement, _ in self._distinct("run", "judgement", "class"))
+            return int(height["step"]) * max(shown.values())
+        return int(height["step"]) * len(self._distinct("run")) * len(self._distinct("judgement"))
+
+    def _distinct(self, *fields: str) -> set[tuple[str | float, ...]]:
+        return {tuple(record[field] for field in fields) for record in self.records}
 
 
 def figures(table: Table, seen: Observed) -> list[Figure]:

@@ -35,12 +35,14 @@ class Observed:
 
 
 def observe(params: Params, table: Table) -> Observed:
-    """Read what `evaluate` and `project` kept to look at, of every run and generator of a table.
+    """Read what `evaluate` and `project` kept to look at, of every run and generator of a table; of a mean, nothing.
 
     Raises:
         InputError: folders that the grid names are missing.
     """
     cell, seen = EncoderPaths(params.artifacts).cell(table.dataset, table.task), Observed()
+    if table.averaged:
+        return seen
     runs = {row.run: cell.diagnostics(row.run) for row in table.rows}
     made = {name: cell.generator_diagnostics(name) for name in params.grid.generators}
     missing = [f"{folder}: run `dvc repro evaluate`" for folder in runs.values() if not folder.is_dir()]

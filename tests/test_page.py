@@ -1,0 +1,146 @@
+"""The page in a browser: drawn without a complaint, sorted and read by keyboard, light and dark, narrow and wide."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_scores import enter, made_params, put_scores
+from playwright.sync_api import sync_playwright
+
+from pipeline import paths
+from pipeline.report.build import write_report
+from pipeline.report.console import read_summary
+from pipeline.report.here import write_here
+
+BROWSER = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt-get install chromium)")
+LOCK = """
+schema: '2.0'
+stages:
+  index@caltech101:
+    cmd: python -m stages.index --dataset caltech101
+    outs: [{path: a, size: 1500}, {path: b, size: 500}]
+  index@other:
+    cmd: python -m stages.index --dataset other
+    outs: [{path: c, size: 9000}]
+  report:
+    cmd: python -m stages.report
+    outs: [{path: d, size: 2500000}]
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A report of made-up scores with this machine's section, and where it lies."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("report")
+        enter(folder, patch)
+        put_scores(params := made_params())
+        write_report(params, params.artifacts / "report")
+        (folder / "dvc.lock").write_text(LOCK)
+        (folder / "dvc.yaml").write_text("stages: {index: , report: }\n")
+        paths.TIMES.write_text("python -m stages.index --dataset caltech101,65.0\n")
+        yield folder / write_here(params, read_summary(params.artifacts / "report"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, report: Path) -> Iterator[tuple[Any, list[str]]]:
+    """The page on a phone, drawn, and what it complained of."""
+    page, said = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="light"), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    page.goto(report.as_uri())
+    page.wait_for_function("document.documentElement.dataset.drawn", timeout=120_000)
+    yield page, said
+    page.close()
+
+
+@needs_browser
+def test_it_is_drawn_without_a_complaint_or_a_request(opened: tuple[Any, list[str]]) -> None:
+    page, said = opened
+    assert said == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "nothing sticks out of a phone's screen"
+
+
+@needs_browser
+def test_every_figure_has_marks(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    marks = page.eval_on_selector_all(
+        "figure", "all => all.map(f => f.querySelectorAll('.role-mark path[d], .role-mark line').length)"
+    )
+    assert len(marks) == 8
+    assert min(marks) >= 1
+    texts = page.eval_on_selector_all(
+        "figure [role=graphics-document]", "all => all.map(s => s.getAttribute('aria-label'))"
+    )
+    assert [text.split(":")[0] for text in texts] == page.locator("figure h3").all_text_contents()
+
+
+@needs_browser
+def test_a_table_is_sorted_by_keyboard_and_says_so(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+
+    def runs() -> list[str]:
+        return page.eval_on_selector_all(
+            "main > section:first-of-type table.sortable:not(.ece) tbody th",
+            "all => all.map(h => h.firstChild.textContent.trim())",
+        )
+
+    before = runs()
+    button = page.locator("table.sortable").first.locator("button").nth(2)
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.locator("xpath=..").get_attribute("aria-sort") == "descending"
+    assert runs() == ["zero_shot", "coop+ship", "coop", "tip_adapter_f+ship", "tip_adapter_f"]  # new; a dash is last
+    page.keyboard.press("Enter")
+    assert button.locator("xpath=..").get_attribute("aria-sort") == "ascending"
+    assert runs()[0] == "tip_adapter_f+ship"
+    page.locator("table.sortable").first.locator("button").first.press("Enter")
+    assert runs() == before
+
+
+@needs_browser
+def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    figure = page.locator("figure.generators")
+    title = figure.locator("svg.marks").inner_html()
+    figure.locator("select").select_option("kl")
+    page.wait_for_function(
+        "old => document.querySelector('figure.generators svg.marks').innerHTML !== old", arg=title, timeout=20_000
+    )
+
+
+@needs_browser
+def test_dark_mode_changes_paper_and_ink(opened: tuple[Any, list[str]]) -> None:
+    page, said = opened
+    ink = "getComputedStyle(document.body).color"
+    axis = "document.querySelector('figure svg.marks .role-axis-label text').getAttribute('fill')"
+    light = page.evaluate(ink), page.evaluate(axis)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"old => {axis} !== old", arg=light[1], timeout=60_000)
+    assert page.evaluate(ink) != light[0]
+    assert said == []
+
+
+def test_this_machines_section_tells_time_and_bytes(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert '<th scope="row">index</th><td data-value="1">1</td><td data-value="65.0">1:05</td>' in page
+    assert "2.0 kB" in page  # of this grid's cell alone
+    assert "2.5 MB" in page
+    assert '<td data-value="">–</td>' in page  # the report came from a cache
+    tracked = report.parent / "report/index.html"
+    assert "On this machine" not in tracked.read_text(encoding="utf-8")
