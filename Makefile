@@ -9,7 +9,7 @@ DATA    ?= ../shared/data
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup test demo caltech lint format constraints clean
+.PHONY: help setup test demo caltech bench lint format constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,9 @@ demo: $(STAMP)  ## the whole pipeline on the pictures and the encoder that come 
 
 caltech: $(STAMP)  ## Caltech101, from DATA/caltech-101; changes two lines of params.yaml and says which
 	$(BIN)/shipyard run caltech101 --set data.root=$(DATA)
+
+bench: $(STAMP)  ## compare with what the papers' code does at each step; writes benchmarks/latest.json
+	$(BIN)/python -m benchmarks
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

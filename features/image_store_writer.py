@@ -97,7 +97,7 @@ def encode_shard(values: NDArray[np.float16], chunk: int) -> bytes:
         chunk: images in a chunk.
     """
     held: dict[str, Buffer] = {}
-    array = _create(MemoryStore(held), None, values.shape, np.float16, chunk)
+    array = create_array(MemoryStore(held), None, values.shape, np.float16, chunk)
     array[...] = values
     return held["c/0/0/0"].to_bytes()
 
@@ -121,9 +121,9 @@ def write_store(
             k = views.get(split, 1)
             chunk = chunk_rows(k, patches)
             zarr.create_group(root, path=split, zarr_format=3)
-            _create(root, f"{split}/features", (len(rows), k, dim), np.float16, chunk)
+            create_array(root, f"{split}/features", (len(rows), k, dim), np.float16, chunk)
             if patches:
-                _create(root, f"{split}/patches", (len(rows), patches, dim), np.float16, chunk)
+                create_array(root, f"{split}/patches", (len(rows), patches, dim), np.float16, chunk)
             _fill(root, f"{split}/labels", index.class_ids[rows])
             _fill(root, f"{split}/valid", np.ones(len(rows), np.bool_))
         for shard, file in shards:
@@ -143,7 +143,7 @@ def write_store(
         (part / META).write_text(canonical_json(meta), encoding="utf-8")
 
 
-def _create(
+def create_array(
     store: LocalStore | MemoryStore,
     name: str | None,
     shape: tuple[int, ...],
@@ -171,7 +171,7 @@ def _create(
 
 
 def _fill(store: LocalStore, name: str, values: NDArray[Any]) -> None:
-    array = _create(store, name, values.shape, values.dtype.type)
+    array = create_array(store, name, values.shape, values.dtype.type)
     if len(values):
         array[...] = values
 

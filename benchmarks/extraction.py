@@ -1,0 +1,118 @@
+"""Extraction of LiteCLIP features in ten views and the centre crop, against its limits and against a plain loop.
+
+`python -m benchmarks extraction`. The limits: the image tower alone on crops that are in memory, and decoding alone on
+all cores. The plain loop: Pillow, torchvision's crops and `encode_image`, image by image in one process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.material import photographs
+from benchmarks.measure import ROOT, Row, in_turn
+from benchmarks.reference import Images
+from features.augment import Views
+from features.datasets.base import Split
+from features.decode_worker import Recipe
+from features.decoding import Decoded, Decoders
+from features.devices import cores, pick_device
+from features.encoder import Encoder, load_encoder
+from features.extraction import extract
+from features.extraction_pipeline import CPU_BATCH, Extraction
+from features.files import remove
+from features.index import Index
+
+VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
+CROPS = 1 + VIEWS.count
+
+
+def rows(*, small: bool) -> list[Row]:
+    """Images a second."""
+    count = 48 if small else 480
+    encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = photographs(folder, count)
+        job = Extraction(index_of(paths), folder, encoder, VIEWS, "float32", 128, workers=cores())
+        plain = Images(encoder.model, paths)
+
+        def ours() -> None:
+            extract(job, folder / "out.zarr", folder / "scratch")
+            remove(folder / "out.zarr")
+
+        def loop() -> None:
+            for row in range(count // 4):
+                plain.encode([row] * CROPS)
+
+        whole, quarter, forward, decode = in_turn(ours, loop, forward_only(encoder, count), decode_only(job), repeats=5)
+    speed = count / whole
+    return [
+        Row.of(
+            "extract, against the slower of forward and decode",
+            speed,
+            count / max(forward, decode),
+            unit="images/s",
+            at_least=0.85,
+        ),
+        Row.of(
+            "extract, against a plain loop",
+            speed,
+            count / (4 * quarter),
+            unit="images/s",
+            at_least=5 if torch.cuda.is_available() else 1.5,
+        ),
+    ]
+
+
+def index_of(paths: list[Path]) -> Index:
+    """All of them training images of one class."""
+    train: Split = "train"
+    return Index(
+        paths=tuple(path.name for path in paths),
+        class_ids=np.zeros(len(paths), np.int32),
+        splits=(train,) * len(paths),
+        sizes=np.array([path.stat().st_size for path in paths]),
+        sha256=tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths),
+    )
+
+
+def forward_only(encoder: Encoder, count: int) -> Callable[[], None]:
+    """The image tower on crops in memory, as many threads as cores, in the batches that extraction makes."""
+    size = CROPS if encoder.device.type == "cpu" else 128 // CROPS * CROPS
+    crops = torch.randint(256, (min(size, CPU_BATCH), *encoder.preprocess.size, 3), dtype=torch.uint8)
+    passes = count * CROPS // len(crops)
+
+    def work() -> None:
+        if encoder.device.type != "cpu":
+            for _ in range(passes):
+                encoder.encode_crops(crops)
+            return
+        with ThreadPoolExecutor(cores(), initializer=lambda: torch.set_num_threads(1)) as pool:
+            list(pool.map(lambda _: encoder.encode_crops(crops), range(passes)))
+
+    return work
+
+
+def decode_only(job: Extraction) -> Callable[[], None]:
+    """Every image decoded to its crops by as many processes as cores."""
+    images = [job.image(row) for row in range(len(job.index.paths))]
+
+    def work() -> None:
+        recipe = Recipe(job.folder, job.encoder.preprocess, job.views)
+        with Decoders(recipe, workers=cores(), slots=2 * cores(), crops=CROPS) as decoders:
+            pending: list[Future[Decoded]] = []
+            for image in images:
+                if len(pending) == 2 * cores():
+                    decoders.release(pending.pop(0).result())
+                pending.append(decoders.submit([image], CROPS))
+            for future in pending:
+                decoders.release(future.result())
+
+    return work

@@ -1,0 +1,101 @@
+"""How time and memory grow with images, classes and seeds: the exponent of a power law through the measurements.
+
+`python -m benchmarks growth`. In these rows `ours` is the exponent and `reference` the most that it may be. Extraction
+runs on an encoder of one layer for crops of 32 pixels, so that the pipeline's own cost shows, not the encoder's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.extraction import index_of
+from benchmarks.material import class_set, features, imagenet_names, open_clip_model, text_tower
+from benchmarks.measure import Row, in_turn, own_peak_bytes, peak_bytes
+from benchmarks.text_tower import pass_of
+from features.augment import Views
+from features.encoder import load_encoder
+from features.extraction import extract
+from features.extraction_pipeline import Extraction
+from features.text_tower import TextTower
+from pipeline.methods.taskres import TaskRes
+from pipeline.seeds import stream
+
+TINY = {
+    "model_cfg": {
+        "embed_dim": 64,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 64, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.3, 0.3, 0.3]},
+}
+STRAIGHT = 1.05  # a straight line is 1; what is constant makes it less
+
+
+def rows(*, small: bool) -> list[Row]:
+    """Exponents of time, and of extraction's memory."""
+    images = (1_000, 2_000, 4_000, 8_000) if small else (1_000, 4_000, 16_000, 64_000)
+    classes = (10, 100, 1_000)
+    tower = text_tower(open_clip_model())
+    of_classes = in_turn(*(pass_of(tower, imagenet_names()[:count]) for count in classes), repeats=3)
+    runs = [_extracted(count) for count in images]
+    seeds = (1, 2, 4, 8)
+    of_seeds = in_turn(*(partial(_fit, tower, count) for count in seeds), repeats=3)
+    return [
+        _row(f"time of extraction, {images[0]:,} to {images[-1]:,} images", images, [run[0] for run in runs]),
+        _row("peak memory of it", images, [run[1] for run in runs], most=0.1),
+        _row(f"time of the text tower, {classes[0]} to {classes[-1]:,} classes", classes, of_classes),
+        _row(f"time of fitting, {seeds[0]} to {seeds[-1]} seeds", seeds, of_seeds),
+    ]
+
+
+def _row(name: str, sizes: tuple[int, ...], measured: list[float], most: float = STRAIGHT) -> Row:
+    exponent = float(np.polyfit(np.log(sizes), np.log(measured), 1)[0])
+    return Row.of(name, max(exponent, 1e-3), most, unit="exponent", at_least=1)
+
+
+def _fit(tower: TextTower, seeds: int) -> None:
+    names = imagenet_names()[:100]
+    labels = torch.arange(800) % 50
+    classes = class_set(tower, names)
+    train = features(labels, 1, tower.config.embed_dim)
+    for seed in range(seeds):
+        TaskRes(epochs=10).fit(train, classes, synthetic=None, validation=train, tower=tower, rng=stream(seed, "bench"))
+
+
+def _extracted(count: int) -> tuple[float, float]:
+    """Seconds and bytes of an extraction of so many images, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / "images"
+        pictures.mkdir()
+        Image.effect_noise((40, 40), 60).convert("RGB").save(Path(folder) / "one.jpg")
+        data = (Path(folder) / "one.jpg").read_bytes()
+        for number in range(count):
+            (pictures / f"{number:05}.jpg").write_bytes(data)
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
+        peak = peak_bytes("benchmarks.growth", folder)
+        return float((Path(folder) / "seconds").read_text(encoding="utf-8")), float(peak)
+
+
+def main(folder: Path) -> None:
+    """Extract, write the time into `seconds`, print the peak of memory."""
+    encoder = load_encoder("tiny", f"local-dir:{folder}", "random:0", "cpu")
+    paths = sorted((folder / "images").iterdir())
+    views = Views(count=0, scale=(0.5, 1.0), seed=0)
+    job = Extraction(index_of(paths), folder / "images", encoder, views, "float32", 128, workers=2)
+    start = time.perf_counter()
+    extract(job, folder / "out.zarr", folder / "scratch")
+    (folder / "seconds").write_text(str(time.perf_counter() - start), encoding="utf-8")
+    print(own_peak_bytes())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

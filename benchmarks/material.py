@@ -1,0 +1,81 @@
+"""What the benchmarks work on, all of it made here: encoders with random weights, class names, pictures, features."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from benchmarks.measure import ROOT
+from features.open_clip_text import from_open_clip
+from features.packed_split import unpack
+from features.prompts import class_tokens
+from features.text_tower import TextTower
+from pipeline.arrays import ClassSet, LabelledFeatures
+
+VIT_B16 = "ViT-B-16-quickgelu"  # the papers' encoder; how long it takes does not depend on its weights
+
+
+def open_clip_model(name: str = VIT_B16) -> Any:
+    """A frozen model of open_clip with random weights."""
+    import open_clip
+
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return open_clip.create_model(name, load_weights=False).eval().requires_grad_(False)
+
+
+def text_tower(model: Any) -> TextTower:
+    """Its text tower as ours."""
+    return from_open_clip(model, "random", "0" * 64)
+
+
+def caltech_names() -> list[str]:
+    """The 100 class names of Caltech101's official split."""
+    packed = json.loads((ROOT / "features" / "datasets" / "caltech101_split.json").read_text(encoding="utf-8"))
+    return list(unpack(packed)[0])
+
+
+def imagenet_names() -> list[str]:
+    """ImageNet's 1,000 class names as CLIP's authors wrote them."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    return list(IMAGENET_CLASSNAMES)
+
+
+def class_set(tower: TextTower, names: list[str]) -> ClassSet:
+    """The first half seen; zero-shot weights random."""
+    rng = torch.Generator().manual_seed(0)
+    return ClassSet(
+        names=tuple(names),
+        seen=torch.arange(len(names)) < len(names) // 2,
+        text_features=F.normalize(torch.randn(len(names), tower.config.embed_dim, generator=rng), dim=-1),
+        tokens=class_tokens(names, context_length=tower.config.context_length, prompt=4),
+        logit_scale=tower.config.logit_scale,
+    )
+
+
+def features(labels: torch.Tensor, views: int, dim: int) -> LabelledFeatures:
+    """Random features of images with these labels."""
+    rng = torch.Generator().manual_seed(1)
+    return LabelledFeatures(torch.randn(len(labels), views, dim, generator=rng), labels)
+
+
+def photographs(folder: Path, count: int) -> list[Path]:
+    """JPEG files of 500 x 375 pixels, about as large as Caltech101's and as hard to decode."""
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int16)
+        noisy = np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number:05}.jpg")
+        Image.fromarray(noisy).save(paths[-1], quality=90)
+    return paths

@@ -1,0 +1,54 @@
+"""Tip-Adapter's search of alpha and beta, 20 x 200 points, against computing the logits anew at each point.
+
+`python -m benchmarks tip_grid`. The reference is timed on some points and multiplied out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.measure import Row, in_turn
+from pipeline.arrays import LabelledFeatures
+from pipeline.cache_model import CacheClassifier
+from pipeline.methods.tip_adapter import TipAdapter
+
+CLASSES, SHOTS, DIM, JUDGED = 100, 16, 512, 2_500
+
+
+def rows(*, small: bool) -> list[Row]:
+    """The whole search."""
+    points = 20 if small else 100
+    rng = torch.Generator().manual_seed(0)
+    keys = F.normalize(torch.randn(CLASSES * SHOTS, DIM, generator=rng), dim=-1)
+    weights = F.normalize(torch.randn(CLASSES, DIM, generator=rng), dim=-1)
+    images = torch.randn(JUDGED, 1, DIM, generator=rng)
+    judged = LabelledFeatures(images, torch.arange(JUDGED) % CLASSES)
+    labels = torch.arange(len(keys)) % CLASSES
+    cache = CacheClassifier(
+        torch.tensor(100.0),
+        torch.ones(CLASSES, dtype=torch.bool),
+        weights=weights,
+        keys=keys,
+        key_labels=labels,
+        alpha=torch.tensor(1.0),
+        beta=torch.tensor(1.0),
+    )
+    method = TipAdapter()
+    everything = torch.arange(CLASSES)
+
+    def anew() -> list[Tensor]:
+        return [_accuracy(cache, judged, 0.1 + 0.01 * point) for point in range(points)]
+
+    ours, some = in_turn(lambda: method.searched(cache, judged, everything), anew)
+    grid = method.alpha_points * method.beta_points
+    name = f"alpha, beta search, {grid:,} points, {JUDGED:,} images, {CLASSES} classes"
+    return [Row.of(name, ours, some * grid / points, at_least=30)]
+
+
+def _accuracy(cache: CacheClassifier, judged: LabelledFeatures, beta: float) -> Tensor:
+    features = judged.centre
+    votes = torch.exp(-beta * (1 - features @ cache.keys.T)) @ F.one_hot(cache.key_labels).float()
+    logits = cache.logit_scale * features @ cache.weights.T + votes
+    return (logits.argmax(-1) == judged.labels).float().mean()

@@ -1,0 +1,115 @@
+"""The benchmarks compare like with like: from the same features, the reference's losses are ours."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import loading, tip_grid
+from benchmarks.material import class_set, features, photographs, text_tower
+from benchmarks.measure import Row, in_turn, table, verdict
+from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
+from features.prompts import class_tokens
+from features.text_tower import TextTower
+from pipeline.generators.ship import Ship
+from pipeline.prompt_learning import class_weights
+from pipeline.seeds import stream
+from pipeline.variational import drawn, elbo_terms
+
+NAMES = ["cat", "grand piano", "sea_horse", "joshua tree"]
+LABELS = torch.arange(8) % 4
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    import open_clip
+
+    torch.manual_seed(0)
+    liteclip = Path(__file__).parents[1] / "assets" / "liteclip"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return open_clip.create_model(f"local-dir:{liteclip}").eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def tower(model: Any) -> TextTower:
+    return text_tower(model)
+
+
+def batches(dim: int) -> Iterator[tuple[Tensor, Tensor]]:
+    given = features(LABELS, 1, dim)
+    while True:
+        yield given.centre, LABELS
+
+
+def test_full_prompts_and_cut_ones_are_the_same_features(model: Any, tower: TextTower) -> None:
+    context = torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
+    ours = class_weights(tower, context, class_tokens(NAMES, context_length=77, prompt=4))[0]
+    torch.testing.assert_close(encode_prompts(model, context, full_tokens(NAMES, 4)), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_coops_first_losses_are_ours(model: Any, tower: TextTower) -> None:
+    classes, scale = class_set(tower, NAMES), tower.config.logit_scale
+    start = 0.02 * torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
+    theirs = coop_losses(
+        model, start.clone().requires_grad_(), full_tokens(NAMES, 4), batches(tower.config.embed_dim), rate=0.02
+    )
+    ours, context = [], start.clone().requires_grad_()
+    for (given, labels), _ in zip(batches(tower.config.embed_dim), range(3), strict=False):
+        loss = F.cross_entropy(scale * given @ class_weights(tower, context, classes.tokens)[0].T, labels)
+        (gradient,) = torch.autograd.grad(loss, context)
+        context = (context - 0.02 * gradient).detach().requires_grad_()
+        ours.append(float(loss.detach()))
+    assert [next(theirs) for _ in range(3)] == pytest.approx(ours, rel=1e-4)
+    assert ours[0] != pytest.approx(ours[2], rel=1e-3)
+
+
+def test_the_vaes_first_losses_are_ours(model: Any, tower: TextTower) -> None:
+    classes = class_set(tower, NAMES)
+    start, again = (Ship(encoder_width=64, generator_width=64).build(384, tower, stream(1, "x")) for _ in range(2))
+    theirs = vae_losses(model, start, full_tokens(NAMES, 4), batches(384), stream(2, "x"))
+    ours, rng = [], stream(2, "x")
+    optimizer = torch.optim.AdamW(again.parameters(), 1e-3, weight_decay=0.01)
+    for (x, labels), _ in zip(batches(384), range(3), strict=False):
+        mu, log_var = again.posterior(x)
+        terms = elbo_terms(x, again.decode(drawn(mu, log_var, rng), classes.tokens[labels], tower), mu, log_var)
+        optimizer.zero_grad()
+        sum(terms, torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        ours.append(float(sum(terms, torch.zeros(())).detach()))
+    assert [next(theirs) for _ in range(3)] == pytest.approx(ours, rel=1e-4)
+    assert ours[0] != pytest.approx(ours[2], rel=1e-3)
+
+
+def test_images_are_encoded_in_fresh_views(model: Any, tmp_path: Path) -> None:
+    images = Images(model, photographs(tmp_path, 1))
+    first, second = images.encode([0, 0])
+    assert first.shape == (384,)
+    assert float(first @ first) == pytest.approx(1, rel=1e-5)
+    assert not torch.equal(first, second)
+
+
+def test_cheap_benchmarks_run_and_say_what_the_table_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tip_grid, "JUDGED", 50)
+    rows = [*tip_grid.rows(small=True), *loading.rows(small=True)]
+    assert all(row.ratio > 0 and row.machine for row in rows)
+    assert str(rows[0].ratio) in table(rows)
+
+
+def test_ratio_says_how_many_times_better_ours_is() -> None:
+    assert Row.of("time", 2, 10, at_least=4).ratio == 5
+    assert Row.of("speed", 30, 10, unit="images/s", at_least=4).ratio == 3
+    assert [verdict(Row.of("x", 2, 10, at_least=least)) for least in (5, 6)] == ["ok", "MISSED"]
+
+
+def test_works_are_run_in_turn() -> None:
+    order: list[str] = []
+    in_turn(lambda: order.append("a"), lambda: order.append("b"), repeats=2)
+    assert order == ["a", "b"] * 3
