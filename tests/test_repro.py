@@ -1,95 +1,29 @@
-"""The pipeline as `dvc repro` runs it: a real DVC repository, real pictures, a tower with random weights."""
+"""The pipeline as `dvc repro` runs it: what reruns, what does not, and that the same inputs give the same bytes."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from closure import ROOT
-from pictures import picture
-
-ENCODER = {
-    "model_cfg": {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    },
-    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-}
-PARAMS: dict[str, Any] = {
-    "grid": {
-        "encoder": "tiny",
-        "datasets": ["mine"],
-        "tasks": ["base_to_new"],
-        "methods": ["zero_shot", "coop", "tip_adapter"],
-        "generators": ["ship"],
-        "synthetic_methods": ["coop"],
-        "seeds": [1, 2],
-    },
-    "encoders": {"tiny": {"model": "local-dir:encoder", "pretrained": "random:0"}},
-    "compute": {"device": "cpu", "batch": 8, "workers": 0},
-    "data": {"root": "data", "sets": {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders"}}},
-    "extract": {"precision": "float32", "views": 1, "view_scale": [0.5, 1.0], "view_seed": 0},
-    "tasks": {"base_to_new": {"protocol": "base_to_new", "shots": 2}},
-    "generators": {"ship": {"encoder_width": 16, "generator_width": 16, "epochs": 2}},
-    "synthesis": {"per_class": 4},
-    "projection": {"methods": ["pca"], "classes": 2, "per_class": 3},
-    "methods": {"zero_shot": {}, "coop": {"epochs": 2}, "tip_adapter": {"beta_points": 3, "alpha_points": 3}},
-}
-
-
-def run(repo: Path, *command: str, check: bool = True) -> str:
-    """The output of a command in the repository."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)}
-    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout + done.stderr
-
-
-def ran(output: str) -> set[str]:
-    """The stages that `dvc repro` says it ran."""
-    return set(re.findall(r"Running stage '([^']+)'", output))
-
-
-def write_params(repo: Path, params: dict[str, Any]) -> None:
-    (repo / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+from small_repo import PARAMS, make_repo, ran, run, warm_path, write_params
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code with small data and a small encoder, after one `dvc repro`; tests put back what they change."""
-    made = tmp_path_factory.mktemp("repo")
-    for name in ("classes", "features", "pipeline", "stages", "assets/published"):
-        shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, made / name)
-    (made / "encoder").mkdir()
-    (made / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
-    number = 0
-    for split, count in {"train": 3, "val": 1, "test": 3}.items():
-        for name in ("cat", "sea horse", "kite", "drum"):
-            folder = made / "data/mine" / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                picture(number := number + 1).save(folder / f"{i}.png")
-    write_params(made, PARAMS)
-    run(made, "git", "init", "-q")
-    run(made, "dvc", "init", "-q")
-    run(made, "dvc", "config", "core.analytics", "false")
-    run(made, "dvc", "repro")
-    return made
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small repository after one `dvc repro`; tests put back what they change."""
+    with warm_path():
+        made = make_repo(tmp_path_factory.mktemp("repo"))
+        run(made, "dvc", "repro")
+        yield made
 
 
 def test_every_stage_ran_and_a_second_run_does_nothing(repo: Path) -> None:

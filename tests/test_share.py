@@ -1,0 +1,172 @@
+"""Two people and a remote: what one has computed, the other has, without the images and without the encoder."""
+
+from __future__ import annotations
+
+import json
+import threading
+from asyncio import new_event_loop
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from small_repo import PARAMS, make_repo, ran, run, warm_path, write_params
+
+CELL = "mine-base_to_new"
+SMALL: dict[str, Any] = {
+    **PARAMS,
+    "grid": {
+        **PARAMS["grid"],
+        "methods": ["zero_shot", "clip_adapter"],
+        "synthetic_methods": ["taskres"],
+        "seeds": [1],
+    },
+    "methods": {"zero_shot": {}, "clip_adapter": {"epochs": 2}, "taskres": {"epochs": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Clone A, which has the images and the encoder and has run everything; neither is in git."""
+    with warm_path():
+        made = make_repo(tmp_path_factory.mktemp("a") / "repo", SMALL)
+        with (made / ".gitignore").open("a", encoding="utf-8") as file:
+            file.write("/encoder/\n")
+        run(made, "dvc", "repro")
+        commit(made)
+        yield made
+
+
+def commit(repo: Path) -> None:
+    run(repo, "git", "add", "--all")
+    run(repo, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Run")
+
+
+@contextmanager
+def folder_remote(place: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
+    yield str(place / "store")
+
+
+@contextmanager
+def s3_remote(_: Path, environment: pytest.MonkeyPatch) -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that only this case needs)
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        requests.put(f"{address}/team", timeout=10).raise_for_status()  # the bucket
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        environment.setenv("AWS_ENDPOINT_URL", address)
+        yield "s3://team/shipyard"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def ssh_remote(place: Path, environment: pytest.MonkeyPatch) -> Iterator[str]:
+    import asyncssh  # noqa: PLC0415 (likewise)
+
+    environment.setenv("HOME", str(place))
+    (place / ".ssh").mkdir(mode=0o700)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    key.write_private_key(place / ".ssh/id_ed25519")
+    known = asyncssh.import_authorized_keys(key.export_public_key().decode())
+    loop = new_event_loop()
+    host_key = asyncssh.generate_private_key("ssh-ed25519")
+    listening = asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=[host_key], authorized_client_keys=known, sftp_factory=True
+    )
+    server = loop.run_until_complete(listening)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"ssh://someone@127.0.0.1:{server.get_port()}{place}/store"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+        loop.close()
+
+
+REMOTES = {"folder": folder_remote, "s3": s3_remote, "ssh": ssh_remote}
+
+
+@pytest.mark.parametrize("kind", REMOTES)
+def test_a_colleague_pulls_and_has_nothing_to_run(
+    origin: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with REMOTES[kind](tmp_path, monkeypatch) as url:
+        run(origin, "dvc", "remote", "add", "--force", "--default", "team", url)
+        run(origin, "dvc", "push")
+        colleague = clone(origin, tmp_path / "b")
+        run(colleague, "dvc", "pull")
+    assert not (colleague / "data").exists()
+    assert not (colleague / "encoder").exists()
+    assert ran(run(colleague, "dvc", "repro")) == set()
+    for file in ("features/mine.zarr/meta.json", "report/results.csv"):
+        assert (colleague / "artifacts/tiny" / file).read_bytes() == (origin / "artifacts/tiny" / file).read_bytes()
+
+
+def clone(origin: Path, place: Path) -> Path:
+    run(origin, "git", "clone", "-q", str(origin), str(place))
+    (place / ".dvc/config").write_bytes((origin / ".dvc/config").read_bytes())
+    return place
+
+
+@pytest.fixture(scope="module")
+def colleague(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clone B, which has pulled from a folder."""
+    place = tmp_path_factory.mktemp("b")
+    run(origin, "dvc", "remote", "add", "--force", "--default", "team", str(place / "store"))
+    run(origin, "dvc", "push")
+    made = clone(origin, place / "repo")
+    run(made, "dvc", "pull")
+    return made
+
+
+def changed(kind: str, name: str, key: str, value: object) -> dict[str, Any]:
+    params: dict[str, Any] = json.loads(json.dumps(SMALL))
+    params[kind][name][key] = value
+    return params
+
+
+def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_runs(
+    origin: Path, colleague: Path
+) -> None:
+    params = changed("methods", "clip_adapter", "ratio", 0.5)
+    write_params(colleague, params)
+    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
+    assert ran(run(colleague, "dvc", "repro")) == method
+    run(colleague, "dvc", "push", "--run-cache")
+
+    write_params(origin, params)
+    try:
+        run(origin, "dvc", "pull", "--run-cache", "--allow-missing")
+        assert ran(run(origin, "dvc", "repro", "--pull")) == set(), "the run cache holds what the colleague ran"
+        locked = [yaml.safe_load((repo / "dvc.lock").read_text("utf-8")) for repo in (origin, colleague)]
+        assert locked[0] == locked[1]
+    finally:
+        write_params(origin, SMALL)
+        write_params(colleague, SMALL)
+
+
+def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
+    run(colleague, "git", "checkout", "-q", "dvc.lock")
+    run(colleague, "dvc", "checkout")
+    write_params(colleague, changed("generators", "ship", "epochs", 3))
+    synthetic = {f"finetune_synthetic@{CELL}-ship-taskres", f"evaluate_synthetic@{CELL}-ship-taskres"}
+    assert ran(run(colleague, "dvc", "repro")) == {
+        f"train_generator@{CELL}-ship",
+        f"synthesize@{CELL}-ship",
+        f"judge_generator@{CELL}-ship",
+        f"project@{CELL}-ship",
+        *synthetic,
+        "report",
+    }
