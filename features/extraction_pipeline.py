@@ -26,9 +26,9 @@ from features.devices import Precision, cores
 from features.encoder import Encoder
 from features.errors import InputError, raise_all
 from features.files import written_whole
-from features.image_store import FORMAT
 from features.image_store_writer import Shard, chunk_rows, encode_shard, patches_file
 from features.index import Index
+from features.making import FORMAT
 from features.patch_tokens import encode_with_patches
 from features.progress import Progress
 

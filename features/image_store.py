@@ -15,20 +15,21 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.files import sha256
+from features.making import FORMAT, Making
 from features.settings import Settings, parse
 from features.shard_reader import read_features
 
-FORMAT = "shipyard-image-features/1"
 META = "meta.json"
 AGAIN = "make it anew: dvc repro extract (or bring it whole: dvc pull)"
 
@@ -40,33 +41,22 @@ class FileFacts(Settings):
     sha256: str
 
 
-class Meta(Settings):
+class Meta(Making):
     """What made the features, and which files hold them.
 
     Attributes:
-        encoder: its name in `params.yaml`. weights_sha256: of its weights (`features.encoder`).
-        preprocess: the fields of `features.augment.Preprocess`.
-        precision: of the forward pass. dim: D. classes: C, labels are 0 to C - 1.
-        views: random views of a training image, beside view 0; view_scale and view_seed say which.
         patches: P, patch tokens of an image (`features.patch_tokens`); 0 where there are none.
+        dim: D. classes: C, labels are 0 to C - 1.
         index_sha256: of the images' order, classes and bytes (`features.image_store_writer.index_sha256`).
         rows: N of each split. files: by path inside the store.
     """
 
-    format: Literal["shipyard-image-features/1"]
-    encoder: str
-    weights_sha256: str
-    preprocess: dict[str, Any]
-    precision: str
-    dtype: Literal["float16"]
-    dim: int
-    views: int
-    view_scale: list[float]
-    view_seed: int
     patches: int = 0
+    dtype: Literal["float16"]
+    dim: Annotated[int, Field(ge=1)]
     index_sha256: str
-    classes: int
-    rows: dict[SplitName, int]
+    classes: Annotated[int, Field(ge=1)]
+    rows: dict[SplitName, Annotated[int, Field(ge=0)]]
     files: dict[str, FileFacts]
 
     def shape(self, split: SplitName) -> tuple[int, int, int]:
@@ -145,12 +135,22 @@ class ImageStore:
                 f"{self.path}: {meta.dim}-dimensional features, {size / 1e6:.1f} MB in {len(meta.files)} files",
                 *rows,
                 f"  encoder {meta.encoder}, weights {meta.weights_sha256[:12]}, computed in {meta.precision}",
-                f"  views {meta.views}, area {meta.view_scale[0]:g} to {meta.view_scale[1]:g}, seed {meta.view_seed}",
+                *self._views(),
                 *([f"  {meta.patches} patch tokens of each centre crop"] if meta.patches else []),
-                f"  crops {json.dumps(meta.preprocess)}",
                 f"  index {meta.index_sha256[:12]}, {meta.classes} classes",
             ]
         )
+
+    def _views(self) -> list[str]:
+        meta = self.meta
+        if meta.imported is not None:
+            origin = meta.imported
+            return [f"  imported from {origin.suffix or 'a folder'} {origin.sha256[:12]}, {origin.dtype} there"]
+        low, high = meta.view_scale
+        return [
+            f"  views {meta.views}, area {low:g} to {high:g}, seed {meta.view_seed}",
+            f"  crops {json.dumps(meta.preprocess)}",
+        ]
 
     def verify(self) -> None:
         """Read every byte and check it.

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -103,10 +104,17 @@ def encode_shard(values: NDArray[np.float16], chunk: int) -> bytes:
 
 
 def write_store(
-    out: Path, index: Index, shards: Sequence[tuple[Shard, Path]], dim: int, facts: Mapping[str, Any]
+    out: Path,
+    index: Index,
+    shards: Sequence[tuple[Shard, Path]],
+    dim: int,
+    facts: Mapping[str, Any],
+    *,
+    invalid: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Put finished shards together to a whole store; `facts` are `Meta`'s fields that only the caller knows.
 
+    `invalid` says, by path, why an image has no features.
     The shards' files stay where they are: where the file system can, the store's are further names of them.
 
     Raises:
@@ -125,7 +133,7 @@ def write_store(
             if patches:
                 create_array(root, f"{split}/patches", (len(rows), patches, dim), np.float16, chunk)
             _fill(root, f"{split}/labels", index.class_ids[rows])
-            _fill(root, f"{split}/valid", np.ones(len(rows), np.bool_))
+            _fill(root, f"{split}/valid", np.array([index.paths[row] not in invalid for row in rows], np.bool_))
         for shard, file in shards:
             arrays = {"features": file} | ({"patches": patches_file(file)} if patches else {})
             for name, source in arrays.items():

@@ -5,24 +5,26 @@ They are two files so that adding a class name changes no row: `extract`, which 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from features.datasets.base import SPLITS, Counts, Image, Listing, Origin, Split, heard
+from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, heard
 from features.digests import Digest, digests
 from features.errors import InputError, raise_all
 from features.files import write_json, written_whole
+from features.guard import parsing, read_json
+from features.parquet import column, read_table
 
+AGAIN = "make it anew: dvc repro index"
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -82,9 +84,30 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
     found = digests(folder, [image.path for image in images], cache)
     unread = [f"{image.path}: {why}" for image, why in zip(images, found, strict=True) if isinstance(why, str)]
     raise_all(unread, f"{folder} lacks images that the data set names, or they cannot be read; mend the copy")
-    _write_table(table, images, [digest for digest in found if isinstance(digest, Digest)])
+    sizes = [digest for digest in found if isinstance(digest, Digest)]
+    index = Index(
+        paths=tuple(image.path for image in images),
+        class_ids=np.array([image.class_id for image in images], np.int32),
+        splits=tuple(image.split for image in images),
+        sizes=np.array([digest.size for digest in sizes], np.int64),
+        sha256=tuple(digest.sha256 for digest in sizes),
+    )
+    save_index(index, table)
+    save_names(listing, names)
+
+
+def save_index(index: Index, path: Path) -> None:
+    """Write the Parquet table; the same index gives the same bytes."""
+    columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    with written_whole(path) as part:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), part, compression="zstd", use_dictionary=["split"])
+
+
+def save_names(listing: Listing, path: Path) -> None:
+    """Write the JSON with the class names; the same listing gives the same bytes."""
     write_json(
-        names,
+        path,
         {
             "classes": listing.classes,
             "templates": listing.templates,
@@ -95,38 +118,37 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
     )
 
 
-def _write_table(path: Path, images: list[Image], found: list[Digest]) -> None:
-    columns = [
-        [image.path for image in images],
-        [image.class_id for image in images],
-        [image.split for image in images],
-        [digest.size for digest in found],
-        [digest.sha256 for digest in found],
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    with written_whole(path) as part:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), part, compression="zstd", use_dictionary=["split"])
-
-
 def read_index(path: Path) -> Index:
     """Read the Parquet table that `write_index` wrote.
 
     Raises:
-        InputError: no such file, or not an index.
+        InputError: no such file, or not an index; its paths must stay in the data set's folder.
     """
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read: {error}; make it anew: dvc repro index") from error
-    if not table.schema.equals(SCHEMA):
-        raise InputError(f"{path} is not an index: its columns are {table.schema.names}, not {SCHEMA.names}")
-    return Index(
-        paths=tuple(table["path"].to_pylist()),
-        class_ids=table["class_id"].to_numpy().copy(),  # Arrow's own memory is read-only, which torch warns of
-        splits=tuple(table["split"].to_pylist()),
-        sizes=table["bytes"].to_numpy().copy(),
-        sha256=tuple(table["sha256"].to_pylist()),
-    )
+    with parsing(path, AGAIN):
+        table = read_table(path)
+        if not table.schema.equals(SCHEMA):
+            raise InputError(f"{path} is not an index: its columns are {table.schema.names}, not {SCHEMA.names}")
+        columns = {name: column(table, name, path) for name in SCHEMA.names}
+        index = Index(
+            paths=tuple(columns["path"].tolist()),
+            class_ids=columns["class_id"],
+            splits=tuple(columns["split"].tolist()),
+            sizes=columns["bytes"],
+            sha256=tuple(columns["sha256"].tolist()),
+        )
+    raise_all(list(_wrong_rows(index)), f"{path} is no index that this project wrote; {AGAIN}")
+    return index
+
+
+def _wrong_rows(index: Index) -> Iterator[str]:
+    yield from (f"{path!r}: {problem}" for path in index.paths if (problem := _bad_path(path)))
+    unknown = sorted({*index.splits} - {*SPLITS})
+    if unknown:
+        yield f"splits {', '.join(map(repr, unknown))}"
+    elif [*index.splits] != sorted(index.splits, key=SPLITS.index):
+        yield f"rows are not in the order {', '.join(SPLITS)}"
+    if len(index.paths) == 0 or index.class_ids.min() < 0 or index.sizes.min() < 0:
+        yield "no rows, or numbers below 0"
 
 
 def read_names(path: Path) -> ClassNames:
@@ -135,19 +157,8 @@ def read_names(path: Path) -> ClassNames:
     Raises:
         InputError: no such file, or not the names of an index.
     """
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        origin = values["origin"]
-        counts = origin["counts"] and Counts(**origin["counts"])
-        return ClassNames(
-            classes=tuple(values["classes"]),
-            templates=tuple(values["templates"]),
-            origin=Origin(**{**origin, "counts": counts}),
-            missing=values["missing"],
-            descriptions=values["descriptions"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error!r}; make it anew: dvc repro index") from error
+    with parsing(path, AGAIN):
+        return TypeAdapter(ClassNames).validate_python(read_json(path, AGAIN))
 
 
 def mistakes(listing: Listing) -> Iterator[str]:

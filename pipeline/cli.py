@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
-from pipeline import cli_data, cli_task, cli_words, overrides, params
+from pipeline import cli_data, cli_features, cli_task, cli_words, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import read_summary, results_text
@@ -24,13 +24,10 @@ app = typer.Typer(
     cls=Contents,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stores = typer.Typer(help="Look at stores of image features.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(stores, name="features", rich_help_panel=STORES)
+app.add_typer(cli_features.app, name="features", rich_help_panel=STORES)
 app.add_typer(cli_data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cli_task.app, name="task", rich_help_panel=OWN)
 app.add_typer(cli_words.app)  # without a name: its command is one of ours
-
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="Such as artifacts/liteclip/features/twemoji.zarr.")]
 
 
 def main() -> None:
@@ -141,20 +138,3 @@ def doctor() -> None:
         stops += finding.stops
     if stops:
         raise typer.Exit(1)
-
-
-@stores.command(epilog=examples("shipyard features info artifacts/liteclip/features/twemoji.zarr"))
-def info(store: Store) -> None:
-    """Say what a store holds, and which encoder made it."""
-    from features.image_store import ImageStore
-
-    print(ImageStore.open(store).info())
-
-
-@stores.command(epilog=examples("shipyard features verify artifacts/liteclip/features/twemoji.zarr"))
-def verify(store: Store) -> None:
-    """Read a whole store and check it."""
-    from features.image_store import ImageStore
-
-    ImageStore.open(store).verify()
-    print(f"{store} is whole")

@@ -1,0 +1,70 @@
+"""HDF5 files read with suspicion: no links that lead out of the file, no arrays that the file cannot hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import InputError, nearest
+from features.guard import parsing, refuse_hollow
+
+
+@contextmanager
+def opened(path: Path, remedy: str) -> Iterator[h5py.File]:
+    """An HDF5 file, open for reading; whatever goes wrong inside is an `InputError`."""
+    with parsing(path, remedy), h5py.File(path, "r") as file:
+        yield file
+
+
+def item(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """A member of a group, reached over hard links alone.
+
+    Raises:
+        InputError: there is none, or a soft or external link stands on the way: a link can name any file there is.
+    """
+    path = Path(group.file.filename)
+    for part in name.split("/"):
+        link = group.get(part, getlink=True) if isinstance(group, h5py.Group) and part in group.keys() else None  # noqa: SIM118 (`in group` follows links)
+        if link is None:
+            raise InputError(f"{path}: {group.name} holds no {part!r}; {nearest(part, list(group))}")
+        if not isinstance(link, h5py.HardLink):
+            raise InputError(f"{path}: {part!r} in {group.name} is a link to elsewhere, which is not followed")
+        group = group[part]
+    return group
+
+
+def array(group: h5py.Group, name: str) -> NDArray[Any]:
+    """A dataset of numbers or texts, whole.
+
+    Raises:
+        InputError: there is none; its values lie in other files; it claims more than the file can hold; or it holds
+            neither numbers nor texts.
+    """
+    dataset, path = item(group, name), Path(group.file.filename)
+    what = f"{group.name.rstrip('/')}/{name}"
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise InputError(f"{path}: {what} is no array")
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{path}: the values of {what} lie in other files, which are not read")
+    texts = h5py.check_string_dtype(dataset.dtype)
+    if texts is None and dataset.dtype.kind not in "biufV":
+        raise InputError(f"{path}: {what} holds {dataset.dtype}, neither numbers nor texts")
+    refuse_hollow(math.prod(dataset.shape) * dataset.dtype.itemsize, path, what)
+    if dataset.chunks:
+        refuse_hollow(math.prod(dataset.chunks) * dataset.dtype.itemsize, path, f"a chunk of {what}")
+    return np.asarray(dataset.asstr()[...], dtype=np.str_) if texts else np.asarray(dataset[...])
+
+
+def text(owner: h5py.Group, name: str) -> str:
+    """The value of an attribute that is a text."""
+    value = owner.attrs[name]
+    if not isinstance(value, str):
+        raise InputError(f"{owner.file.filename}: the attribute {name!r} of {owner.name} is no text")
+    return value

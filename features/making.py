@@ -1,0 +1,41 @@
+"""What made image features: the part of a store's `meta.json` that travels with them wherever they go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from features.settings import Settings
+
+FORMAT = "shipyard-image-features/1"
+
+
+class Origin(Settings):
+    """The file that features were imported from: its suffix ("" of a folder), sha256 and type of numbers."""
+
+    suffix: str
+    sha256: str
+    dtype: str
+
+
+class Making(Settings):
+    """What made the features.
+
+    Attributes:
+        encoder: its name in `params.yaml`. weights_sha256: of its weights (`features.encoder`).
+        preprocess: the fields of `features.augment.Preprocess`. precision: of the forward pass.
+        views: random views of a training image, beside view 0; view_scale and view_seed say which.
+        imported: where features that were not extracted here came from; then preprocess, precision and view_scale are
+            empty, for unknown.
+    """
+
+    format: Literal["shipyard-image-features/1"]
+    encoder: str
+    weights_sha256: str
+    preprocess: dict[str, Any]
+    precision: str
+    views: Annotated[int, Field(ge=0)]
+    view_scale: list[float]
+    view_seed: int
+    imported: Origin | None = None

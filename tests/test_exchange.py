@@ -1,0 +1,302 @@
+"""Features from and for other programs: they come back bit for bit, and what a file leaves open is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.io
+import torch
+from numpy.typing import NDArray
+from pictures import make_images
+from test_image_store import FACTS, features, small_shards, write  # noqa: F401 (the fixture makes shards small)
+
+from features.datasets.base import reader_from
+from features.errors import InputError
+from features.exporting import export
+from features.image_store import ImageStore
+from features.image_store_writer import index_sha256
+from features.imported_rows import Wish
+from features.importing import read_features, save_features
+from features.index import read_index, read_names
+from features.store_diff import differences
+
+SHA = "0" * 64
+RNG = np.random.default_rng(0)
+ROWS, LABELS = RNG.normal(size=(6, 4)).astype(np.float16), np.array([0, 1, 2, 0, 1, 2])
+SPLITS = np.array(["train", "train", "train", "test", "test", "test"])
+IDS = np.array([f"{number}.jpg" for number in range(6)])
+NAMES = ("cat", "sea horse", "kite")
+
+
+def bring(wish: Wish, folder: Path) -> ImageStore:
+    """The store of a file, imported into a folder of its own."""
+    store = folder / f"{wish.dataset}.zarr"
+    save_features(
+        read_features(wish),
+        store=store,
+        table=folder / f"{wish.dataset}.parquet",
+        names=folder / f"{wish.dataset}.json",
+        scratch=folder / "scratch",
+    )
+    return ImageStore.open(store)
+
+
+def said(source: Path, **more: Any) -> Wish:
+    return Wish(source, "lab", **{"encoder": "tiny", "weights_sha256": SHA, **more})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
+    """A store of 37 training images in 3 crops and 70 test images in one."""
+    folder = tmp_path_factory.mktemp("exported")
+    return ImageStore.open(
+        write(folder / "a.zarr", make_images(folder / "images", {"train": 37, "val": 0, "test": 70}))
+    )
+
+
+@pytest.mark.parametrize("suffix", ["h5", "parquet", "npz"])
+def test_an_export_comes_back_bit_for_bit(exported: ImageStore, suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{suffix}"
+    export(exported, out, table=None, names=None)
+    (tmp_path / "names.txt").write_text("cat\nsea horse\nkite\n", encoding="utf-8")
+    again = bring(Wish(out, "lab", classes=tmp_path / "names.txt"), tmp_path)
+    again.verify()
+    for name in exported.splits:
+        ours, theirs = exported.load(name), again.load(name)
+        assert ours.features.shape == theirs.features.shape
+        assert ours.features.tobytes() == theirs.features.tobytes()
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert np.array_equal(ours.valid, theirs.valid)
+    assert [line.partition(":")[0] for line in differences(exported, again)] == ["index_sha256"]
+    assert again.meta.weights_sha256 == exported.meta.weights_sha256
+    assert again.meta.imported is None
+
+
+def h5(folder: Path) -> Path:
+    with h5py.File(folder / "lab.h5", "w") as file:
+        file["img_emb"], file["labels"] = ROWS, LABELS
+        file["splits"], file["ids"] = SPLITS.astype(h5py.string_dtype()), IDS.astype(h5py.string_dtype())
+    return folder / "lab.h5"
+
+
+def parquet(folder: Path) -> Path:
+    columns = {"img_emb": list(ROWS), "labels": [NAMES[label] for label in LABELS], "splits": SPLITS, "ids": IDS}
+    pq.write_table(pa.table(columns), folder / "lab.parquet")
+    return folder / "lab.parquet"
+
+
+def npz(folder: Path) -> Path:
+    np.savez_compressed(folder / "lab.npz", img_emb=ROWS, labels=LABELS, splits=SPLITS, ids=IDS, other=np.ones(3))
+    return folder / "lab.npz"
+
+
+def pt(folder: Path) -> Path:
+    torch.save({"img_emb": torch.from_numpy(ROWS), "labels": torch.from_numpy(LABELS)}, folder / "lab.pt")
+    return folder / "lab.pt"
+
+
+def npy(folder: Path) -> Path:
+    np.save(folder / "lab.npy", ROWS)
+    return folder / "lab.npy"
+
+
+def clip_benchmark(folder: Path) -> Path:
+    (folder / "lab").mkdir()
+    for split in ("train", "test"):
+        mine = torch.from_numpy(split == SPLITS)
+        torch.save(torch.from_numpy(ROWS)[mine], folder / f"lab/features_{split}.pt")
+        torch.save(torch.from_numpy(LABELS)[mine], folder / f"lab/targets_{split}.pt")
+    return folder / "lab"
+
+
+def clip_retrieval(folder: Path) -> Path:
+    for part, rows in enumerate((slice(0, 4), slice(4, 6))):
+        for kind in ("img_emb", "metadata"):
+            (folder / "lab" / kind).mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"lab/img_emb/img_emb_{part}.npy", ROWS[rows])
+        table = pa.table({"image_path": IDS[rows], "caption": [NAMES[label] for label in LABELS[rows]]})
+        pq.write_table(table, folder / f"lab/metadata/metadata_{part}.parquet")
+    return folder / "lab"
+
+
+def cells(texts: NDArray[Any]) -> NDArray[Any]:
+    made = np.empty((len(texts), 1), object)
+    made[:, 0] = [np.array([text]) for text in texts]
+    return made
+
+
+LOCATIONS = {"trainval_loc": [1, 2, 3], "test_seen_loc": [4, 5], "test_unseen_loc": [6]}
+
+
+def mat(folder: Path) -> Path:
+    images = {"features": ROWS.T.astype(np.float64), "labels": LABELS[:, None] + 1.0, "image_files": cells(IDS)}
+    scipy.io.savemat(folder / "res101.mat", images, do_compression=True)
+    places = {name: np.array(rows, np.float64)[:, None] for name, rows in LOCATIONS.items()}
+    scipy.io.savemat(folder / "att_splits.mat", {**places, "allclasses_names": cells(np.array(NAMES))})
+    return folder / "res101.mat"
+
+
+def mat_7_3(folder: Path) -> Path:
+    def put(file: h5py.File, name: str, texts: NDArray[Any]) -> None:
+        references = [file.create_dataset(f"#refs#/{name}{i}", data=_utf16(text)).ref for i, text in enumerate(texts)]
+        file.create_dataset(name, data=np.array([references], h5py.ref_dtype))
+
+    with h5py.File(folder / "res101.mat", "w", userblock_size=512) as file:
+        file["features"], file["labels"] = ROWS.astype(np.float64), LABELS[None] + 1.0
+        put(file, "image_files", IDS)
+    with h5py.File(folder / "att_splits.mat", "w", userblock_size=512) as file:
+        for name, rows in LOCATIONS.items():
+            file[name] = np.array([rows], np.float64)
+        put(file, "allclasses_names", np.array(NAMES))
+    return folder / "res101.mat"
+
+
+def _utf16(text: str) -> NDArray[Any]:
+    return np.frombuffer(text.encode("utf-16-le"), np.uint16)[:, None]
+
+
+RENAMED = {"keys": {"features": "img_emb"}}
+MAKERS: dict[Callable[[Path], Path], dict[str, Any]] = {
+    h5: RENAMED,
+    parquet: RENAMED,
+    npz: RENAMED,
+    pt: {**RENAMED, "rows": "splits,ids"},
+    npy: {"rows": "labels,splits,ids"},
+    clip_benchmark: {},
+    clip_retrieval: {"keys": {"labels": "caption"}, "rows": "splits"},
+    mat: {"to_float16": True, "classes": None},
+    mat_7_3: {"to_float16": True, "classes": None},
+}
+
+
+def wish_for(make: Callable[[Path], Path], folder: Path) -> Wish:
+    """What a user says of the file that `make` writes."""
+    options = {"classes": folder / "names.txt", **MAKERS[make]}
+    (folder / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    if "rows" in options:
+        columns = {"labels": [NAMES[label] for label in LABELS], "splits": SPLITS, "ids": IDS}
+        wanted = options["rows"].split(",")
+        lines = [",".join(wanted), *(",".join(str(columns[name][row]) for name in wanted) for row in range(6))]
+        (folder / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+        options["rows"] = folder / "rows.csv"
+    return said(make(folder), **options)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_labs_features_become_a_store(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    store = bring(wish_for(make, tmp_path), tmp_path)
+    store.verify()
+    for name in ("train", "test"):
+        mine = name == SPLITS
+        assert store.load(name).features[:, 0].tobytes() == ROWS[mine].tobytes()  # type: ignore[arg-type]
+        assert np.array_equal(store.load(name).labels, LABELS[mine])  # type: ignore[arg-type]
+    assert store.meta.encoder == "tiny"
+    assert store.meta.imported is not None
+    assert "imported from" in store.info()
+    assert read_names(tmp_path / "lab.json").classes == NAMES
+    index = read_index(tmp_path / "lab.parquet")
+    assert index_sha256(index) == store.meta.index_sha256
+    if make is not clip_benchmark:  # which knows no ids
+        assert index.paths == tuple(IDS)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rounding_is_asked_for(kind: type, tmp_path: Path) -> None:
+    np.savez(tmp_path / "lab.npz", features=ROWS.astype(kind) * kind(1.0001), labels=LABELS, splits=SPLITS)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    wish = said(tmp_path / "lab.npz", classes=tmp_path / "names.txt")
+    with pytest.raises(InputError, match=r"float\d\d, and a store keeps float16. With --to-float16"):
+        read_features(wish)
+    store = bring(said(tmp_path / "lab.npz", classes=tmp_path / "names.txt", to_float16=True), tmp_path)
+    rounded = (ROWS.astype(kind) * kind(1.0001)).astype(np.float16)
+    assert store.load("test").features[:, 0].tobytes() == rounded[3:].tobytes()
+
+
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "no encoder": ({}, {"encoder": None}, "--encoder: not given"),
+    "no hash": ({}, {"weights_sha256": "abc"}, "no sha256"),
+    "no split": ({"splits": None}, {}, "splits: give --split"),
+    "no labels": ({"labels": None}, {}, "labels: give a column"),
+    "unknown split": ({"splits": np.array(["train"] * 5 + ["dev"])}, {}, "split 'dev'"),
+    "no names": ({}, {"classes": None}, "labels are numbers"),
+    "too few names": ({"labels": LABELS + 1}, {}, "labels go from 1 to 3, but there are 3 classes"),
+    "unknown name": ({"labels": np.array(["cat"] * 5 + ["kit"])}, {}, "'kit' is no class; did you mean 'kite'"),
+    "lengths": ({"labels": LABELS[:5]}, {}, "labels has 5 rows, features 6"),
+    "whole numbers": ({"features": LABELS[:, None]}, {}, "not floats"),
+    "one row": ({"features": ROWS[0]}, {}, "not floats"),
+    "infinite": (
+        {"features": np.where(LABELS[:, None] == 2, np.inf, ROWS).astype("f2")},
+        {},
+        "not finite, the first is row 2",
+    ),
+    "too large": ({"features": ROWS.astype("f4") * 1e6}, {"to_float16": True}, "beyond float16"),
+    "twice": ({"ids": np.array(["a"] * 6)}, {}, "a: listed 6 times"),
+    "out of the folder": ({"ids": np.array(["../a", *"bcdef"])}, {}, "leaves the data set's folder"),
+    "views": ({"features": np.stack([ROWS, ROWS], 1)}, {}, "test has features in"),
+    "key": ({}, {"keys": {"features": "featurs"}}, "no 'featurs'; did you mean 'features'"),
+    "field": ({}, {"keys": {"feature": "features"}}, "'feature' is none; did you mean 'features'"),
+    "objects": ({"features": np.array([[None]] * 6)}, {}, "claims object"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_file_leaves_open_or_contradicts_is_refused(case: str, tmp_path: Path) -> None:
+    arrays, options, words = WRONG[case]
+    held = {"features": ROWS, "labels": LABELS, "splits": SPLITS, **arrays}
+    np.savez(tmp_path / "lab.npz", **{name: values for name, values in held.items() if values is not None})
+    (tmp_path / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        read_features(said(tmp_path / "lab.npz", **{"classes": tmp_path / "names.txt", **options}))
+
+
+def test_an_export_cannot_be_passed_off_as_another_encoders(exported: ImageStore, tmp_path: Path) -> None:
+    export(exported, tmp_path / "out.npz", table=None, names=None)
+    with pytest.raises(InputError, match="the file says 'tiny', you say 'other'"):
+        read_features(Wish(tmp_path / "out.npz", "lab", encoder="other"))
+
+
+def test_formats_that_are_unknown_or_only_read_are_refused(exported: ImageStore, tmp_path: Path) -> None:
+    (tmp_path / "lab.csv").touch()
+    with pytest.raises(InputError, match=r"ends in one of \.h5, \.mat, \.npy, \.npz, \.parquet, \.pt"):
+        read_features(said(tmp_path / "lab.csv"))
+    with pytest.raises(InputError, match="only read"):
+        export(exported, tmp_path / "out.mat", table=None, names=None)
+
+
+def test_diff_measures_what_differs(tmp_path: Path) -> None:
+    folder = tmp_path
+    index = make_images(folder / "images", {"train": 37, "val": 0, "test": 70})
+    store = ImageStore.open(write(folder / "a.zarr", index))
+    assert differences(store, store) == []
+
+    def turn(values: NDArray[np.float16]) -> None:
+        if values.shape[1] == 1:
+            values[0] += np.float16(0.5)
+
+    other = ImageStore.open(write(folder / "b.zarr", index, turn))
+    (line,) = differences(store, other)
+    assert line.startswith("test: features of 2 of 70 images differ, by at most 0.5")
+    smaller = ImageStore.open(
+        write(folder / "c.zarr", make_images(folder / "less", {"train": 37, "val": 0, "test": 69}))
+    )
+    assert any("values are not compared" in line for line in differences(store, smaller))
+
+
+def test_facts_of_an_export_are_json_that_people_can_read(exported: ImageStore, tmp_path: Path) -> None:
+    export(exported, tmp_path / "out.h5", table=None, names=None)
+    with h5py.File(tmp_path / "out.h5") as file:
+        facts = json.loads(file.attrs["shipyard"])["facts"]
+    assert {key: facts[key] for key in FACTS} == FACTS
+
+
+def test_imported_features_are_never_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dvc commit --force index@.* extract@"):
+        reader_from({"reader": "imported"}, "here").folder(tmp_path)
