@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from layouts import touch
 from typer.testing import CliRunner
 
+import features.datasets
 import pipeline.methods
+from features.index import mistakes
 from features.lookup import find
 from pipeline import params
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.check import check
 from pipeline.cli import app
+from pipeline.data_list import details, reader_of
 from pipeline.methods.base import Method
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +71,27 @@ def test_the_example_methods_parameters_are_right(tmp_path: Path, monkeypatch: p
     found = params.parse_text(text.replace("\nmethods:\n", f"\nmethods:\n{block}\n"))
     assert "class_means" in found.grid.methods
     check(found)
+
+
+def test_the_example_data_set_is_read_checked_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs/add_a_dataset.md"
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= 80
+    (code,), (added,) = blocks(page, "python"), blocks(page, "yaml")
+    (tmp_path / "mushrooms.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(features.datasets, "__path__", [*features.datasets.__path__, str(tmp_path)])
+    line = re.findall(r"^    mushrooms:.*\n", added, re.MULTILINE)[0]
+    text = params.read(ROOT / "params.yaml").replace("\n  sets:", f"\n  sets:\n{line.rstrip()}", 1)
+    assert "Nobody: An example, 2024" in details(params.parse_text(text), "mushrooms")
+
+    names = {"train": ["fly agaric", "cep", "death cap"], "val": ["cep"], "test": ["cep", "death cap", "fly agaric"]}
+    for split, found in names.items():
+        lines = [f"{split}_{i}.jpg\t{name}" for i, name in enumerate(found)]
+        touch(tmp_path / "mushrooms/images", [row.partition("\t")[0] for row in lines])
+        (tmp_path / f"mushrooms/{split}.txt").write_text("\n".join(lines))
+    reader = reader_of(params.parse_text(text), "mushrooms")
+    listing = reader.read(tmp_path)
+    assert listing.classes == ("cep", "death cap", "fly agaric")
+    assert list(mistakes(listing)) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
