@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 import scipy.io
 
+import features.datasets
 from features.imagenet_classes import wordnet_ids
+from features.lookup import names
 
 Spec = dict[str, Any]  # what `params.yaml` says of the data set, but for `reader`
 Split = dict[str, list[list[Any]]]
@@ -222,6 +224,13 @@ def flo(root: Path) -> Spec:
     return xian(root, "oxford_flowers/jpg", "xlsa17/data/FLO", files)
 
 
+def imagenet_sample(root: Path) -> Spec:
+    ids = wordnet_ids("imagenet")
+    touch(root / "imagenet-sample", [f"{ids[0]}_tench.JPEG", f"{ids[2]}_great_white_shark.JPEG"])
+    (root / "imagenet-sample/classnames.txt").write_bytes(names_of(ids).encode())
+    return {"allow_partial": True}
+
+
 def image_folder(root: Path) -> Spec:
     touch(root / "mine", [f"{name}/{i}.jpg" for name in ("okapi", "quokka") for i in range(5)])
     return {"path": "mine", "unseen": ["numbat"]}
@@ -239,22 +248,7 @@ def twemoji(root: Path) -> Spec:
     return {}
 
 
+# The function of a reader's name makes its miniature.
 TREES: dict[str, Callable[[Path], Spec]] = {
-    made.__name__: made
-    for made in (
-        *(awa2, caltech101, cub200, dtd, eurosat, fgvc_aircraft, flo, flowers102, food101, image_folder, image_table),
-        *(
-            imagenet,
-            imagenet_a,
-            imagenet_r,
-            imagenet_sketch,
-            imagenetv2,
-            oxford_pets,
-            stanford_cars,
-            sun,
-            sun397,
-            twemoji,
-        ),
-        ucf101,
-    )
+    name: globals()[name] for name in names(features.datasets) if name in globals()
 }

@@ -24,6 +24,7 @@ from features.fetch import fetch
 from features.lookup import find, names
 from features.unpack import unpack
 from pipeline import cli
+from pipeline.params import load
 
 
 class Server(ThreadingHTTPServer):
@@ -340,7 +341,9 @@ def test_every_data_set_is_listed_with_its_published_numbers(project: Path) -> N
     lines = {line.split()[0]: line.split() for line in shown.splitlines() if line}
     assert lines["dtd"] == ["dtd", "47", "2,820", "1,128", "1,692", "research", "yes"]
     assert lines["imagenet_r"][-1] == "no"
-    assert {*names(features.datasets)} - {"image_folder", "image_table"} <= {*lines}
+    sets = load(project / "params.yaml").data.sets
+    assert {*sets} <= {*lines}
+    assert {*names(features.datasets)} - {"image_table"} == {spec["reader"] for spec in sets.values()}
 
 
 def test_all_is_said_about_one_data_set(project: Path) -> None:

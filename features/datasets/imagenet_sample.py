@@ -11,6 +11,7 @@ from typing import ClassVar
 from features.datasets.base import Counts, Image, Listing, Origin, Published
 from features.errors import raise_all
 from features.imagenet_classes import CLASSNAMES, REPEATED, class_names
+from features.listed import EXTENSIONS
 
 
 class ImageNetSample(Published):
@@ -19,7 +20,10 @@ class ImageNetSample(Published):
     path: str = "imagenet-sample"
 
     layout: ClassVar[str] = "n01440764_tench.JPEG ..., a file a class, called by its WordNet id"
-    source: ClassVar[str] = "it lies beside the project on its own machines; ImageNet's terms forbid passing it on"
+    source: ClassVar[str] = (
+        "it lies beside the project on its own machines, and ImageNet's terms forbid passing it on; make one of your "
+        "own ImageNet: a file a class, in data.root/imagenet-sample"
+    )
     origin: ClassVar[Origin] = Origin(
         title="ImageNet, one image a class",
         licence="non-commercial research and education",
@@ -33,7 +37,7 @@ class ImageNetSample(Published):
         folder = self.folder(root)
         names = class_names(folder / CLASSNAMES)
         ids = {wnid: i for i, wnid in enumerate(names)}
-        files = sorted(file.name for file in folder.glob("*.JPEG"))
+        files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
         strange = [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in files if _id(file) not in ids]
         raise_all(strange, f"{folder} does not hold one image a class")
         missing = max(0, len(ids) - len(files)) if self.allow_partial else 0
