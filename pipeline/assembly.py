@@ -128,7 +128,7 @@ def open_sources(datasets: Sequence[str], encoded: EncoderPaths) -> dict[str, So
 def assemble(
     protocol: Protocol, *, dataset: str, task: str, sources: Mapping[str, Source], seeds: Sequence[int], cell: TaskPaths
 ) -> None:
-    """Decide the task, draw every seed's shots, and write `train.h5` and `test.h5`.
+    """Decide the task, draw every seed's shots, and write `train.h5`, the validation images and `test.h5`.
 
     Raises:
         InputError: stores of different encoders, too few images for the shots, or names that stand twice.
@@ -151,5 +151,6 @@ def assemble(
         missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
     )
     classes = class_set(plan, sources)
-    save_train(cell.train, header, classes, draws)
+    save_train(cell.train, header, classes, {seed: train for seed, (train, _) in draws.items()})
+    save_train(cell.validation_images, header, classes, {seed: images for seed, (_, images) in draws.items()})
     save_test(cell.test, header, judgements, classes.names)

@@ -10,6 +10,7 @@ import typer
 
 from features.commandline import run_app
 from pipeline import cli_data, cli_features, cli_task, cli_words, overrides, params
+from pipeline.choice import choice_text, read_choice
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import read_summary, results_text
@@ -98,9 +99,17 @@ def run(
                 print(f"params.yaml: {change}", flush=True)  # before what the stages print
         repro()
         report()
+        _tell_choice(params.parse_text(after))
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
+
+
+def _tell_choice(found: params.Params) -> None:
+    """Say which run a task of one's own chose, for new images are what it is for."""
+    for name in {*found.grid.datasets} & {*found.grid.tasks}:
+        print(f"\n{choice_text(read_choice(EncoderPaths(found.artifacts).cell(name, name).chosen))}")
+        print(f"next: shipyard predict {name} <images>")
 
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))

@@ -47,5 +47,4 @@ def new(
     print(f"written: params.yaml (data.sets.{name}, tasks.{name}) and {made.names}, where a new class is a new line")
     if made.absolute:
         print("note: the images lie outside data.root, so their absolute path was written; colleagues need their own")
-    none = "" if only_named else " --set 'grid.generators=[]' --set 'grid.synthetic_methods=[]'"
-    print(f"next: shipyard run {name}{none}")
+    print(f"next: shipyard run {name}")

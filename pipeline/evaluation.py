@@ -39,9 +39,9 @@ def evaluate(
     run = run_name(name, generator)
     found, logits = [], {}
     for seed in seeds:
-        state = load_tensors(weights(cell.fitted(run), seed), device, weights_sha256=header.weights_sha256)
-        classifier = method.classifier(**state)
-        classifier = classifier if tower is None else classifier.bound(tower)
+        classifier = open_classifier(
+            method, cell.fitted(run), seed, weights_sha256=header.weights_sha256, tower=tower, device=device
+        )
         results = {j.name: _judge(classifier, j, device) for j in judgements}
         logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
         found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
@@ -64,6 +64,24 @@ def evaluate(
         missing=dict(header.missing),
     )
     write_scores(cell.scores(run), scores)
+
+
+def open_classifier(
+    method: type[Method],
+    fitted: Path,
+    seed: int,
+    *,
+    weights_sha256: str,
+    tower: TextTower | None,
+    device: torch.device,
+) -> Classifier:
+    """One seed's classifier from a folder of them, on a device and ready to score; `tower` for those that need it.
+
+    Raises:
+        InputError: it is not there, or was fitted for another encoder.
+    """
+    classifier = method.classifier(**load_tensors(weights(fitted, seed), device, weights_sha256=weights_sha256))
+    return classifier.bound(tower) if tower is not None and method.scores_with_text_tower else classifier
 
 
 def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tensor:

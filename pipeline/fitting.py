@@ -25,6 +25,7 @@ from pipeline.training_log import TrainingLog, told
 def finetune(
     method: Method,
     task: TrainTask,
+    images: TrainTask,
     *,
     seeds: Sequence[int],
     tower: TextTower | None,
@@ -38,7 +39,8 @@ def finetune(
 
     Args:
         method: to fit.
-        task: its images and classes.
+        task: its classes, and training images.
+        images: its validation images.
         seeds: to fit it with.
         tower: on `device`, for a method that needs it.
         synthetic: folder of a generator's features, or None for the plain method.
@@ -57,7 +59,9 @@ def finetune(
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
-            train, validation = (features.to(device) for features in task.seed(seed, patches=method.needs_patches))
+            train, validation = (
+                given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images)
+            )
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)

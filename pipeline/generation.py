@@ -40,7 +40,7 @@ def train_generator(
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
-            train = task.seed(seed)[0].to(device)
+            train = task.seed(seed).to(device)
             take = partial(log.of(seed), generator.epochs)
             fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), take)
             save_tensors(fitted.state_dict(), weights(part, seed), weights_sha256=task.header.weights_sha256)
@@ -54,7 +54,7 @@ def _words(
     model: PromptVae, train: LabelledFeatures, task: TrainTask, seed: int, tower: TextTower
 ) -> list[tuple[Sequence[str], Word]]:
     chosen = first_of_each_class(train)
-    rows, labels = task.rows(seed)[chosen.numpy()], train.labels.cpu()[chosen].tolist()
+    rows, labels = task.rows(seed).rows[chosen.numpy()], train.labels.cpu()[chosen].tolist()
     owners = [(task.classes.names[label], f"train/{row}") for label, row in zip(labels, rows, strict=True)]
     found = nearest_words(contexts_of_images(model, train.centre[chosen]), tower)
     return [(owners[word.context], word) for word in found]
@@ -70,8 +70,11 @@ def synthesize(
     device: torch.device,
     fitted: Path,
     out: Path,
+    purpose: str = "synthesize",
 ) -> None:
     """Write `per_class` features of every unseen class, for every seed, into `out`; none where no class is unseen.
+
+    Another `purpose` draws others.
 
     Raises:
         InputError: the generator was fitted for another encoder.
@@ -83,7 +86,7 @@ def synthesize(
         for seed in seeds:
             model = restored(generator, fitted, seed, tower, device)
             ids = classes.unseen_ids.repeat_interleave(per_class)
-            features = sample(model, ids, classes, tower, stream(seed, "synthesize"))
+            features = sample(model, ids, classes, tower, stream(seed, purpose))
             names = [classes.names[i] for i in ids.tolist()]
             origin = sha256(weights(fitted, seed))
             found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=origin)

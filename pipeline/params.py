@@ -72,9 +72,10 @@ class Extract(Settings):
 
 
 class Synthesis(Settings):
-    """How many features of each unseen class a generator makes."""
+    """How many features of each unseen class a generator makes, to fit on and, others, to choose by."""
 
     per_class: Positive
+    held_out: Positive
 
 
 class Projection(Settings):

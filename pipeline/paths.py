@@ -33,8 +33,22 @@ class TaskPaths:
 
     @property
     def train(self) -> Path:
-        """All that fitting may see (HDF5)."""
+        """The classes, and every seed's training images (HDF5)."""
         return self._at("tasks", "train.h5")
+
+    @property
+    def validation(self) -> Path:
+        """Folder of all that choosing may see: `images.h5`, and a folder a generator."""
+        return self._at("validation")
+
+    @property
+    def validation_images(self) -> Path:
+        """The classes, and every seed's validation images (HDF5)."""
+        return self._at("validation", "images.h5")
+
+    def held_out(self, generator: str) -> Path:
+        """Folder of synthetic features that nothing is fitted on: `seed=<s>/part-*.parquet`."""
+        return self._at("validation", generator)
 
     @property
     def test(self) -> Path:
@@ -56,6 +70,11 @@ class TaskPaths:
     def fitted(self, run: str) -> Path:
         """Folder of fitted classifiers: `seed=<s>.safetensors`."""
         return self._at("fitted", run)
+
+    @property
+    def chosen(self) -> Path:
+        """Which run to use, and how sure that is (JSON)."""
+        return self.artifacts / "chosen" / self.dataset / f"{self.task}.json"
 
     def scores(self, run: str) -> Path:
         """Scores of every seed (JSON)."""

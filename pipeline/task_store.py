@@ -1,4 +1,7 @@
-"""A task on disk: `train.h5` holds all that fitting may see, `test.h5` all that judging needs."""
+"""A task on disk: images to train on (`train.h5`), to choose by (`images.h5` in `validation/`), to judge (`test.h5`).
+
+The first two are written alike: the classes, and for each seed some images of the seen ones.
+"""
 
 from __future__ import annotations
 
@@ -73,31 +76,27 @@ class JudgedRows:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """`train.h5`, opened: the header, the classes, and one seed's images at a time."""
+    """`train.h5` or the validation images, opened: the header, the classes, and one seed's images at a time."""
 
     path: Path
     header: Header
     classes: ClassSet
 
-    def seed(self, seed: int, *, patches: bool = False) -> tuple[LabelledFeatures, LabelledFeatures]:
-        """The seed's training images (N, K, D) and its validation images (M, 1, D), with patch tokens if asked for.
+    def seed(self, seed: int, *, patches: bool = False) -> LabelledFeatures:
+        """The seed's images (N, K, D); K is 1 for validation; with patch tokens if asked for.
 
         Raises:
             InputError: the task was not assembled for this seed, or has no patch tokens.
         """
+        return self.rows(seed, patches=patches).tensors()
+
+    def rows(self, seed: int, *, patches: bool = False) -> Rows:
+        """The same, as they stand in the feature store."""
         with opened(self.path) as file:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
                 raise InputError(f"{self.path} holds no seed {seed}; {nearest(str(seed), seeds)}: rerun `assemble`")
-            group = file[f"seed={seed}"]
-            train, validation = (_read_rows(group[part], patches).tensors() for part in ("train", "validation"))
-            return train, validation
-
-    def rows(self, seed: int) -> NDArray[np.int64]:
-        """(N,): where the seed's training images stand in the feature store's split."""
-        with opened(self.path) as file:
-            found: NDArray[np.int64] = file[f"seed={seed}/train/rows"][:]
-            return found
+            return _read_rows(file[f"seed={seed}"], patches)
 
     def check_tower(self, tower: TextTower) -> None:
         """Refuse a text tower that is not of the encoder whose image features these are.
@@ -114,8 +113,8 @@ class TrainTask:
             )
 
 
-def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, tuple[Rows, Rows]]) -> None:
-    """Write `train.h5`: the classes, and for each seed its training and validation rows."""
+def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
+    """Write `train.h5`, or the validation images: the classes, and the rows of each seed."""
     with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
         _write_header(file, header)
         group = file.create_group("classes")
@@ -123,13 +122,12 @@ def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int
         group.attrs["logit_scale"] = classes.logit_scale
         for name in ("seen", "text_features", "tokens"):
             group[name] = getattr(classes, name).numpy()
-        for seed, (train, validation) in draws.items():
-            _write_rows(file.create_group(f"seed={seed}/train"), train)
-            _write_rows(file.create_group(f"seed={seed}/validation"), validation)
+        for seed, rows in draws.items():
+            _write_rows(file.create_group(f"seed={seed}"), rows)
 
 
 def load_train(path: Path) -> TrainTask:
-    """Open `train.h5`.
+    """Open `train.h5`, or the validation images.
 
     Raises:
         InputError: there is no such file, or it is not one of ours.

@@ -26,6 +26,7 @@ ENCODER = {
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }
+NAMED = {"unseen": "classes/mine.txt"}  # one name, and a comment
 PARAMS: dict[str, Any] = {
     "grid": {
         "encoder": "tiny",
@@ -38,11 +39,11 @@ PARAMS: dict[str, Any] = {
     },
     "encoders": {"tiny": {"model": "local-dir:encoder", "pretrained": "random:0"}},
     "compute": {"device": "cpu", "batch": 8, "workers": 0},
-    "data": {"root": "data", "sets": {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders"}}},
+    "data": {"root": "data", "sets": {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders", **NAMED}}},
     "extract": {"precision": "float32", "views": 1, "view_scale": [0.5, 1.0], "view_seed": 0},
     "tasks": {"base_to_new": {"protocol": "base_to_new", "shots": 2}},
     "generators": {"ship": {"encoder_width": 16, "generator_width": 16, "epochs": 2}},
-    "synthesis": {"per_class": 4},
+    "synthesis": {"per_class": 4, "held_out": 3},
     "projection": {"methods": ["pca"], "classes": 2, "per_class": 3},
     "methods": {"zero_shot": {}, "coop": {"epochs": 2}, "tip_adapter": {"beta_points": 3, "alpha_points": 3}},
 }
@@ -73,6 +74,12 @@ def ran(output: str) -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
+def lock(repo: Path) -> dict[str, Any]:
+    """What DVC last ran, by stage."""
+    stages: dict[str, Any] = yaml.safe_load((repo / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
 def write_params(repo: Path, params: dict[str, Any]) -> None:
     (repo / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
@@ -92,6 +99,7 @@ def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 picture(number := number + 1).save(folder / f"{i}.png")
+    (made / "classes/mine.txt").write_text("# only named\nokapi\n", encoding="utf-8")
     write_params(made, params)
     run(made, "git", "init", "-q")
     run(made, "dvc", "init", "-q")

@@ -40,7 +40,7 @@ def sources(stage: str) -> set[Path]:
     for axis, package in FOUND_BY_NAME.items():
         if f"${{item.{axis}}}.py" in " ".join(deps(stage)):
             found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
-    for package in (features.datasets, pipeline.tasks):
+    for package in (features.datasets, pipeline.methods, pipeline.tasks):
         if package.__name__.replace(".", "/") in deps(stage):
             found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
     return found
@@ -85,15 +85,16 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "extract": [made.features("<dataset>")],
         "text_tower": [made.text_tower],
         "classes": [made.classes("<dataset>")],
-        "assemble": [cell.train, cell.test],
+        "assemble": [cell.train, cell.test, cell.validation_images],
         "train_generator": [cell.generator("<generator>")],
-        "synthesize": [cell.synthetic("<generator>")],
+        "synthesize": [cell.synthetic("<generator>"), cell.held_out("<generator>")],
         "judge_generator": [cell.quality("<generator>")],
         "project": [cell.generator_diagnostics("<generator>")],
         "finetune": [cell.fitted("<method>")],
         "finetune_synthetic": [cell.fitted(plus)],
         "evaluate": [cell.scores("<method>"), cell.logits("<method>"), cell.diagnostics("<method>")],
         "evaluate_synthetic": [cell.scores(plus), cell.logits(plus), cell.diagnostics(plus)],
+        "select": [cell.chosen],
         "report": [made.report],
     }
     assert {stage: [path.as_posix() for path in made_by] for stage, made_by in written.items()} == {
@@ -102,5 +103,5 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
 
 
 def test_nothing_that_fits_can_see_test_images() -> None:
-    for stage in ("train_generator", "synthesize", "finetune", "finetune_synthetic"):
+    for stage in ("train_generator", "synthesize", "finetune", "finetune_synthetic", "select"):
         assert not [dep for dep in deps(stage) if dep.endswith(("test.h5", "/features", "/tasks"))]

@@ -59,8 +59,7 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     )
     template = "a photo of a {}, a type of bird."
     options = ["--aliases", "aliases.csv", "--descriptions", "about.csv", "--template", template, "--split-seed", "3"]
-    result = new("--images", "data/birds/all.csv", *options)
-    assert "shipyard run mybirds --set 'grid.generators=[]' --set 'grid.synthetic_methods=[]'" in result.output
+    assert new("--images", "data/birds/all.csv", *options).exit_code == 0
     found = params.load()
     assert found.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
     assert found.data.sets["mybirds"] == {

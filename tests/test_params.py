@@ -23,7 +23,7 @@ data: {root: data, sets: {d: {reader: r}}}
 extract: {precision: float32, views: 1, view_scale: [0.5, 1.0], view_seed: 0}
 tasks: {t: {protocol: p}}
 generators: {g: {}}
-synthesis: {per_class: 2}
+synthesis: {per_class: 2, held_out: 2}
 projection: {methods: [pca], classes: 2, per_class: 2}
 methods: {m: {}}
 """

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-import yaml
-from small_repo import PARAMS, make_repo, ran, run, warm_path, write_params
+from small_repo import PARAMS, lock, make_repo, ran, run, warm_path, write_params
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +130,24 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
         write_params(repo, PARAMS)
     assert ran(output) - {"evaluate@mine-base_to_new-tip_adapter"} == {
         "finetune@mine-base_to_new-tip_adapter",
+        "select@mine-base_to_new",
         "report",
     }
     assert ran(run(repo, "dvc", "repro")) == set(), "the old parameters' results are in the run cache"
+
+
+def test_a_class_is_added_by_its_name_alone_and_no_image_is_opened(repo: Path) -> None:
+    names = repo / "classes/mine.txt"
+    before, every = names.read_text(encoding="utf-8"), set(lock(repo))
+    names.write_text(f"{before}barn owl\n", encoding="utf-8")
+    try:
+        output = run(repo, "dvc", "repro")
+        (shard,) = (repo / "artifacts/tiny/synthetic/mine/base_to_new/ship/seed=1").iterdir()
+        assert "barn owl" in pq.read_table(shard)["class_name"].to_pylist()
+    finally:
+        names.write_text(before, encoding="utf-8")
+    assert every - ran(output) == {"extract@mine", "text_tower"}
+    assert ran(run(repo, "dvc", "repro")) == set(), "without the name, the results are those in the run cache"
 
 
 @pytest.mark.parametrize(
@@ -148,9 +163,9 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
     ],
 )
 def test_the_same_inputs_give_the_same_bytes(repo: Path, stage: str) -> None:
-    before = yaml.safe_load((repo / "dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
+    before = lock(repo)[stage]
     run(repo, "dvc", "repro", "--force", "--single-item", stage)
-    after = yaml.safe_load((repo / "dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
+    after = lock(repo)[stage]
     assert after["outs"] == before["outs"]
 
 
