@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
-from pipeline import cli_data, cli_features, cli_task, cli_words, overrides, params
+from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, overrides, params
 from pipeline.choice import choice_text, read_choice
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
@@ -28,7 +28,8 @@ app = typer.Typer(
 app.add_typer(cli_features.app, name="features", rich_help_panel=STORES)
 app.add_typer(cli_data.app, name="data", rich_help_panel=DATA)
 app.add_typer(cli_task.app, name="task", rich_help_panel=OWN)
-app.add_typer(cli_words.app)  # without a name: its command is one of ours
+app.add_typer(cli_use.app)  # without a name: its commands are ours
+app.add_typer(cli_words.app)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def judge_generator(
     found = []
     for seed in seeds:
         model = restored(generator, cell.generator(name), seed, tower, device)
-        train = task.seed(seed)[0]
+        train = task.seed(seed)
         seen = sample(model, ids, classes, tower, stream(seed, "judge_generator"))
         with torch.inference_mode():
             posterior = model.latents(train.to(device), classes)

@@ -1,0 +1,108 @@
+"""`shipyard export`: one file that gives, without this project, what the pipeline gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trained
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+import pipeline.methods
+from features.errors import InputError
+from features.lookup import find, names
+from features.tensors import read_tensors
+from pipeline.cli import app
+from pipeline.exporting import FORMATS, export, metadata
+from pipeline.methods.base import Classifier, LinearClassifier, Method
+
+ORT = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+FOUND = {name: find(pipeline.methods, name, Method) for name in names(pipeline.methods)}
+# One method of each kind of classifier, so that a new kind is exported the day that it is added.
+KINDS: dict[type[Classifier], str] = {
+    method.classifier: name for name, method in reversed(FOUND.items()) if not method.scores_with_text_tower
+}
+KINDS[LinearClassifier] = "zero_shot"
+CROPS = torch.randint(0, 256, (100, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PIXELS = CROPS.permute(0, 3, 1, 2).float() / 255
+
+
+def differences(found: tuple[Tensor | NDArray[np.float32], ...], logits: Tensor, probabilities: Tensor) -> list[float]:
+    pairs = zip(found, (logits, probabilities), strict=True)
+    return [float((torch.as_tensor(ours) - theirs).abs().max()) for ours, theirs in pairs]
+
+
+@pytest.mark.parametrize("method", KINDS.values())
+def test_onnx_and_torchscript_give_what_the_pipeline_gives(method: str, tmp_path: Path) -> None:
+    model = trained.model(tmp_path / "encoder", method)
+    logits = model.logits(model.encoder.encode_crops(CROPS)) / model.temperature
+    probabilities = model.probabilities(CROPS)
+
+    export(model, "onnx", tmp_path / "m.onnx")
+    session = ORT.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(["logits", "probabilities"], {"pixels": PIXELS.numpy()})
+    assert max(differences(found, logits, probabilities)) < 1e-4
+    told = json.loads(session.get_modelmeta().custom_metadata_map["shipyard"])
+    assert told == json.loads(json.dumps(metadata(model)))
+    assert told["classes"] == list(trained.NAMES)
+    assert told["preprocess"]["size"] == [32, 32]
+
+    export(model, "torchscript", tmp_path / "m.pt")
+    files = {"shipyard.json": ""}
+    with pytest.warns(FutureWarning, match="torch.jit.load"):
+        loaded = torch.jit.load(tmp_path / "m.pt", _extra_files=files)
+    with torch.inference_mode():
+        assert max(differences(loaded(PIXELS), logits, probabilities)) < 1e-4
+    assert json.loads(files["shipyard.json"]) == told
+
+
+@pytest.mark.parametrize("method", KINDS.values())
+def test_open_clips_weights_are_for_linear_classifiers_alone(method: str, tmp_path: Path) -> None:
+    model = trained.model(tmp_path / "encoder", method)
+    if KINDS.get(LinearClassifier) != method:
+        with pytest.raises(InputError, match="one vector a class"):
+            export(model, "open_clip", tmp_path / "w.safetensors")
+        assert not (tmp_path / "w.safetensors").exists()
+        return
+    export(model, "open_clip", tmp_path / "w.safetensors")
+    tensors, facts = read_tensors(tmp_path / "w.safetensors")
+    weights = tensors["classifier"]
+    assert weights.shape == (trained.D, len(trained.NAMES))
+    features = F.normalize(model.encoder.encode_crops(CROPS), dim=-1)
+    scale = model.encoder.model.logit_scale.exp()
+    torch.testing.assert_close(scale * features @ weights, model.logits(features), atol=1e-4, rtol=0)
+    assert json.loads(facts["shipyard"])["classes"] == list(trained.NAMES)
+
+
+def test_safetensors_hold_all_tensors_of_both(tmp_path: Path) -> None:
+    model = trained.model(tmp_path / "encoder", "zero_shot")
+    export(model, "safetensors", tmp_path / "m.safetensors")
+    tensors, _ = read_tensors(tmp_path / "m.safetensors")
+    tower = model.encoder.model.visual.state_dict()
+    state = model.classifier.state()
+    assert {*tensors} == {f"visual.{name}" for name in tower} | {f"classifier.{name}" for name in state}
+    assert torch.equal(tensors["classifier.weights"], state["weights"])
+
+
+def test_a_classifier_that_reads_prompts_for_each_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    model = trained.model(tmp_path / "encoder", "zero_shot")
+    reading = next(method for method in FOUND.values() if method.scores_with_text_tower)
+    made = object.__new__(reading.classifier)
+    other = type(model)(**{**vars(model), "classifier": made})
+    with pytest.raises(InputError, match=r"text tower too: onnx cannot hold it; take --to safetensors"):
+        export(other, "onnx", tmp_path / "m.onnx")
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained.project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["export", "mine", "--to", "open_clip", "--out", "w.safetensors"])
+    assert result.output.startswith("w.safetensors: open_clip, ")
+    assert CliRunner().invoke(app, ["export", "mine", "--to", "pickle", "--out", "x"]).exit_code == 2
+    assert "open_clip" in FORMATS

@@ -1,0 +1,114 @@
+"""`shipyard predict`: which files are meant, what is told of them, in which format, and what the probabilities are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import trained
+from torch.nn import functional as F
+from typer.testing import CliRunner, Result
+
+from features.augment import crops
+from features.errors import InputError
+from features.images import read_image
+from pipeline import params
+from pipeline.cli import app
+from pipeline.predicting import CENTRE, expand, open_model, predict
+
+GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    trained.project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*args: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(app, ["predict", "mine", *args], input=stdin)
+
+
+def test_files_folders_globs_and_lists_are_each_taken_once(project: Path) -> None:
+    assert expand(["photos"], []) == [*GOOD[:3], "photos/broken.jpg", *GOOD[3:]]
+    assert expand(["photos/**/[23].png", "photos/2.png", "-"], ["photos/0.png\n", "\n"]) == [
+        "photos/2.png",
+        "photos/old/3.png",
+        "photos/0.png",
+    ]
+    assert expand(["gone.png", "gone*.png"], []) == ["gone.png"]
+
+
+def test_probabilities_are_those_of_the_encoder_and_the_classifier_at_the_temperature(project: Path) -> None:
+    model = open_model(params.load(), "mine")
+    found = list(predict(model, GOOD, top=4))
+    assert [one.path for one in found] == GOOD
+    for one in found:
+        pixels = np.empty((1, 32, 32, 3), np.uint8)
+        crops(read_image(Path(one.path)), one.path, model.encoder.preprocess, CENTRE, pixels)
+        feature = F.normalize(model.encoder.encode_crops(torch.from_numpy(pixels)), dim=-1)
+        wanted = (10.0 * feature @ trained.classes().text_features.T / 0.5).softmax(1)[0]
+        assert list(one.classes) == [trained.NAMES[i] for i in wanted.argsort(descending=True)]
+        np.testing.assert_allclose(one.probabilities, sorted(wanted.tolist(), reverse=True), atol=1e-6)
+        assert one.seen == tuple(name != trained.NAMES[3] for name in one.classes)
+
+
+def test_unreadable_files_are_listed_the_rest_goes_on_and_the_status_says_so(project: Path) -> None:
+    result = call("photos", "gone.png", "--csv", "-")
+    assert result.exit_code == 3
+    assert "unreadable: photos/broken.jpg: not an image" in result.stderr
+    assert "unreadable: gone.png: No such file" in result.stderr
+    assert "2 of 7 files" in result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["path"] for row in rows if row["rank"] == "1"] == GOOD
+    assert len(rows) == 3 * len(GOOD)
+
+
+def test_every_format_says_the_same(project: Path) -> None:
+    options = ["--csv", "a.csv", "--json", "a.json", "--parquet", "a.parquet", "--html", "a.html", "--top", "2"]
+    result = call("-", *options, stdin="photos/1.png\nphotos/broken.jpg\n")
+    assert result.exit_code == 3
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text(encoding="utf-8"))))
+    whole = json.loads(Path("a.json").read_text(encoding="utf-8"))
+    (good, bad) = whole["images"]
+    assert [p["class"] for p in good["predictions"]] == [row["class"] for row in rows]
+    assert [p["probability"] for p in good["predictions"]] == [float(row["probability"]) for row in rows]
+    assert bad["path"] == "photos/broken.jpg"
+    assert "not an image" in bad["problem"]
+    table = pq.read_table("a.parquet").to_pylist()
+    assert [(row["class"], row["seen"]) for row in table] == [(row["class"], row["seen"] == "true") for row in rows]
+    page = Path("a.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 1
+    assert not re.search(r'(?:src|href)="(?!data:)', page), "the page needs another file"
+    assert rows[0]["class"].replace("'", "&#39;") in page
+    assert "broken.jpg" in page
+
+
+def test_a_table_is_printed_where_no_file_is_asked_for(project: Path) -> None:
+    (line,) = call("photos/0.png", "--top", "4").stdout.splitlines()
+    assert line.startswith("photos/0.png  ")
+    assert line.count("%") == 4
+    assert "Brünnich's guillemot*" in line
+    assert "kestrel*" not in line
+
+
+def test_what_is_missing_is_said_with_the_remedy(project: Path) -> None:
+    assert "no image is meant by nothing*" in str(call("nothing*").exception)
+    wrong = CliRunner().invoke(app, ["predict", "mien", "photos"]).exception
+    assert "did you mean 'mine'?" in str(wrong)
+    (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
+    assert "shipyard run mine" in str(call("photos").exception)
+
+
+def test_features_of_another_encoder_are_refused(project: Path) -> None:
+    text = params.read().replace("random:0", "random:1")
+    with pytest.raises(InputError, match=r"shipyard run mine"):
+        open_model(params.parse_text(text), "mine")

@@ -1,0 +1,103 @@
+"""A task of one's own as if it had been trained: a small encoder, a classifier, and what `select` chose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from closure import ROOT
+from pictures import TINY, picture, tiny_encoder
+from torch import Tensor
+from torch.nn import functional as F
+
+from features.files import write_json
+from features.lookup import find
+from features.tensors import save_tensors
+from pipeline import methods
+from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.choice import Choice, Validated
+from pipeline.methods.base import Classifier, Method
+from pipeline.paths import EncoderPaths, weights
+from pipeline.predicting import Model
+from pipeline.scores import EncoderId
+from pipeline.seeds import stream
+from pipeline.task_store import Header, Rows, save_train
+
+NAMES = ("kestrel", "sea_horse", "barn owl", "Brünnich's guillemot")
+D = TINY["model_cfg"]["embed_dim"]
+SMALL: dict[str, dict[str, Any]] = {"clip_adapter": {"epochs": 2}, "taskres": {"epochs": 2}, "clap": {"epochs": 2}}
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def classes() -> ClassSet:
+    """Three seen classes and an unseen one."""
+    return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), torch.zeros(4, 3).long(), 10.0)
+
+
+def fitted(method: str) -> Classifier:
+    """A method that needs no text tower, fitted on random features of all classes."""
+    train = LabelledFeatures(unit(12, 2, D, seed=1), torch.arange(12) % 3)
+    extra = LabelledFeatures(unit(4, 1, D, seed=2), torch.full((4,), 3))
+    made = find(methods, method, Method).model_validate(SMALL.get(method, {}))
+    none = LabelledFeatures(torch.empty(0, 1, D), torch.empty(0).long())
+    use = extra if made.takes_synthetic else None
+    return made.fit(train, classes(), synthetic=use, validation=none, tower=None, rng=stream(1, "test"))
+
+
+def choice(method: str, sha: str, temperature: float | None = 0.5) -> Choice:
+    return Choice(
+        dataset="mine",
+        task="mine",
+        encoder=EncoderId(name="tiny", weights_sha256=sha),
+        run=method,
+        method=method,
+        seed=1,
+        images=3,
+        draws=0,
+        confidence=100.0,
+        temperature=temperature,
+        runs=(Validated(run=method),),
+    )
+
+
+def model(folder: Path, method: str) -> Model:
+    encoder = tiny_encoder(folder)
+    return Model(
+        encoder=encoder,
+        precision="float32",
+        classifier=fitted(method),
+        names=NAMES,
+        seen=tuple(classes().seen.tolist()),
+        temperature=0.5,
+        choice=choice(method, encoder.weights_sha256),
+    )
+
+
+def project(root: Path, method: str = "zero_shot") -> None:
+    """The files that `predict` and `export` read, in `root`; pictures and a broken one in `root/photos`."""
+    made = model(root / "encoder", method)
+    sha = made.encoder.weights_sha256
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["grid"] |= {"encoder": "tiny", "datasets": ["mine"], "tasks": ["mine"]}
+    params["encoders"]["tiny"] = {"model": f"local-dir:{root / 'encoder'}", "pretrained": "random:0"}
+    params["compute"]["device"] = "cpu"
+    params["data"]["sets"]["mine"] = {"reader": "image_folder", "path": "mine"}
+    params["tasks"]["mine"] = {"protocol": "own_images"}
+    (root / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
+    cell = EncoderPaths(root / "artifacts/tiny").cell("mine", "mine")
+    header = Header("mine", "mine", "mine", "own_images", None, None, "tiny", sha)
+    no_rows = Rows(np.empty((0, 1, D), np.float16), np.empty(0, np.int64), np.empty(0, np.int64))
+    save_train(cell.validation_images, header, classes(), {1: no_rows})
+    save_tensors(made.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
+    write_json(cell.chosen, made.choice.model_dump(mode="json"))
+    (root / "photos/old").mkdir(parents=True)
+    for i in range(5):
+        picture(i).save(root / "photos" / ("old" * (i > 2)) / f"{i}.png")
+    (root / "photos/broken.jpg").write_bytes(b"no image")
