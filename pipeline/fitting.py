@@ -59,9 +59,7 @@ def finetune(
     with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         part.mkdir()
         for seed in seeds:
-            train, validation = (
-                given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images)
-            )
+            train, validation = (given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images))
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)

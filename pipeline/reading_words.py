@@ -56,7 +56,7 @@ def learned_contexts(
     if images:
         store = paths.EncoderPaths(cell.artifacts).features(task.header.trained_on)
         return list(images), contexts_of_images(model, _features(images, task.header.trained_on, store))
-    train = task.seed(seed)[0]
+    train = task.seed(seed)
     rows = first_of_each_class(train)
     owners = [task.classes.names[label] for label in train.labels[rows].tolist()]
     return owners, contexts_of_images(model, train.centre[rows])
