@@ -39,7 +39,10 @@ PARAMS: dict[str, Any] = {
     },
     "encoders": {"tiny": {"model": "local-dir:encoder", "pretrained": "random:0"}},
     "compute": {"device": "cpu", "batch": 8, "workers": 0},
-    "data": {"root": "data", "sets": {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders", **NAMED}}},
+    "data": {
+        "root": "data",
+        "sets": {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders", **NAMED}},
+    },
     "extract": {"precision": "float32", "views": 1, "view_scale": [0.5, 1.0], "view_seed": 0},
     "tasks": {"base_to_new": {"protocol": "base_to_new", "shots": 2}},
     "generators": {"ship": {"encoder_width": 16, "generator_width": 16, "epochs": 2}},

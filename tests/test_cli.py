@@ -22,7 +22,18 @@ from pipeline import cli, running
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 COMMANDS = [
-    *(["run"], ["check"], ["report"], ["words"], ["doctor"], ["task", "new"], ["predict"], ["export"], ["data", "list"], ["data", "get"]),
+    *(
+        ["run"],
+        ["check"],
+        ["report"],
+        ["words"],
+        ["doctor"],
+        ["task", "new"],
+        ["predict"],
+        ["export"],
+        ["data", "list"],
+        ["data", "get"],
+    ),
     *(["features", command] for command in ("info", "verify", "diff", "export", "import")),
 ]
 SLOW = """
