@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 from features.files import written_whole
 
 THREADS = 4  # hashing releases the lock, and opening small files waits for the disk
+LEADS_OUT = "a link that leads out of the data set's folder; put the file itself there"
 CHUNK = 256  # files a task: a task a file would spend its time, and its memory, on bookkeeping
 
 
@@ -35,10 +39,17 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
             another folder costs the time to hash again.
     """
     known = _recall(cache, folder)
+    root = folder.resolve()
+    place = lru_cache(maxsize=4096)(Path.resolve)  # of folders, which hold many files each
 
     def digest(path: str) -> Digest | str:
         try:
-            return _digest(folder / path, known.get(path))
+            file = folder / path
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return "no regular file"  # a pipe or a device would be read without end
+            real = file.resolve() if file.is_symlink() else place(file.parent)
+            return _digest(file, status, known.get(path)) if real.is_relative_to(root) else f"{LEADS_OUT} ({real})"
         except OSError as error:
             return error.strerror or str(error)
 
@@ -50,8 +61,7 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
     return found
 
 
-def _digest(file: Path, known: Digest | None) -> Digest:
-    status = file.stat()
+def _digest(file: Path, status: os.stat_result, known: Digest | None) -> Digest:
     if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
         return known
     with file.open("rb") as opened:

@@ -26,3 +26,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(known) or 'none'}"
+
+
+def shown(path: str) -> str:
+    """A path on one line: as it is, or quoted with escapes where it holds a line break or another control."""
+    return path if path.isprintable() else repr(path)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from features.decode_worker import Problem
-from features.errors import InputError, raise_all
-from features.extraction_pipeline import Extraction, compute
+from features.errors import InputError, raise_all, shown
+from features.extraction_pipeline import BAD, Advance, Extraction, compute
 from features.files import canonical_json, remove
+from features.image_store import INVALID
 from features.image_store_writer import Shard, plan_shards, write_store
 from features.progress import Progress, quiet
 
 REVISION = 1  # of all between a file's bytes and its features; another one makes shards of interrupted runs void
 SHOWN = 20  # changed files that a message names; there may be as many as images
 
+Engine = Callable[[Extraction, Sequence[Shard], Path, Advance], list[Problem]]  # where shards are computed
 
-def extract(job: Extraction, out: Path, scratch: Path) -> None:
+
+def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute) -> None:
     """Write the store `out`; finished shards wait below `scratch` until all are there, and a rerun goes on from them.
 
     Raises:
@@ -32,7 +36,7 @@ def extract(job: Extraction, out: Path, scratch: Path) -> None:
     kept = scratch / f"{out.stem}-{key}"
     shards = plan_shards(job.index, 1 + job.views.count, job.patches)
     with _alone(scratch / f"{kept.name}.lock"):
-        todo = [shard for shard in shards if not (kept / shard.key).is_file()]
+        todo = [shard for shard in shards if not _finished(job, kept / shard.key)]
         _refuse_changed(job, todo)
         total = len(job.index.paths)
         if job.patches and not quiet():
@@ -40,9 +44,12 @@ def extract(job: Extraction, out: Path, scratch: Path) -> None:
         done = total - sum(len(shard.rows) for shard in todo)
         with Progress(f"extract {out.stem}", total, done=done) as progress:
             if todo:
-                _refuse_problems(compute(job, todo, kept, progress), job.folder)
+                problems = engine(job, todo, kept, progress.advance)
+                _refuse_problems([problem for problem in problems if not job.may_skip(problem)], job.folder)
             finished = [(shard, kept / shard.key) for shard in shards]
-            write_store(out, job.index, finished, job.encoder.embed_dim, facts)
+            invalid = _invalid(kept, shards)
+            write_store(out, job.index, finished, job.encoder.embed_dim, facts, invalid=invalid)
+        _tell(invalid, out)
         remove(kept)
 
 
@@ -54,6 +61,31 @@ def cost(job: Extraction) -> str:
         f"patch tokens of {images:,} images take {taken / 1e6:,.1f} MB ({job.patches} of {d} float16 each), those of a "
         "task's images as much again in its train.h5 and test.h5; extract.patch_tokens: false leaves them out"
     )
+
+
+def _finished(job: Extraction, file: Path) -> bool:
+    """Whether a shard needs no work; one with invalid images is no use to a run that refuses them."""
+    return file.is_file() and (job.on_bad_image == "skip" or not file.with_name(f"{file.name}{BAD}").exists())
+
+
+def _invalid(kept: Path, shards: Sequence[Shard]) -> dict[str, str]:
+    """Path -> reason of every image that was left out, also by earlier runs, in the index's order of shards."""
+    invalid: dict[str, str] = {}
+    for file in (kept / f"{shard.key}{BAD}" for shard in shards):
+        if file.exists():
+            invalid |= json.loads(file.read_text(encoding="utf-8"))
+    return invalid
+
+
+def _tell(invalid: Mapping[str, str], out: Path) -> None:
+    if invalid:
+        lines = [f"  - {shown(path)}: {reason}" for path, reason in invalid.items()]
+        print(
+            f"{len(invalid):,} images are marked invalid, for extract.on_bad_image is skip ({out / INVALID}):",
+            *lines,
+            sep="\n",
+            file=sys.stderr,
+        )
 
 
 @contextmanager
@@ -81,10 +113,10 @@ def _refuse_changed(job: Extraction, todo: Sequence[Shard]) -> None:
         try:
             size = (job.folder / image.path).stat().st_size
         except OSError as error:
-            wrong.append(f"{image.path}: {error.strerror or error}")
+            wrong.append(f"{shown(image.path)}: {error.strerror or error}")
             continue
         if size != image.size:
-            wrong.append(f"{image.path}: {size:,} bytes, {image.size:,} when it was indexed")
+            wrong.append(f"{shown(image.path)}: {size:,} bytes, {image.size:,} when it was indexed")
     _raise_changed(wrong, job.folder)
 
 
@@ -98,9 +130,10 @@ def _raise_changed(wrong: Sequence[str], folder: Path) -> None:
 
 
 def _refuse_problems(problems: Sequence[Problem], folder: Path) -> None:
-    _raise_changed([f"{path}: {reason}" for kind, path, reason in problems if kind == "changed"], folder)
+    _raise_changed([f"{shown(path)}: {reason}" for kind, path, reason in problems if kind == "changed"], folder)
     raise_all(
-        [f"{path}: {reason}" for _, path, reason in problems],
+        [f"{shown(path)}: {reason}" for _, path, reason in problems],
         f"images in {folder} cannot be read: put good copies in their place, or remove them from the data set, then "
-        "run again from the index; what is finished of the others is kept",
+        "run again from the index; or set extract.on_bad_image to skip, which leaves them out and says so in every "
+        "table. What is finished of the others is kept",
     )

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,15 @@ from features.decoding import Decoded, Decoders
 from features.devices import Precision, cores
 from features.encoder import Encoder
 from features.errors import InputError, raise_all
-from features.files import written_whole
+from features.files import remove, write_json, written_whole
 from features.image_store_writer import Shard, chunk_rows, encode_shard, patches_file
 from features.index import Index
 from features.making import FORMAT
 from features.patch_tokens import encode_with_patches
-from features.progress import Progress
+
+BadImages = Literal["fail", "skip"]
+Advance = Callable[[int], None]  # is told how many more images are done
+BAD = ".bad.json"  # after a shard's key: which of its images are invalid, and why
 
 LANES = 8  # most forward passes at a time on a CPU, for each takes the memory of a batch
 CPU_BATCH = (
@@ -50,6 +53,7 @@ class Extraction:
         batch: crops in one forward pass, on a CPU at most `CPU_BATCH`.
         workers: processes that decode; 0 decodes in a thread of this one.
         patches: P, patch tokens that are kept of each centre crop; 0: none.
+        on_bad_image: `fail` finishes the other shards and reports all bad images; `skip` marks them invalid.
     """
 
     index: Index
@@ -60,6 +64,7 @@ class Extraction:
     batch: int
     workers: int
     patches: int = 0
+    on_bad_image: BadImages = "fail"
 
     def facts(self) -> dict[str, Any]:
         """What decides the features of an image, for the store's `meta.json`."""
@@ -80,17 +85,26 @@ class Extraction:
         on_cpu = self.encoder.device.type == "cpu"
         return max(1, (min(self.batch, CPU_BATCH) if on_cpu else self.batch) // views)
 
+    def may_skip(self, problem: Problem) -> bool:
+        """Whether an image may be left out; one that has changed since it was indexed never may."""
+        return self.on_bad_image == "skip" and problem.kind == "unreadable"
+
     def image(self, row: int) -> ImageRef:
         """An image of the index."""
         return ImageRef(self.index.paths[row], int(self.index.sizes[row]), self.index.sha256[row])
 
 
-def compute(job: Extraction, todo: Sequence[Shard], kept: Path, progress: Progress) -> list[Problem]:
-    """Compute the missing shards and write each to a file of `kept` that bears its key; say which images failed."""
-    on_cpu = job.encoder.device.type == "cpu"
+def compute(
+    job: Extraction, todo: Sequence[Shard], kept: Path, advance: Advance, *, cpus: int | None = None
+) -> list[Problem]:
+    """Compute the missing shards and write each to a file of `kept` that bears its key; say which images failed.
+
+    `cpus` are the cores to compute on, by default all that this process may use.
+    """
+    on_cpu, cpus = job.encoder.device.type == "cpu", cpus or cores()
     # On a CPU several passes of one thread each do more than one pass of several threads, which wait for one another.
-    lanes = min(cores(), LANES) if on_cpu else 1
-    threads = max(1, cores() // lanes)
+    lanes = min(cpus, LANES) if on_cpu else 1
+    threads = max(1, cpus // lanes)
     before = torch.get_num_threads()
     ahead = 2 * max(1, job.workers)
     recipe = Recipe(job.folder, job.encoder.preprocess, job.views)
@@ -101,7 +115,7 @@ def compute(job: Extraction, todo: Sequence[Shard], kept: Path, progress: Progre
             _pool(1, "write") as writer,
             _pool(lanes, "encode", lambda: torch.set_num_threads(threads)) as encoders,
         ):
-            pipeline = _Pipeline(job, kept, progress, decoders, encoders, writer, ahead, lanes + 1)
+            pipeline = _Pipeline(job, kept, advance, decoders, encoders, writer, ahead, lanes + 1)
             return pipeline.run(todo)
     except torch.OutOfMemoryError as error:
         raise InputError(f"{error}\nFinished shards are kept: run again with a smaller compute.batch") from error
@@ -121,10 +135,14 @@ def _pool(size: int, name: str, start: Callable[[], None] | None = None) -> Iter
 
 @dataclass
 class _OpenShard:
-    """A shard in work: its batches' features (n, K, D), and patch tokens (n, P, D) if any, and whether one failed."""
+    """A shard in work: its batches' features (n, K, D), and patch tokens (n, P, D) if any, and its images that failed.
+
+    `invalid` are left out; `failed` says that there are others, for which nothing is written.
+    """
 
     shard: Shard
     batches: list[Future[tuple[Tensor, ...]]] = field(default_factory=list)
+    invalid: list[Problem] = field(default_factory=list)
     failed: bool = False
 
 
@@ -134,7 +152,7 @@ class _Pipeline:
 
     job: Extraction
     kept: Path
-    progress: Progress
+    advance: Advance
     decoders: Decoders
     encoders: ThreadPoolExecutor
     writer: ThreadPoolExecutor
@@ -166,9 +184,11 @@ class _Pipeline:
     def _hand_to_encoder(self) -> None:
         work, last, future = self.decoding.popleft()
         decoded = future.result()
+        invalid = [problem for problem in decoded.problems if self.job.may_skip(problem)]
+        work.invalid += invalid
         self.problems += decoded.problems
-        work.failed |= bool(decoded.problems)
-        self.progress.advance(len(decoded.crops))
+        work.failed |= len(decoded.problems) > len(invalid)
+        self.advance(len(decoded.crops))
         if work.failed:  # the rest of its images are still read, so that every bad one is named
             self.decoders.release(decoded)
             return
@@ -195,6 +215,9 @@ class _Pipeline:
 
     def _write(self, work: _OpenShard) -> None:
         arrays = [torch.cat(parts).numpy() for parts in zip(*(b.result() for b in work.batches), strict=True)]
+        reasons = {problem.path: problem.reason for problem in work.invalid}
+        for array in arrays:
+            array[[self.job.index.paths[row] in reasons for row in work.shard.rows]] = 0
         bad = np.flatnonzero(~np.logical_and.reduce([np.isfinite(array).all(axis=(1, 2)) for array in arrays]))
         raise_all(
             [self.job.index.paths[work.shard.rows[int(row)]] for row in bad],
@@ -202,11 +225,21 @@ class _Pipeline:
             "or, if it is, look for weights that are damaged",
         )
         features = self.kept / work.shard.key
+        self._say_invalid(features, reasons)
         chunk = chunk_rows(work.shard.views, self.job.patches)
         files = (features, patches_file(features))[: len(arrays)]
         for file, array in reversed(list(zip(files, arrays, strict=True))):  # the features last: they stand for both
             with written_whole(file) as part:
                 part.write_bytes(encode_shard(array, chunk))
+
+    @staticmethod
+    def _say_invalid(features: Path, reasons: dict[str, str]) -> None:
+        """Before the features, for their presence says that all is there."""
+        said = features.with_name(f"{features.name}{BAD}")
+        if reasons:
+            write_json(said, reasons)
+        else:
+            remove(said)
 
 
 def _stored(values: Tensor) -> Tensor:

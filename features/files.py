@@ -26,7 +26,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(part)
         yield part
-        remove(path)
+        if path.is_dir():  # a file is replaced in one step, a folder in two
+            remove(path)
         part.replace(path)
     except OSError as error:
         remove(part)

@@ -5,14 +5,17 @@
     <split>/labels    (N,) int32: class ids of the index
     <split>/valid     (N,) bool: false where there is no feature, for a missing chunk would read as zeros
 
-The rows are the index's. `meta.json` is written last and lists every file with its sha256: a store is complete if it is
-there. Nothing in a store depends on the time, the machine or the folder, so the same input gives the same bytes.
+The rows are the index's. Where images were left out (`extract.on_bad_image: skip`), `invalid.json` says why, by path.
+`meta.json` is written last and lists every file with its sha256, and its own: a store is complete if it is there, and a
+flipped byte anywhere is found. Nothing in a store depends on the time, the machine or the folder, so the same input
+gives the same bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,12 +28,14 @@ from pydantic import Field
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
-from features.files import sha256
+from features.files import canonical_json, sha256
 from features.making import FORMAT, Making
 from features.settings import Settings, parse
 from features.shard_reader import read_features
 
 META = "meta.json"
+INVALID = "invalid.json"
+SEAL = "sha256"  # key in meta.json: of all the others
 AGAIN = "make it anew: dvc repro extract (or bring it whole: dvc pull)"
 
 
@@ -76,6 +81,11 @@ class Split:
     labels: NDArray[np.int32]
     valid: NDArray[np.bool_]
 
+    @property
+    def usable_labels(self) -> NDArray[np.int32]:
+        """(N,) int32: the labels, and -1 where there is no feature."""
+        return np.where(self.valid, self.labels, np.int32(-1))
+
 
 class ImageStore:
     """A complete store, open for reading."""
@@ -85,8 +95,8 @@ class ImageStore:
         self._loaded: dict[SplitName, Split] = {}
 
     @classmethod
-    def open(cls, path: Path) -> ImageStore:
-        """Open a store, and see that every file is there in its full length; `verify` looks inside.
+    def open(cls, path: Path, *, verify: bool = False) -> ImageStore:
+        """Open a store, and see that every file is there in its full length; `verify` reads and checks every byte.
 
         Raises:
             InputError: there is no store, it is incomplete, or its files are not what `meta.json` says; lists all.
@@ -94,6 +104,8 @@ class ImageStore:
         store = cls(path, _read_meta(path))
         problems = list(store._wrong_lengths())
         raise_all(problems, f"{path} is damaged; {AGAIN}")
+        if verify:
+            store.verify()
         return store
 
     @property
@@ -216,11 +228,21 @@ def _read_meta(path: Path) -> Meta:
     if not path.is_dir():
         raise InputError(f"there is no feature store {path}: `dvc repro` makes it, `dvc pull` brings it")
     try:
-        values = json.loads((path / META).read_text(encoding="utf-8"))
+        text = (path / META).read_text(encoding="utf-8")
+        values = json.loads(text, parse_constant=int)  # refuses NaN, which is no JSON
     except FileNotFoundError:
         raise InputError(f"{path} is no complete feature store, for it has no {META}; {AGAIN}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path / META} cannot be read: {error}; {AGAIN}") from error
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise InputError(f"{path} has the format {values.get('format')!r}, this program reads {FORMAT!r}; {AGAIN}")
-    return parse(Meta, values, str(path / META))
+    facts = {key: value for key, value in values.items() if key != SEAL} if isinstance(values, dict) else values
+    meta = parse(Meta, facts, str(path / META))
+    if text != sealed(facts):
+        raise InputError(f"{path / META} is damaged: its bytes are not those that were written; {AGAIN}")
+    return meta
+
+
+def sealed(facts: Mapping[str, Any]) -> str:
+    """The text of `meta.json`: the facts, and the sha256 of their own text."""
+    return canonical_json({**facts, SEAL: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})

@@ -24,8 +24,8 @@ from zarr.storage import LocalStore, MemoryStore
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
-from features.files import canonical_json, sha256, written_whole
-from features.image_store import META, Meta
+from features.files import sha256, write_json, written_whole
+from features.image_store import INVALID, META, Meta, sealed
 from features.index import Index
 
 CHUNKS_IN_SHARD = 8  # a reader that wants few rows fetches an eighth of a shard
@@ -114,8 +114,8 @@ def write_store(
 ) -> None:
     """Put finished shards together to a whole store; `facts` are `Meta`'s fields that only the caller knows.
 
-    `invalid` says, by path, why an image has no features.
     The shards' files stay where they are: where the file system can, the store's are further names of them.
+    `invalid` says, by path, why an image has no features.
 
     Raises:
         InputError: the disk is full or the folder cannot be written; nothing is lost.
@@ -138,6 +138,8 @@ def write_store(
             arrays = {"features": file} | ({"patches": patches_file(file)} if patches else {})
             for name, source in arrays.items():
                 _link(source, part / shard.split / name / "c" / str(shard.number) / "0" / "0")
+        if invalid:
+            write_json(part / INVALID, dict(invalid))
         meta = {
             "dtype": "float16",
             "dim": dim,
@@ -148,7 +150,7 @@ def write_store(
             **facts,
         }
         Meta.model_validate(meta)
-        (part / META).write_text(canonical_json(meta), encoding="utf-8")
+        (part / META).write_text(sealed(meta), encoding="utf-8")
 
 
 def create_array(

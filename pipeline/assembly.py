@@ -17,7 +17,7 @@ from pipeline.arrays import ClassSet
 from pipeline.paths import EncoderPaths, TaskPaths
 from pipeline.sampling import draw
 from pipeline.task_store import Header, JudgedRows, Rows, save_test, save_train
-from pipeline.tasks.base import Catalog, Judgement, Plan, Protocol
+from pipeline.tasks.base import Catalog, ClassRef, Judgement, Plan, Protocol
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Source:
     def catalog(self) -> Catalog:
         """What protocols may know of it."""
         count = len(self.texts.names)
-        labels = {split: self.store.load(split).labels for split in self.store.splits}
-        return Catalog(self.texts.names, {split: np.bincount(ids, minlength=count) for split, ids in labels.items()})
+        splits = {split: self.store.load(split) for split in self.store.splits}
+        labels: dict[str, NDArray[np.int32]] = {name: split.labels[split.valid] for name, split in splits.items()}
+        counts = {name: np.bincount(ids, minlength=count) for name, ids in labels.items()}
+        return Catalog(self.texts.names, counts)
 
 
 def refuse_other_encoders(sources: Mapping[str, Source], weights_sha256: str) -> None:
@@ -87,7 +89,7 @@ def draw_seeds(
     """
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
-    train, validation = source.store.load("train").labels, source.store.load("val").labels
+    train, validation = source.store.load("train").usable_labels, source.store.load("val").usable_labels
     present = {c: name for c, name in names.items() if (validation == c).any()}
     return {
         seed: (
@@ -105,7 +107,7 @@ def judged_rows(plan: Plan, judgement: Judgement, sources: Mapping[str, Source])
     taken = []
     for dataset in dict.fromkeys(ref.dataset for ref in judgement.judged):
         store = sources[dataset].store
-        labels = store.load(judgement.split).labels
+        labels = store.load(judgement.split).usable_labels
         positions = {ref.class_id: position[ref] for ref in judgement.judged if ref.dataset == dataset}
         taken.append(_take(store, judgement.split, np.flatnonzero(np.isin(labels, list(positions))), positions))
     whole = [name for name in vars(taken[0]) if all(getattr(part, name) is not None for part in taken)]
@@ -114,15 +116,32 @@ def judged_rows(plan: Plan, judgement: Judgement, sources: Mapping[str, Source])
     return JudgedRows(judgement.name, judgement.average, candidates, rows)
 
 
+def unreadable(plan: Plan, sources: Mapping[str, Source]) -> dict[str, int]:
+    """How many images the task lacks because they could not be read; see `Header.unreadable`."""
+    counts = {"training": _invalid(sources, "train", plan.seen) + _invalid(sources, "val", plan.seen)}
+    counts |= {j.name: _invalid(sources, j.split, j.judged) for j in plan.judgements}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _invalid(sources: Mapping[str, Source], name: Split, refs: Sequence[ClassRef]) -> int:
+    count = 0
+    for dataset in {ref.dataset for ref in refs}:
+        split = sources[dataset].store.load(name)
+        ids = [ref.class_id for ref in refs if ref.dataset == dataset]
+        count += int(np.isin(split.labels[~split.valid], ids).sum())
+    return count
+
+
 def _take(store: ImageStore, name: Split, rows: NDArray[np.int64], positions: Mapping[int, int]) -> Rows:
     split = store.load(name)
     labels = [positions[int(c)] for c in split.labels[rows]]
     return Rows(split.features[rows], np.array(labels, np.int64), rows, store.patches(name, rows))
 
 
-def open_sources(datasets: Sequence[str], encoded: EncoderPaths) -> dict[str, Source]:
-    """The feature store and the class texts of each data set."""
-    return {d: Source(ImageStore.open(encoded.features(d)), load_classes(encoded.classes(d))) for d in datasets}
+def open_sources(datasets: Sequence[str], encoded: EncoderPaths, *, verify: bool = False) -> dict[str, Source]:
+    """The feature store and the class texts of each data set; `verify` reads and checks every byte of the former."""
+    stores = {d: ImageStore.open(encoded.features(d), verify=verify) for d in datasets}
+    return {d: Source(store, load_classes(encoded.classes(d))) for d, store in stores.items()}
 
 
 def assemble(
@@ -149,6 +168,7 @@ def assemble(
         encoder=texts.encoder,
         weights_sha256=texts.weights_sha256,
         missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
+        unreadable=unreadable(plan, sources),
     )
     classes = class_set(plan, sources)
     save_train(cell.train, header, classes, {seed: train for seed, (train, _) in draws.items()})

@@ -60,6 +60,7 @@ def evaluate(
         shots=header.shots,
         encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
         harmonic=header.harmonic,
+        unreadable=dict(header.unreadable),
         seeds=tuple(found),
         missing=dict(header.missing),
     )

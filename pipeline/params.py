@@ -52,6 +52,7 @@ class Compute(Settings):
     device: Literal["auto", "cpu", "cuda"]
     batch: Positive
     workers: Annotated[int, Field(ge=0)]
+    verify: bool
 
 
 class Data(Settings):
@@ -69,6 +70,8 @@ class Extract(Settings):
     view_scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
     view_seed: Annotated[int, Field(ge=0)]
     patch_tokens: bool = False
+    on_bad_image: Literal["fail", "skip"]
+    engine: Literal["local", "ray"]
 
 
 class Synthesis(Settings):

@@ -64,6 +64,7 @@ class Scores(Settings):
     shots: Count | None  # training images per seen class; None: all, or none are used
     encoder: EncoderId
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]  # the two judgements that H is taken of
+    unreadable: dict[str, Count] = Field(default_factory=dict)  # images left out (`pipeline.task_store.Header`)
     seeds: Annotated[tuple[SeedScores, ...], Field(min_length=1, strict=False)]
     missing: dict[str, Count] = Field(default_factory=dict)  # partial data sets -> how many images they lack
 

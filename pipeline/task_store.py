@@ -30,6 +30,8 @@ class Header:
     Attributes:
         dataset: judged. trained_on: learned from; the same but for a transfer.
         missing: of each data set in use whose copy is partial, how many images it lacks.
+        unreadable: how many images the feature store marks invalid, where there are any: of the seen classes in the
+            training and validation splits (`training`), and of each judgement by its name.
     """
 
     dataset: str
@@ -41,6 +43,7 @@ class Header:
     encoder: str
     weights_sha256: str
     missing: Mapping[str, int] = field(default_factory=dict)
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

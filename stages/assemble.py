@@ -22,7 +22,7 @@ def main(dataset: Dataset, task: Task) -> None:
         protocol,
         dataset=dataset,
         task=task,
-        sources=open_sources(protocol.datasets(dataset), encoded),
+        sources=open_sources(protocol.datasets(dataset), encoded, verify=params.compute.verify),
         seeds=params.grid.seeds,
         cell=encoded.cell(dataset, task),
     )

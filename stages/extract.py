@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from features.augment import Views
@@ -10,7 +11,8 @@ from features.devices import pick_device
 from features.encoder import load_encoder
 from features.errors import InputError, nearest
 from features.extraction import extract
-from features.extraction_pipeline import Extraction
+from features.extraction_pipeline import Extraction, compute
+from features.extraction_ray import OnRay
 from features.index import read_index
 from features.patch_tokens import patches_per_image
 from pipeline import paths
@@ -26,7 +28,9 @@ def main(dataset: Dataset) -> None:
         raise InputError(f"--dataset {dataset!r} is not in `data.sets` of {PATH}; {nearest(dataset, sets)}")
     folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").folder(Path(params.data.root))
     low, high = settings.view_scale
-    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, pick_device(params.compute.device))
+    load_on = partial(load_encoder, params.grid.encoder, spec.model, spec.pretrained)
+    on_ray = settings.engine == "ray"  # whose driver computes nothing, and may have no GPU
+    encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))
     job = Extraction(
         index=read_index(paths.index(dataset)),
         folder=folder,
@@ -36,8 +40,10 @@ def main(dataset: Dataset) -> None:
         batch=params.compute.batch,
         workers=params.compute.workers,
         patches=patches_per_image(encoder) if settings.patch_tokens else 0,
+        on_bad_image=settings.on_bad_image,
     )
-    extract(job, paths.EncoderPaths(params.artifacts).features(dataset), paths.SCRATCH / "extract")
+    engine = OnRay(load_on, params.compute.device) if on_ray else compute
+    extract(job, paths.EncoderPaths(params.artifacts).features(dataset), paths.SCRATCH / "extract", engine)
 
 
 if __name__ == "__main__":

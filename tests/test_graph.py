@@ -16,6 +16,7 @@ import pipeline.methods
 import pipeline.tasks
 from features.lookup import names
 from pipeline import paths
+from pipeline.params import Extract
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
@@ -105,3 +106,9 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
 def test_nothing_that_fits_can_see_test_images() -> None:
     for stage in ("train_generator", "synthesize", "finetune", "finetune_synthetic", "select"):
         assert not [dep for dep in deps(stage) if dep.endswith(("test.h5", "/features", "/tasks"))]
+
+
+@pytest.mark.parametrize("stage", ["extract", "report"])
+def test_all_of_extract_is_tracked_but_its_engine(stage: str) -> None:
+    tracked = {key.removeprefix("extract.") for key in STAGES[stage]["params"] if key.startswith("extract")}
+    assert tracked == set(Extract.model_fields) - {"engine"}

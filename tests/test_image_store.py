@@ -16,7 +16,7 @@ from pictures import contents, make_images
 
 from features import image_store_writer
 from features.errors import InputError
-from features.image_store import META, ImageStore
+from features.image_store import META, ImageStore, sealed
 from features.image_store_writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
 from features.index import Index
 from features.making import FORMAT
@@ -116,12 +116,15 @@ def test_incomplete_and_foreign_stores_are_refused(index: Index, tmp_path: Path)
         ImageStore.open(tmp_path / "none.zarr")
     path = write(tmp_path / "a.zarr", index)
     meta = json.loads((path / META).read_text())
+    del meta["sha256"]
     for text, why in (
         (None, "no complete feature store, for it has no meta.json"),
         ("{", "cannot be read"),
         (json.dumps({**meta, "format": "other/1"}), r"the format 'other/1', this program reads 'shipyard-image-fea"),
+        (json.dumps({**meta, "dim": 6}), "is damaged: its bytes are not those that were written"),
+        (sealed(meta)[:-1], "is damaged: its bytes are not those that were written"),
         (json.dumps({**meta, "dim": "5", "speed": 1}), r"(?s)dim: '5' cannot be used.*speed: unknown key"),
-        (json.dumps({**meta, "dim": 6}), r"train/features is float16 \(37, 3, 5\), not float16 \(37, 3, 6\)"),
+        (sealed({**meta, "dim": 6}), r"train/features is float16 \(37, 3, 5\), not float16 \(37, 3, 6\)"),
     ):
         (path / META).unlink(missing_ok=True)
         if text is not None:
@@ -168,7 +171,8 @@ def test_another_layout_than_ours_is_refused(index: Index, tmp_path: Path) -> No
         zarr.create_array(path / "train/features", shape=(37, 3, DIM), dtype="f2", **how)[...] = 0  # type: ignore[arg-type]
         meta = json.loads((path / META).read_text())
         kept = {name: facts for name, facts in meta["files"].items() if not name.startswith("train/features")}
-        (path / META).write_text(json.dumps({**meta, "files": kept}))
+        facts = {key: value for key, value in meta.items() if key != "sha256"}
+        (path / META).write_text(sealed({**facts, "files": kept}))
         with pytest.raises(InputError, match=why):
             ImageStore.open(path).load("train")
 
@@ -210,8 +214,9 @@ def test_values_that_cannot_be_are_found(index: Index, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"notes\.txt does not belong here"):
         ImageStore.open(path).verify()
     meta = json.loads((path / META).read_text())
+    del meta["sha256"]
     (path / "notes.txt").unlink()
-    (path / META).write_text(json.dumps({**meta, "classes": 2}))
+    (path / META).write_text(sealed({**meta, "classes": 2}))
     with pytest.raises(InputError, match="train: 12 labels are not in 0 to 1"):
         ImageStore.open(path).verify()
 

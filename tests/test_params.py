@@ -18,9 +18,9 @@ REMOVE = object()
 TINY = """
 grid: {encoder: e, datasets: [d], tasks: [t], methods: [m], generators: [g], synthetic_methods: [m], seeds: [1]}
 encoders: {e: {model: RN50}}
-compute: {device: cpu, batch: 2, workers: 0}
+compute: {device: cpu, batch: 2, workers: 0, verify: false}
 data: {root: data, sets: {d: {reader: r}}}
-extract: {precision: float32, views: 1, view_scale: [0.5, 1.0], view_seed: 0}
+extract: {precision: float32, views: 1, view_scale: [0.5, 1.0], view_seed: 0, on_bad_image: fail, engine: local}
 tasks: {t: {protocol: p}}
 generators: {g: {}}
 synthesis: {per_class: 2, held_out: 2}
@@ -49,7 +49,7 @@ BAD = [
     ("grid.seed", [1], "seed: unknown key; did you mean 'seeds'?"),
     ("gird", {}, "gird: unknown key; did you mean 'grid'?"),
     ("extract.view", 3, "extract.view: unknown key; did you mean 'views'?"),
-    ("compute.gpu", True, "compute.gpu: unknown key; known: batch, device, workers"),
+    ("compute.gpu", True, "compute.gpu: unknown key; known: batch, device, verify, workers"),
     ("encoders.e.pretraind", "openai", "encoders.e.pretraind: unknown key; did you mean 'pretrained'?"),
     ("synthesis.perclass", 3, "synthesis.perclass: unknown key; did you mean 'per_class'?"),
     # missing

@@ -97,9 +97,11 @@ STALE = {
     "extract.views": {"extract@mine", "report"},
     "compute.batch": set(),
     "compute.workers": set(),
+    "extract.engine": set(),
+    "extract.on_bad_image": {"extract@mine", "report"},
     "data.root": set(),
 }
-VALUES = {"data.root": "elsewhere"}
+VALUES = {"data.root": "elsewhere", "extract.engine": "ray", "extract.on_bad_image": "skip"}
 
 
 @pytest.mark.parametrize("key", STALE)

@@ -69,7 +69,8 @@ def library() -> str:
 
 def used(params: Params) -> dict[str, Any]:
     """The parameters behind the numbers: what the grid names, and nothing that differs by machine."""
-    values, grid = params.model_dump(mode="json", exclude={"compute": True, "data": {"root": True}}), params.grid
+    machine: dict[str, Any] = {"compute": True, "data": {"root": True}, "extract": {"engine": True}}
+    values, grid = params.model_dump(mode="json", exclude=machine), params.grid
     values["encoders"] = _named(values["encoders"], [grid.encoder])
     values["data"]["sets"] = _named(values["data"]["sets"], grid.datasets)
     values["tasks"] = _named(values["tasks"], grid.tasks)

@@ -107,6 +107,7 @@ class Table(Settings):
     judged: Series[Judged]
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]
     published: PublishedNote | None
+    unreadable: dict[str, int]  # images that were left out, of `training` and of each judgement; empty if none was
     rows: Series[Row]
     generators: Series[GeneratorRow] = ()
     references: Series[Reference] = ()
@@ -158,8 +159,13 @@ def _differing(group: Sequence[Scores]) -> list[str]:
     return [
         f"{s.dataset}/{s.task}: {s.run} was judged on {_judged(s)}, {first.run} on {_judged(first)}; run `dvc repro`"
         for s in group[1:]
-        if (_judged(s), s.protocol, s.harmonic) != (_judged(first), first.protocol, first.harmonic)
+        if _common(s) != _common(first)
     ]
+
+
+def _common(scores: Scores) -> tuple[object, ...]:
+    """What all runs of one table share."""
+    return _judged(scores), scores.protocol, scores.harmonic, scores.unreadable
 
 
 def _judged(scores: Scores) -> tuple[Judged, ...]:
@@ -192,6 +198,7 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
         judged=_judged(first),
         harmonic=first.harmonic,
         published=note,
+        unreadable=first.unreadable,
         rows=tuple(_row(scores, group, beside[scores.run][1]) for scores in group),
         references=tuple(Reference(name=name, features=what, values=dict(row)) for _, (name, what, row) in references),
         averaged=averaged,

@@ -59,6 +59,9 @@ def caption(table: Table) -> list[str]:
     lines.append(
         f"Training images per seen class: {table.shots}." if table.shots else "All training images of seen classes."
     )
+    if table.unreadable:
+        counts = ", ".join(f"{count} of {name}" for name, count in table.unreadable.items())
+        lines.append(f"Left out because they could not be read (extract.on_bad_image: skip): {counts}.")
     if table.harmonic:
         what = "harmonic mean of the means of" if table.averaged else "harmonic mean of"
         lines.append(f"H: {what} {' and '.join(table.harmonic)}, taken per seed, then averaged.")

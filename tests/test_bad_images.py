@@ -1,0 +1,178 @@
+"""Bad images of many kinds: found all at once, refused once, or marked and counted; good odd ones are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_images import READABLE, UNREADABLE, saved, write
+from pictures import index_of, job, tiny_encoder
+
+from features.datasets.base import Image as Listed
+from features.datasets.base import Listing, Origin
+from features.encoder import Encoder
+from features.errors import InputError
+from features.extraction import extract
+from features.image_store import INVALID, ImageStore
+from features.images import UnreadableImageError, decode
+from features.index import Index, write_index
+
+BAD = {name: data for name, (data, _) in UNREADABLE.items()}
+BY_INDEX_ONLY = ("thread.png",)  # a picture, yet none that can be cropped square
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.mark.parametrize("name", [name for name in UNREADABLE if name not in BY_INDEX_ONLY])
+def test_what_is_no_picture_is_refused_with_its_reason(name: str) -> None:
+    data, why = UNREADABLE[name]
+    with pytest.raises(UnreadableImageError, match=why):
+        decode(data)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_what_is_odd_and_whole_is_read(name: str) -> None:
+    assert decode(READABLE[name]).mode == "RGB"
+
+
+def mixed(folder: Path) -> Index:
+    """Every file above: class 0 are the bad ones of train and val, class 1 the good ones, which test has too."""
+    names = write(folder, BAD | READABLE)
+    rows = [(name, int(name in READABLE), "val" if name.endswith(".tif") else "train") for name in names]
+    rows += [(f"test/{name}", 1, "test") for name in write(folder / "test", {**READABLE, "page.jpg": BAD["page.jpg"]})]
+    order = {"train": 0, "val": 1, "test": 2}
+    return index_of(folder, sorted(rows, key=lambda row: (order[row[2]], row[0])))  # type: ignore[arg-type]
+
+
+def test_all_bad_images_are_told_once_with_the_remedy(tmp_path: Path, encoder: Encoder) -> None:
+    index = mixed(tmp_path / "images")
+    with pytest.raises(InputError, match=rf"set extract.on_bad_image to skip.*\({len(BAD) + 1} problems\)") as caught:
+        extract(job(tmp_path / "images", index, encoder), tmp_path / "a.zarr", tmp_path / "scratch")
+    told = [line.removeprefix("  - ").split(": ")[0] for line in str(caught.value).splitlines()[1:]]
+    assert sorted(told) == sorted([*BAD, "test/page.jpg"])
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_skipped_images_are_marked_and_rows_stay_aligned(
+    tmp_path: Path, encoder: Encoder, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    index = mixed(tmp_path / "images")
+    made = job(tmp_path / "images", index, encoder, workers=workers, on_bad_image="skip")
+    extract(made, tmp_path / "a.zarr", tmp_path / "scratch")
+    store = ImageStore.open(tmp_path / "a.zarr", verify=True)
+    paths = iter(index.paths)
+    for split in store.splits:
+        found = store.load(split)
+        of_split = [next(paths) for _ in found.labels]
+        assert found.valid.tolist() == [Path(path).name in READABLE for path in of_split]
+        assert found.labels.tolist() == index.class_ids[index.rows(split)].tolist()
+        assert np.array_equal(found.usable_labels, np.where(found.valid, found.labels, -1))
+        assert (np.abs(found.features).sum(axis=(1, 2)) > 0).tolist() == found.valid.tolist()
+    assert f"{len(BAD) + 1} images are marked invalid" in capfd.readouterr().err
+    said = (tmp_path / "a.zarr" / INVALID).read_text()
+    assert (said.count("empty.jpg"), said.count("page.jpg")) == (1, 2)
+    good = index_of(tmp_path / "images", [(f"test/{name}", 1, "test") for name in sorted(READABLE)])
+    extract(job(tmp_path / "images", good, encoder), tmp_path / "good.zarr", tmp_path / "scratch")
+    alone, among = ImageStore.open(tmp_path / "good.zarr").load("test"), store.load("test")
+    np.testing.assert_allclose(among.features[among.valid].astype(float), alone.features.astype(float), atol=2e-3)
+
+
+def test_skipped_shards_do_not_serve_a_run_that_refuses(tmp_path: Path, encoder: Encoder) -> None:
+    index, folder = mixed(tmp_path / "images"), tmp_path / "images"
+    scratch = tmp_path / "scratch"
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("features.extraction.write_store", stop)
+        with pytest.raises(KeyboardInterrupt):
+            extract(job(folder, index, encoder, on_bad_image="skip"), tmp_path / "a.zarr", scratch)
+    with pytest.raises(InputError, match=f"{len(BAD) + 1} problems"):
+        extract(job(folder, index, encoder), tmp_path / "a.zarr", scratch)
+
+
+def test_an_image_that_changed_is_never_skipped(tmp_path: Path, encoder: Encoder) -> None:
+    folder = tmp_path / "images"
+    index = index_of(folder, [(name, 0, "train") for name in write(folder, READABLE)])
+    data = bytearray((folder / "alpha.png").read_bytes())
+    data[-1] ^= 1
+    (folder / "alpha.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"(?s)not those of the index.*alpha\.png: its bytes are not those"):
+        extract(job(folder, index, encoder, on_bad_image="skip"), tmp_path / "a.zarr", tmp_path / "scratch")
+
+
+# ----- what is wrong with the file rather than with its bytes ---------------------------------------------------------
+
+
+def put(folder: Path, kind: str) -> str:
+    """Something under the name of an image that is no file of the data set; its path."""
+    outside, file = folder.parent / "elsewhere.png", folder / "cat" / "odd.png"
+    outside.write_bytes(saved())
+    file.parent.mkdir(parents=True)
+    match kind:
+        case "a dangling link":
+            file.symlink_to("nowhere.png")
+        case "a link to itself":
+            file.symlink_to("odd.png")
+        case "a link that leads out":
+            file.symlink_to(outside)
+        case "a folder that leads out":
+            (folder / "dog").symlink_to(folder.parent)
+            return "dog/elsewhere.png"
+        case "a device":
+            file.symlink_to("/dev/zero")
+        case "a pipe":
+            os.mkfifo(file)
+        case "a folder":
+            file.mkdir()
+        case "a name that is not UTF-8":
+            file = folder / "cat" / os.fsdecode(b"caf\xe9.png")
+            file.write_bytes(saved())
+        case "no permission":
+            file.write_bytes(saved())
+            file.chmod(0)
+    return file.relative_to(folder).as_posix()
+
+
+KINDS = {
+    "a dangling link": "No such file",
+    "a link to itself": "symbolic links",
+    "a link that leads out": "leads out of the data set's folder",
+    "a folder that leads out": "leads out of the data set's folder",
+    "a device": "no regular file",
+    "a pipe": "no regular file",
+    "a folder": "no regular file",
+    "a name that is not UTF-8": "not UTF-8; rename the file",
+    "no permission": "Permission denied",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_of_the_data_set_is_refused_at_the_index(tmp_path: Path, kind: str) -> None:
+    if kind == "no permission" and os.geteuid() == 0:
+        pytest.skip("root reads what it has no permission for; `python -m benchmarks.faults` tries it as nobody")
+    folder = tmp_path / "images"
+    path = put(folder, kind)
+    listing = Listing((Listed(path, 0, "train"),), ("cat",), ("a {}.",), Origin("t", "l", "h", "c"))
+    with pytest.raises(InputError, match=KINDS[kind]):
+        write_index(listing, folder, tmp_path / "i.parquet", tmp_path / "i.json", tmp_path / "cache.json")
+    assert not (tmp_path / "i.parquet").exists()
+
+
+def test_a_link_within_the_data_set_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write(folder / "cat", {"one.png": saved()})
+    (folder / "cat" / "two.png").symlink_to("one.png")
+    (tmp_path / "by another name").symlink_to(folder)
+    images = tuple(Listed(f"cat/{name}.png", 0, "train") for name in ("one", "two"))
+    listing = Listing(images, ("cat",), ("a {}.",), Origin("t", "l", "h", "c"))
+    place = tmp_path / "by another name"
+    write_index(listing, place, tmp_path / "i.parquet", tmp_path / "i.json", tmp_path / "cache.json")
+    assert (tmp_path / "i.parquet").exists()
