@@ -159,13 +159,8 @@ def _differing(group: Sequence[Scores]) -> list[str]:
     return [
         f"{s.dataset}/{s.task}: {s.run} was judged on {_judged(s)}, {first.run} on {_judged(first)}; run `dvc repro`"
         for s in group[1:]
-        if _common(s) != _common(first)
+        if (_judged(s), s.protocol, s.harmonic) != (_judged(first), first.protocol, first.harmonic)
     ]
-
-
-def _common(scores: Scores) -> tuple[object, ...]:
-    """What all runs of one table share."""
-    return _judged(scores), scores.protocol, scores.harmonic, scores.unreadable
 
 
 def _judged(scores: Scores) -> tuple[Judged, ...]:
