@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from features.class_store import ClassTexts, load_classes
 from features.datasets.base import Split
-from features.errors import raise_all
+from features.errors import InputError, raise_all
 from features.image_store import ImageStore
+from features.index import Index, read_index
 from pipeline.arrays import ClassSet
-from pipeline.paths import EncoderPaths, TaskPaths
+from pipeline.draws import draw_file, listed
+from pipeline.paths import EncoderPaths, TaskPaths, index
 from pipeline.sampling import draw
 from pipeline.task_store import Header, JudgedRows, Rows, save_test, save_train
 from pipeline.tasks.base import Catalog, ClassRef, Judgement, Plan, Protocol
@@ -80,24 +82,39 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
 
 
 def draw_seeds(
-    plan: Plan, source: Source, shots: int | None, validation_shots: int | None, seeds: Sequence[int]
+    plan: Plan, protocol: Protocol, source: Source, dataset: str, seeds: Sequence[int]
 ) -> dict[int, tuple[Rows, Rows]]:
-    """Each seed's training and validation rows of the seen classes, which are all of `source`.
+    """Each seed's training and validation rows of the seen classes, which are all of `source`, the data set `dataset`.
 
     Raises:
-        InputError: classes with too few images, all of them.
+        InputError: classes with too few images, or a draw of others that is not of this data set.
     """
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
     train, validation = source.store.load("train").usable_labels, source.store.load("val").usable_labels
     present = {c: name for c, name in names.items() if (validation == c).any()}
-    return {
-        seed: (
-            _take(source.store, "train", draw(train, names, shots, seed), positions),
-            _take(source.store, "val", draw(validation, present, validation_shots, seed), positions),
-        )
-        for seed in seeds
-    }
+    drawn = {}
+    for seed in seeds:
+        if protocol.draws == "seed":
+            rows = draw(train, names, protocol.shots, seed), draw(validation, present, protocol.validation_shots, seed)
+        else:
+            file = draw_file(protocol.draws, dataset, protocol.shots, seed)
+            rows = listed(file, indexed(source.store, dataset), names, protocol.shots)
+        drawn[seed] = (_take(source.store, "train", rows[0], positions), _take(source.store, "val", rows[1], positions))
+    return drawn
+
+
+def indexed(store: ImageStore, dataset: str) -> Index:
+    """The index that the rows of a feature store are in the order of.
+
+    Raises:
+        InputError: the features are of another index.
+    """
+    found = read_index(index(dataset))
+    labels = np.concatenate([store.load(split).labels for split in store.splits])
+    if not np.array_equal(labels, found.class_ids):
+        raise InputError(f"the features of {dataset!r} are of another index than {index(dataset)}: run `dvc repro`")
+    return found
 
 
 def judged_rows(plan: Plan, judgement: Judgement, sources: Mapping[str, Source]) -> JudgedRows:
@@ -156,7 +173,7 @@ def assemble(
     refuse_other_encoders(sources, texts.weights_sha256)
     plan = protocol.plan(dataset, {name: source.catalog() for name, source in sources.items()})
     trained_on = protocol.trained_on(dataset)
-    draws = draw_seeds(plan, sources[trained_on], protocol.shots, protocol.validation_shots, seeds)
+    draws = draw_seeds(plan, protocol, sources[trained_on], trained_on, seeds)
     judgements = [judged_rows(plan, judgement, sources) for judgement in plan.judgements]
     header = Header(
         dataset=dataset,

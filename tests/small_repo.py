@@ -97,7 +97,7 @@ def write_params(repo: Path, params: dict[str, Any]) -> None:
 
 def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
     """The code, the encoder and pictures of four classes in a new git and DVC repository; nothing has run in it."""
-    for name in ("classes", "features", "pipeline", "stages", "assets/published"):
+    for name in ("classes", "draws", "features", "pipeline", "stages", "assets/published"):
         shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, made / name)

@@ -60,3 +60,27 @@ def test_harmonic_mean_of_zeros_is_zero_and_of_a_dash_is_a_dash() -> None:
     assert harmonic_mean(0, 80) == 0
     assert harmonic_mean(None, 80) is None
     assert harmonic_mean(80, None) is None
+
+
+# Four classes, two of each half: 0 and 1 are base, 2 and 3 new. A row's logits rank the classes from left to right:
+# 3 0 1 2 means that class 3 is likeliest. Labels stand beside.
+RANKED = [((0, 2, 1, 3), 0), ((2, 1, 0, 3), 0), ((1, 0, 2, 3), 1), ((3, 1, 2, 0), 1), ((1, 2, 3, 0), 1)]
+RANKED += [((0, 2, 3, 1), 2), ((2, 3, 0, 1), 2), ((2, 0, 3, 1), 3)]
+
+
+def judged(rows: list[int], candidates: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of some rows among some candidates, and labels as positions among these."""
+    logits = torch.tensor([[-float(RANKED[row][0].index(c)) for c in candidates] for row in rows])
+    return logits, torch.tensor([candidates.index(RANKED[row][1]) for row in rows])
+
+
+def test_four_classes_by_hand() -> None:
+    base = accuracy(*judged([0, 1, 2, 3, 4], [0, 1]))  # row 1 prefers 1 to 0: 4 of 5
+    new = accuracy(*judged([5, 6, 7], [2, 3]))  # row 7 prefers 2 to 3: 2 of 3
+    assert (base, new) == (80.0, pytest.approx(200 / 3))
+    assert harmonic_mean(base, new) == pytest.approx(2 * 80 * (200 / 3) / (80 + 200 / 3))
+    # judged among all four, as class-incremental does: rows 0, 2, 4 and 6 are right
+    together = judged([*range(8)], [0, 1, 2, 3])
+    assert accuracy(*together) == 50.0
+    # class 0: 1 of 2, class 1: 2 of 3, class 2: 1 of 2, class 3: 0 of 1
+    assert per_class_accuracy(*together) == pytest.approx(100 * (1 / 2 + 2 / 3 + 1 / 2 + 0) / 4)

@@ -91,6 +91,7 @@ class Protocol(Settings):
     protocol: str
     shots: Annotated[int, Field(ge=1)] | None = None  # training images per seen class; null: all
     validation_shots: Annotated[int, Field(ge=1)] | None = None  # validation images per seen class; null: all
+    draws: str = "seed"  # ours, by seed; or a folder in draws/ with CoOp's or the cross-modal authors' files
 
     def datasets(self, dataset: str) -> tuple[str, ...]:
         """Every data set that the task needs when it runs on `dataset`."""
