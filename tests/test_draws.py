@@ -45,7 +45,7 @@ def put(value: object, name: str = "shot_2-seed_1.json") -> None:
 
 
 def data(*paths: str) -> dict[str, Any]:
-    return {"data": [{"impath": f"/home/me/data/pets/{path}", "label": 9, "classname": "x"} for path in paths]}
+    return {"data": [{"impath": f"./data/pets/{path}", "label": 9, "classname": "x"} for path in paths]}
 
 
 def test_the_cross_modal_authors_files(index: Index) -> None:
