@@ -1,19 +1,22 @@
-"""`python -m benchmarks [--full] [NAME ...]`: run the comparisons, print them, and write `benchmarks/latest.json`."""
+"""`python -m benchmarks [--full] [NAME ...]`: run the comparisons, print them, and write down what all of them gave."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from benchmarks.measure import ROOT, Row, table, verdict
+from benchmarks.measure import ROOT, Row, markdown, table, verdict
 from features.commandline import run_app
 from features.errors import InputError, nearest
 
 NAMES = ("start_up", "loading", "tip_grid", "text_tower", "training", "extraction", "growth")
 LATEST = ROOT / "benchmarks" / "latest.json"
+PAGE = ROOT / "docs" / "performance.md"
+MARKS = "<!-- written by python -m benchmarks -->\n", "<!-- end -->\n"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -24,7 +27,7 @@ def main(
     ] = None,
     full: Annotated[bool, typer.Option(help="Sizes of the tables in docs/performance.md; takes an hour.")] = False,
 ) -> None:
-    """Compare, print, and write benchmarks/latest.json when all were run."""
+    """Compare and print; when all were run, write benchmarks/latest.json and the table of docs/performance.md."""
     for name in chosen or ():
         if name not in NAMES:
             raise InputError(f"{name!r} is no benchmark; {nearest(name, NAMES)}")
@@ -35,8 +38,16 @@ def main(
         found += rows
     if not chosen:
         LATEST.write_text(json.dumps([row.as_dict() for row in found], indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
         missed = sum(verdict(row) != "ok" for row in found)
         print(f"{LATEST.relative_to(ROOT)}: {len(found)} comparisons, {missed} missed")
+
+
+def in_page(page: str, rows: Sequence[Row]) -> str:
+    """The page with these rows as its table."""
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    return f"{before}{MARKS[0]}\n{markdown(rows)}\n{MARKS[1]}{after}"
 
 
 if __name__ == "__main__":

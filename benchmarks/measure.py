@@ -96,7 +96,10 @@ def peak_bytes(module: str, *arguments: str) -> int:
 
 
 def own_peak_bytes() -> int:
-    """The most memory that this process has held."""
+    """The most memory that this process has held; the kernel's `ru_maxrss` would begin with what its parent held."""
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -109,6 +112,16 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
     return "\n".join([*(line.rstrip() for line in lines), machine()])
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Rows as a table of a page, the machine below."""
+    head = "| benchmark | ours | reference | unit | ratio | at least | |\n| --- | --: | --: | --- | --: | --: | --- |\n"
+    lines = (
+        f"| {r.name} | {r.ours:g} | {r.reference:g} | {r.unit} | {r.ratio:g} | {r.at_least:g} | {verdict(r)} |\n"
+        for r in rows
+    )
+    return f"{head}{''.join(lines)}\nOn {rows[0].machine}.\n"
 
 
 def verdict(row: Row) -> str:

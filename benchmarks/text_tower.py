@@ -7,17 +7,19 @@ tenth name, times ten, and both peaks of memory are those of every fourth name.
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.material import VIT_B16, caltech_names, imagenet_names, open_clip_model, text_tower
+from benchmarks.material import caltech_names, imagenet_names, open_clip_model, text_tower
 from benchmarks.measure import Row, in_turn, own_peak_bytes, peak_bytes
 from benchmarks.reference import encode_prompts, full_tokens
 from features.prompts import class_tokens
-from features.text_tower import TextTower
+from features.text_tower import TextTower, load_tower, save_tower
 
 CONTEXT = 4
 IN_TEN, IN_FOUR = 10, 4
@@ -31,14 +33,15 @@ def rows(*, small: bool) -> list[Row]:
     hundred, thousand = caltech_names(), imagenet_names()
     ours, theirs = in_turn(pass_of(tower, hundred), full_pass_of(model, hundred), repeats=repeats)
     of_all, of_a_tenth = in_turn(pass_of(tower, thousand), full_pass_of(model, thousand[::IN_TEN]), repeats=repeats)
-    module = "benchmarks.text_tower"
+    with tempfile.TemporaryDirectory() as folder:
+        save_tower(tower, Path(folder) / "tower.safetensors")
+        peaks = [peak_bytes("benchmarks.text_tower", *side) for side in ((f"{folder}/tower.safetensors",), ())]
     return [
         Row.of("text tower fwd+bwd, ViT-B/16, 100 names", ours, theirs, at_least=12),
         Row.of("text tower fwd+bwd, ViT-B/16, 1,000 names", of_all, IN_TEN * of_a_tenth, at_least=10),
         Row.of(
             "peak memory of it, 250 names",
-            peak_bytes(module, "ours") / 1e9,
-            peak_bytes(module, "reference") / 1e9,
+            *(peak / 1e9 for peak in peaks),
             unit="GB",
             at_least=4,
         ),
@@ -64,12 +67,12 @@ def _gradient(encode: Callable[[Tensor], Tensor], width: int) -> Tensor:
     return context.grad
 
 
-def main(side: str) -> None:
-    """One pass in a process of its own, which says how much memory it took."""
-    model, names = open_clip_model(VIT_B16), imagenet_names()[::IN_FOUR]
-    (pass_of(text_tower(model), names) if side == "ours" else full_pass_of(model, names))()
+def main(tower: str | None = None) -> None:
+    """One pass in a process of its own, of a tower in a file or of open_clip's; says how much memory it took."""
+    names = imagenet_names()[::IN_FOUR]
+    (pass_of(load_tower(Path(tower)), names) if tower else full_pass_of(open_clip_model(), names))()
     print(own_peak_bytes())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
