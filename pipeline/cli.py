@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ import typer
 from features.commandline import run_app
 from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, overrides, params
 from pipeline.choice import choice_text, read_choice
+from features.progress import VERBOSITY
+from pipeline import cli_data, cli_task, cli_words, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import read_summary, results_text
@@ -74,6 +77,8 @@ def run(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take settings from a file: those of a table in papers/.")
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the results alone.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, in logs too.")] = False,
 ) -> None:
     """Bring every stage up to date, then print the results.
 
@@ -84,6 +89,7 @@ def run(
     from pipeline import recipes
     from pipeline.check import check, check_data
 
+    os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
     before = params.read()
     wanted = [f"grid.datasets=[{', '.join(datasets)}]"] if datasets else []
     if own := [name for name in datasets or () if name in params.parse_text(before).tasks]:

@@ -57,10 +57,10 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[tuple[
     return rows
 
 
-def write_diagnostics(out: Path, judged: Mapping[str, Sequence[Scored]], log: Path) -> None:
+def write_diagnostics(out: Path, judged: Mapping[str, Sequence[Scored]], fitted: Path) -> None:
     """Write `confusion.csv` and `reliability.csv` of a run into the folder `out`; `judged` holds a judgement's seeds.
 
-    The training `log`, where there is one, is put beside them as `training.csv`.
+    What fitting kept in the folder `fitted` is put beside them: see `keep_logs`.
     """
     confusions: list[tuple[object, ...]] = []
     reliabilities: list[tuple[object, ...]] = []
@@ -74,8 +74,14 @@ def write_diagnostics(out: Path, judged: Mapping[str, Sequence[Scored]], log: Pa
         part.mkdir()
         _write(part / "confusion.csv", CONFUSION, confusions)
         _write(part / "reliability.csv", RELIABILITY, reliabilities)
-        if log.is_file():
-            shutil.copyfile(log, part / "training.csv")
+        keep_logs(fitted, part)
+
+
+def keep_logs(fitted: Path, out: Path) -> None:
+    """Copy what a fit keeps to look at, where it has it: its training log and the words nearest to its prompts."""
+    for name, kept in {"log.csv": "training.csv", "words.csv": "words.csv"}.items():
+        if (fitted / name).is_file():
+            shutil.copyfile(fitted / name, out / kept)
 
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

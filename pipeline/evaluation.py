@@ -46,9 +46,7 @@ def evaluate(
         logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
         found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
     write_logits(cell.logits(run), logits)
-    write_diagnostics(
-        cell.diagnostics(run), _scored(judgements, load_names(cell.test), logits), cell.fitted(run) / "log.csv"
-    )
+    write_diagnostics(cell.diagnostics(run), _scored(judgements, load_names(cell.test), logits), cell.fitted(run))
     scores = Scores(
         dataset=header.dataset,
         trained_on=header.trained_on,

@@ -6,7 +6,6 @@ Test images appear: that is the point. No stage that fits anything reads a proje
 from __future__ import annotations
 
 import csv
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from features.files import written_whole
+from pipeline.diagnostics import keep_logs
 from pipeline.fitting import read_synthetic
 from pipeline.params import Projection
 from pipeline.task_store import JudgedRows, TrainTask
@@ -110,8 +110,8 @@ def write_projection(found: Points, methods: Sequence[Literal["pca", "umap"]], p
 
 
 def write_diagnostics(found: Points, methods: Sequence[Literal["pca", "umap"]], fitted: Path, out: Path) -> None:
-    """Write `projection.csv`, and the log of the generator `fitted` as `training.csv`, into the folder `out`."""
+    """Write `projection.csv`, and what the generator `fitted` kept to look at, into the folder `out`."""
     with written_whole(out) as part:
         part.mkdir()
         write_projection(found, methods, part / "projection.csv")
-        shutil.copyfile(fitted / "log.csv", part / "training.csv")
+        keep_logs(fitted, part)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from features.commandline import INTERRUPTED
 from features.errors import InputError
+from features.progress import quiet
 
 
 def repro(targets: Sequence[str] = ()) -> None:
@@ -19,7 +20,7 @@ def repro(targets: Sequence[str] = ()) -> None:
         InputError: a stage failed, or DVC cannot run here; it has said why.
         SystemExit: 130, interrupted, after the stage has ended.
     """
-    status = _dvc("repro", *targets)
+    status = _dvc("repro", *(["--quiet"] if quiet() else []), *targets)
     if status:
         raise InputError(
             f"`dvc repro` ended with status {status}; the first error above says why. What was complete is kept: "

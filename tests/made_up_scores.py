@@ -78,6 +78,8 @@ def put_diagnostics(run: str, folder: Path) -> None:
     bins = [f"{judgement},{b},10,{c},{a}\n" for judgement in ("base", "new") for b, c, a in ((3, 25, 20), (14, 97, 90))]
     (folder / "reliability.csv").write_text("judgement,bin,images,confidence,accuracy\n" + "".join(bins))
     if "coop" in run:
+        near = [f"1,,,0,{vector},{rank},7,word{vector}{rank},0.5\n" for vector in (0, 1) for rank in (2, 1)]
+        (folder / "words.csv").write_text("seed,class,image,context,vector,rank,token,word,distance\n" + "".join(near))
         (folder / "training.csv").write_text("seed,epoch,loss\n1,1,2.0\n1,2,1.0\n2,1,4.0\n2,2,0.5\n")
 
 

@@ -101,6 +101,12 @@ def test_accuracy_by_shots_is_drawn_over_tasks_that_differ_in_them() -> None:
     assert coop == [(4, 66.0), (16, 66.0)]
 
 
+def test_words_near_a_prompt_stand_nearest_first() -> None:
+    put_scores(params := made_params())
+    table = summarise(params, read_grid(params), read_qualities(params)).tables[0]
+    assert {"of": "coop", "vector": "1", "words": "word11, word12"} in observe(params, table).words
+
+
 def test_missing_diagnostics_are_named_with_the_stage_to_run() -> None:
     put_scores(params := made_params())
     shutil.rmtree(params.artifacts / "diagnostics/caltech101/base_to_new/coop")

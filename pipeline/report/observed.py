@@ -31,6 +31,7 @@ class Observed:
     confusion: list[Record] = field(default_factory=list)  # run, judgement, class, predicted, images, share in percent
     classes: list[Record] = field(default_factory=list)  # run, judgement, class, images, accuracy
     reliability: list[Record] = field(default_factory=list)  # run, judgement, images, confidence, accuracy
+    words: list[Record] = field(default_factory=list)  # of, vector, words: nearest to learned prompts, first seed
     ece: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> judgement -> points
 
 
@@ -51,10 +52,12 @@ def observe(params: Params, table: Table) -> Observed:
     for run, folder in runs.items():
         _add_judged(seen, run, _rows(folder / "confusion.csv"))
         _add_reliability(seen, run, _rows(folder / "reliability.csv"))
+        _add_words(seen, run, folder / "words.csv")
         if (folder / "training.csv").is_file():
             curve = _curves(_rows(folder / "training.csv"))["loss"]
             seen.training.extend({"run": run, "epoch": epoch, "loss": loss} for epoch, loss in curve)
     for name, folder in made.items():
+        _add_words(seen, name, folder / "words.csv")
         seen.projection.extend({"generator": name, **row} for row in _rows(folder / "projection.csv"))
         for measure, curve in _curves(_rows(folder / "training.csv")).items():
             about: Record = {"generator": name, "measure": measure}
@@ -80,6 +83,17 @@ def _curves(rows: Iterable[dict[str, str]]) -> dict[str, list[tuple[int, float]]
 def _thinned(epochs: Sequence[int]) -> list[int]:
     step = -(-len(epochs) // EPOCHS)
     return sorted({*epochs[::step], *epochs[-1:]})
+
+
+def _add_words(seen: Observed, name: str, path: Path) -> None:
+    """The words nearest to each vector of the first context that is listed, nearest first."""
+    rows = _rows(path) if path.is_file() else []
+    first = [row for row in rows if all(row[key] == rows[0][key] for key in ("seed", "class", "context"))]
+    vectors: dict[str, list[str]] = defaultdict(list)
+    for row in sorted(first, key=lambda row: int(row["rank"])):
+        vectors[row["vector"]].append(row["word"])
+    whose = f"{name}, for {first[0]['class']}" if first and first[0]["class"] else name
+    seen.words.extend({"of": whose, "vector": vector, "words": ", ".join(words)} for vector, words in vectors.items())
 
 
 def _add_judged(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:

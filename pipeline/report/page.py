@@ -102,6 +102,7 @@ def _section(table: Table, seen: Observed, charts: Sequence[Figure]) -> dict[str
         "charts": {f"{id_}-{figure.name}": figure for figure in charts},
         "judgements": [c for c in table.columns if any(c in errors for errors in seen.ece.values())],
         "ece": seen.ece,
+        "words": seen.words,
     }
 
 
