@@ -9,7 +9,7 @@ DATA    ?= ../shared/data
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup test demo caltech bench lint format constraints clean
+.PHONY: help setup test demo docs caltech bench lint format constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,9 @@ caltech: $(STAMP)  ## Caltech101, from DATA/caltech-101; changes two lines of pa
 
 bench: $(STAMP)  ## compare with what the papers' code does at each step; writes benchmarks/latest.json
 	$(BIN)/python -m benchmarks
+
+docs: $(STAMP)  ## the pages of docs/ as a site in build/site; a link that leads nowhere is an error
+	$(BIN)/mkdocs build --quiet --strict
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check .

@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 
 from features.commandline import run_app
+from features.progress import VERBOSITY
 from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, overrides, params
 from pipeline.choice import choice_text, read_choice
-from features.progress import VERBOSITY
-from pipeline import cli_data, cli_task, cli_words, overrides, params
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
 from pipeline.report.console import read_summary, results_text
@@ -134,7 +133,7 @@ def check_only() -> None:
 
 @app.command(rich_help_panel=RESULTS, epilog=examples("shipyard report"))
 def report() -> None:
-    """Print the results, and write the page with this machine's commit, times and pictures."""
+    """Print the results, and write the page to look at."""
     from pipeline.report.here import write_here
 
     found = params.load()

@@ -31,7 +31,7 @@ def words(
     seed: Annotated[int | None, typer.Option(help="One of grid.seeds; without it, the first.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Words of each vector, nearest first.")] = 3,
 ) -> None:
-    """Print the words that lie nearest to a method's learned context, or to a generator's prompts for images.
+    """Print the words nearest to what a method or generator learned.
 
     The number behind a word is its distance. The nearest word need not mean what the vector does.
     """

@@ -172,11 +172,11 @@ def test_a_recipe_of_several_runs_runs_and_keeps_each(project: Path, monkeypatch
         "params.yaml: epochs: null -> 1",
         "params.yaml: batch: null -> 8",
         "(repro)",
-        "(results of artifacts/liteclip/report)",
+        "(results)",
         "(keep mine-1)",
         "params.yaml: epochs: 1 -> 2",
         "(repro)",
-        "(results of artifacts/liteclip/report)",
+        "(results)",
         "(keep mine-2)",
     ]
 

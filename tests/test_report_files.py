@@ -134,7 +134,7 @@ def test_every_number_of_a_partial_copy_is_marked() -> None:
         scores = read_scores(file)
         write_scores(file, scores.model_copy(update={"missing": {"caltech101": 1234}}))
     write_report(params, params.artifacts / "report")
-    text = results_text(params.artifacts / "report")
+    text = results_text(read_summary(params.artifacts / "report"), params.artifacts / "report", Path("report.html"))
     assert re.search(r"^coop +90\.00 ± 0\.00\* +52\.50 ± 10\.61\* +66\.00 ± 8\.49\*$", text, re.M)
     said = "caltech101 is a partial copy that lacks 1,234 images: every number from it is marked *."
     markdown = (params.artifacts / "report/summary.md").read_text()
