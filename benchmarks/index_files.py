@@ -1,0 +1,51 @@
+"""Indexing 100,000 small files: wall time from the start of the process to its end, and its peak of memory.
+
+`python -m benchmarks index_files`. In these rows `reference` is the most that it may be. The second time no file has
+changed, so none is read.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import Row, peak_bytes
+
+CLASSES = 100
+FILE = 4096  # bytes
+SECONDS, MEGABYTES = 60.0, 500.0  # most, for 100,000 files
+
+
+def rows(*, small: bool) -> list[Row]:
+    """A first index and a second one."""
+    count = 10_000 if small else 100_000
+    with tempfile.TemporaryDirectory() as name:
+        images, out = Path(name) / "images", Path(name) / "out"
+        _write(images, count)
+        first, peak = _index(images, out)
+        again, _ = _index(images, out)
+    most = SECONDS * count / 100_000
+    files = f"{count:,} files"
+    return [
+        Row.of(f"index {files}", first, most, at_least=1),
+        Row.of(f"index {files} again, unchanged", again, most, at_least=1),
+        Row.of(f"index {files}, peak memory", peak / 1e6, MEGABYTES, unit="MB", at_least=1),
+    ]
+
+
+def _write(folder: Path, count: int) -> None:
+    data = os.urandom(FILE)
+    for class_id in range(CLASSES):
+        (folder / f"class {class_id:03}").mkdir(parents=True)
+    for number in range(count):
+        file = folder / f"class {number % CLASSES:03}" / f"{number:06}.jpg"
+        file.write_bytes(number.to_bytes(8) + data)
+
+
+def _index(images: Path, out: Path) -> tuple[float, int]:
+    """Seconds and bytes."""
+    start = time.perf_counter()
+    peak = peak_bytes("benchmarks.index_once", str(images), str(out))
+    return time.perf_counter() - start, peak
