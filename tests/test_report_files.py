@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 
 from features.errors import InputError
 from pipeline.paths import EncoderPaths
 from pipeline.report.build import read_grid, summarise, write_report
 from pipeline.report.console import read_summary, results_text
-from pipeline.report.figures import FIELDS, shots_figures
+from pipeline.report.figures import FIELDS, TEXTS, shots_figures, template
 from pipeline.report.generators import read_qualities
 from pipeline.report.observed import observe
 from pipeline.report.page import library
@@ -83,6 +84,15 @@ def test_plots_hold_what_the_figures_draw() -> None:
     assert found["training"][1] == {"table": "caltech101, base_to_new", "run": "coop", "epoch": "2", "loss": "0.75"}
     cat = {"run": "coop", "judgement": "new", "class": "cat", "images": "40", "accuracy": "75.0"}
     assert cat in [{k: v for k, v in row.items() if k != "table"} for row in found["classes"]]
+
+
+def test_dvc_draws_the_same_figures() -> None:
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
+    assert [title for plot in plots for title in plot] == [title for title, _ in TEXTS.values()]
+    assert [options["template"] for plot in plots for options in plot.values()] == list(FIELDS)
+    for name in FIELDS:
+        kept = json.loads((ROOT / f".dvc/plots/{name}.json").read_text(encoding="utf-8"))
+        assert kept == template(name), f"write canonical_json(template({name!r})) to .dvc/plots/{name}.json"
 
 
 def test_the_calibration_error_is_the_weighted_distance_of_its_bins() -> None:

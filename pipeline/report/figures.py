@@ -133,6 +133,24 @@ def figure_csv(name: str, found: Iterable[Figure]) -> str:
     return text.getvalue()
 
 
+def template(name: str) -> charts.Spec:
+    """A figure as a template for `dvc plots`: a panel for each commit, table and choice of the menus."""
+    spec = SPECS[name]()
+    menus = [menu["name"] for menu in spec.pop("params", ())]
+    spec.pop("transform", None)
+    panel = " + ', ' + ".join(f"datum.{field}" for field in ("rev", "table", *menus))
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "title": "<DVC_METRIC_TITLE>",
+        "data": {"values": "<DVC_METRIC_DATA>"},
+        "transform": [{"calculate": panel, "as": "panel"}],
+        "facet": {"field": "panel", "title": None, "sort": None},
+        "columns": 2,
+        "spec": {"width": 360, **spec},
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+    }
+
+
 def script_json(specs: Mapping[str, charts.Spec]) -> str:
     """JSON that may stand in a script element, whatever names the records hold."""
     return json.dumps(specs, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
