@@ -62,7 +62,7 @@ class Critic(nn.Module):
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, attributes: Tensor, share: Tensor) -> Tensor:
-    """E[(||d D(x', a) / d x'||_2 - 1)^2] at x' = share * real + (1 - share) * fake (WGAN-GP Eq. 3).
+    """E[(||d D(x', a) / d x'||_2 - 1)^2] at x' = share * real + (1 - share) * fake (WGAN-GP).
 
     Args:
         critic: D.
@@ -107,7 +107,7 @@ def train_wgan(
     device = train.features.device
     critic = draw_weights(Critic(train.features.shape[-1], settings.critic_width), rng).to(device)
     critics, generators = (
-        torch.optim.Adam([p for p in part.parameters() if p.requires_grad], settings.learning_rate, BETAS)
+        torch.optim.Adam([p for p in part.parameters() if p.requires_grad], settings.learning_rate, BETAS, fused=True)
         for part in (critic, model)
     )
     batches = Batches(train, None, settings.epochs * settings.critic_steps, settings.batch, 0.0, rng)
@@ -123,9 +123,11 @@ def train_wgan(
         _step(critics, settings.gradient_penalty * penalty - distance)
         if step % settings.critic_steps:
             continue
+        critic.requires_grad_(False)  # it passes the gradient on, and needs none of its own
         made = fake(x, labels)
         found = {"adversarial": -adversarial_weight * critic(made, attributes).mean(), **terms(x, labels, made)}
         _step(generators, torch.stack(list(found.values())).sum())
+        critic.requires_grad_(True)
         epoch, rest = divmod(step, batches.steps_per_epoch * settings.critic_steps)
         if rest == 0:
             found |= {"wasserstein": distance, "penalty": penalty}
@@ -139,7 +141,7 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 class SeenClassifier(nn.Module):
-    """P(y | x) over the seen classes, for the classification loss of f-CLSWGAN (its Eq. 4): softmax of s (W x + b).
+    """P(y | x) over the seen classes, for the classification loss of f-CLSWGAN: softmax of s (W x + b).
 
     s is CLIP's logit scale, without which the softmax of unit features could not become sharp.
     """

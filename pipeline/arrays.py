@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.errors import raise_all
+
 Average = Literal["micro", "per_class"]  # of a judgement: over images, or over classes (Xian et al.)
 
 
@@ -85,3 +87,27 @@ class ClassSet:
             text_features=self.text_features.to(device),
             tokens=self.tokens.to(device),
         )
+
+
+def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None:
+    """Refuse features that no method can be fitted on; `given` by what they are to `fit`.
+
+    Raises:
+        InputError: features that are not finite, of another dimension than the text features, or of no class.
+    """
+    d, problems = classes.text_features.shape[1], []
+    for name, found in given.items():
+        if found is None:
+            continue
+        if found.features.shape[-1] != d:
+            problems.append(f"{name}: features of {found.features.shape[-1]} dimensions, but text features of {d}")
+        finite = found.features.flatten(1).isfinite().all(1)
+        if found.patches is not None:
+            finite &= found.patches.flatten(1).isfinite().all(1)
+        broken = int((~finite).sum())
+        if broken:
+            problems.append(f"{name}: {broken} of {len(found)} images have features that are NaN or infinite")
+        strange = int(((found.labels < 0) | (found.labels >= len(classes))).sum())
+        if strange:
+            problems.append(f"{name}: {strange} of {len(found)} labels are none of the {len(classes)} classes")
+    raise_all(problems, "these features cannot be fitted on: remove their store and run `dvc repro`")

@@ -16,7 +16,7 @@ from pipeline.arrays import ClassSet
 from pipeline.generators.base import FittedGenerator
 from pipeline.networks import mlp
 
-LEAK = 0.2  # of the leaky ReLUs (f-CLSWGAN section 4; the codes of all that descend from it)
+LEAK = 0.2  # of the leaky ReLUs (f-CLSWGAN; the codes of all that descend from it)
 
 
 class AttributeGenerator(FittedGenerator):
@@ -27,7 +27,7 @@ class AttributeGenerator(FittedGenerator):
     Args:
         embed_dim: D, of features and attributes.
         hidden: units of each hidden layer.
-        latent: Z, numbers in z; D if None, "the same dimension as the attributes" (f-CLSWGAN section 4).
+        latent: Z, numbers in z; D if None, "the same dimension as the attributes" (f-CLSWGAN).
     """
 
     def __init__(self, embed_dim: int, hidden: Sequence[int], latent: int | None = None) -> None:

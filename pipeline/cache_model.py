@@ -1,4 +1,4 @@
-"""Tip-Adapter's key-value cache (Zhang et al. 2022, Eq. 2 to 6), shared by its two forms."""
+"""Tip-Adapter's key-value cache (Zhang et al. 2022), shared by its two forms."""
 
 from __future__ import annotations
 

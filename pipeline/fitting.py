@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.errors import InputError, raise_all
+from features.errors import InputError
 from features.files import written_whole
 from features.synthetic_store import load_synthetic
 from features.tensors import save_tensors
 from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.arrays import ClassSet, LabelledFeatures, refuse_unusable
 from pipeline.interpretation import Word, contexts_of, nearest_words, write_words
 from pipeline.methods.base import Method
 from pipeline.paths import run_label, weights
@@ -72,30 +72,6 @@ def finetune(
                 words += [(seed, (owners[word.context], ""), word) for word in nearest_words(contexts, tower)]
         if words:
             write_words(part / "words.csv", words)
-
-
-def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None:
-    """Refuse features that no method can be fitted on; `given` by what they are to `fit`.
-
-    Raises:
-        InputError: features that are not finite, of another dimension than the text features, or of no class.
-    """
-    d, problems = classes.text_features.shape[1], []
-    for name, found in given.items():
-        if found is None:
-            continue
-        if found.features.shape[-1] != d:
-            problems.append(f"{name}: features of {found.features.shape[-1]} dimensions, but text features of {d}")
-        finite = found.features.flatten(1).isfinite().all(1)
-        if found.patches is not None:
-            finite &= found.patches.flatten(1).isfinite().all(1)
-        broken = int((~finite).sum())
-        if broken:
-            problems.append(f"{name}: {broken} of {len(found)} images have features that are NaN or infinite")
-        strange = int(((found.labels < 0) | (found.labels >= len(classes))).sum())
-        if strange:
-            problems.append(f"{name}: {strange} of {len(found)} labels are none of the {len(classes)} classes")
-    raise_all(problems, "these features cannot be fitted on: remove their store and run `dvc repro`")
 
 
 def read_synthetic(folder: Path, seed: int, classes: ClassSet) -> LabelledFeatures:

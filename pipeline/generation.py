@@ -15,7 +15,7 @@ from features.files import sha256, written_whole
 from features.synthetic_store import SyntheticFeatures, save_synthetic
 from features.tensors import load_tensors, save_tensors
 from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.arrays import ClassSet, LabelledFeatures, refuse_unusable
 from pipeline.generators.base import FittedGenerator, Generator
 from pipeline.interpretation import Word, contexts_of_images, first_of_each_class, nearest_words, write_words
 from pipeline.paths import run_label, weights
@@ -41,6 +41,7 @@ def train_generator(
         part.mkdir()
         for seed in seeds:
             train = task.seed(seed).to(device)
+            refuse_unusable(classes, train=train)
             take = partial(log.of(seed), generator.epochs)
             fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), take)
             save_tensors(fitted.state_dict(), weights(part, seed), weights_sha256=task.header.weights_sha256)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NEIGHBOURS = 5  # k of density and coverage (Naeem et al. 2020, section 4)
+NEIGHBOURS = 5  # k of density and coverage (Naeem et al. 2020)
 FOLDS = 5  # of the real-versus-synthetic classifier
 RIDGE = 1.0  # of the same, in the units of unit features' Gram matrix
 BLOCK = 1024  # features whose distances to all others are held at a time
@@ -53,7 +53,7 @@ def with_two_or_more(labels: Tensor) -> Tensor:
 def frechet_distance(real: Tensor, made: Tensor) -> float:
     """||mu_1 - mu_2||^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of the Gaussians fitted to features (N, D) and (M, D).
 
-    Heusel et al. 2017, Eq. 6, on the encoder's own features. The trace of the root is the sum of the singular values of
+    Heusel et al. 2017, on the encoder's own features. The trace of the root is the sum of the singular values of
     X_1 X_2^T for centred X_i / sqrt(N_i - 1), which are those of R_1 R_2^T for X_i = Q_i R_i: no root of a matrix is
     taken, and none is larger than D x D.
     """

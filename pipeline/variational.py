@@ -43,7 +43,7 @@ def elbo_terms(x: Tensor, x_hat: Tensor, mu: Tensor, log_var: Tensor, reduction:
 def freed(mu: Tensor, log_var: Tensor, free_bits: float) -> Tensor:
     """KL of latents (N, W), averaged over the batch, where each unit's first `free_bits` nats cost the same as none.
 
-    Kingma et al. 2016, Eq. 15: the sum over units of max(free_bits, E[KL]). A unit below pays nothing for what it says.
+    Kingma et al. 2016: the sum over units of max(free_bits, E[KL]). A unit below pays nothing for what it says.
     """
     return kl_by_unit(mu, log_var).mean(0).clamp(min=free_bits).sum()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from features.lookup import find, names
 from features.tensors import load_tensors, save_tensors
 from pipeline.adversarial import Critic, SeenClassifier, gradient_penalty, seen_classifier
 from pipeline.attribute_generator import AttributeGenerator
+from pipeline.generation import train_generator
 from pipeline.generators.base import FittedGenerator, Generator
 from pipeline.generators.cycle_wgan import CycleWgan, cycle_loss
 from pipeline.generators.f_vaegan import FVaeGan
@@ -25,6 +27,7 @@ from pipeline.generators.ship_plus import ShipPlus, class_samples, class_statist
 from pipeline.generators.tf_vaegan import TfVaeGan, weighted_l1
 from pipeline.networks import finished, mlp
 from pipeline.seeds import stream
+from pipeline.task_store import Header, Rows, load_train, save_train
 
 TOWER = tiny.tower(std=0.3)
 CLASSES = tiny.classes(TOWER)
@@ -101,6 +104,31 @@ def test_training_changes_what_is_sampled(name: str) -> None:
     assert not torch.equal(sample(untrained), sample(fit(name)))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ALL)
+def test_on_a_gpu_it_trains_and_samples(name: str) -> None:
+    cuda = torch.device("cuda")
+    tower, classes, rng = copy.deepcopy(TOWER).to(cuda), CLASSES.to(cuda), stream(1, "train_generator")
+    fitted = generator(name).fit(TRAIN.to(cuda), classes, tower, rng, lambda _: None)
+    with torch.inference_mode():
+        made = fitted.sample(torch.tensor([0, 4, 5], device=cuda), classes, tower, stream(1, "synthesize"))
+    assert made.device.type == "cuda"
+    torch.testing.assert_close(made.norm(dim=1).cpu(), torch.ones(3))
+
+
+def test_training_refuses_features_that_no_generator_can_use(tmp_path: Path) -> None:
+    broken = np.random.default_rng(0).normal(size=(8, 1, 31)).astype(np.float16)
+    broken[2, 0, 3] = np.nan
+    rows = Rows(broken, np.zeros(8, np.int64), np.arange(8))
+    header = Header("d", "d", "t", "base_to_new", 2, ("base", "new"), "tiny", TOWER.config.weights_sha256)
+    save_train(tmp_path / "train.h5", header, CLASSES, {1: (rows, rows)})
+    task, out, cpu = load_train(tmp_path / "train.h5"), tmp_path / "out", torch.device("cpu")
+    with pytest.raises(InputError, match="features of 31 dimensions") as caught:
+        train_generator(generator("ship"), task, seeds=[1], tower=TOWER, device=cpu, out=out)
+    assert "1 of 8 images have features that are NaN" in str(caught.value)
+    assert not out.exists()
+
+
 def test_a_generator_that_diverged_is_refused() -> None:
     model = nn.Linear(2, 2)
     nn.init.constant_(model.bias, math.nan)
@@ -128,7 +156,7 @@ def test_attribute_generator_reads_noise_then_attributes() -> None:
     np.testing.assert_allclose(model.decode(z, a).detach().numpy(), expected, atol=1e-6)
 
 
-def test_gradient_penalty_is_wgan_gps_equation_3() -> None:
+def test_gradient_penalty_is_wgan_gps() -> None:
     rng = np.random.default_rng(0)
     real, fake, a, share = (
         rng.normal(size=(3, 8)),
@@ -156,7 +184,7 @@ def test_the_penalty_reaches_the_critic_alone() -> None:
     assert fake.grad is None
 
 
-def test_classification_loss_is_f_clswgans_equation_4() -> None:
+def test_classification_loss_is_f_clswgans() -> None:
     classifier = SeenClassifier(32, CLASSES)
     nn.init.normal_(classifier.linear.weight, std=0.1, generator=stream(0, "w"))
     x, labels = TRAIN.centre[:3], TRAIN.labels[:3]

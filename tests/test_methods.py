@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.tensors import load_tensors, save_tensors
-from pipeline.arrays import LabelledFeatures
-from pipeline.fitting import refuse_unusable
+from pipeline.arrays import LabelledFeatures, refuse_unusable
 from pipeline.methods.base import Classifier
+from pipeline.seeds import stream
 
 # A few learned vectors before a random tower cannot separate what they like; their loss must fall all the same.
 PROMPTS = {"cocoop", "coop", "kgcoop", "plot", "proda", "tcp", "vpt"} & set(ALL)
@@ -83,6 +84,17 @@ def test_learned_prompts_lower_the_loss(name: str) -> None:
         return float(F.cross_entropy(classifier.logits(seen_by(name, TRAIN), CLASSES.seen_ids), TRAIN.labels))
 
     assert loss(fit(name)) < 0.9 * loss(fit(name, epochs=1))  # of which the first epoch warms up
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares it with the CPU")
+@pytest.mark.parametrize("name", ALL)
+def test_on_a_gpu_it_learns_what_it_learns_on_the_cpu(name: str) -> None:
+    cuda, ids = torch.device("cuda"), CLASSES.seen_ids
+    rng, tower = stream(1, "finetune"), copy.deepcopy(TOWER).to(cuda)
+    given = {"synthetic": None, "validation": VALIDATION.to(cuda), "tower": tower, "rng": rng}
+    fitted = method(name).fit(TRAIN.to(cuda), CLASSES.to(cuda), **given).bound(tower)
+    found = fitted.logits(seen_by(name, VALIDATION).to(cuda), ids.to(cuda)).cpu()
+    torch.testing.assert_close(found, fit(name).logits(seen_by(name, VALIDATION), ids), rtol=0.05, atol=0.5)
 
 
 @pytest.mark.parametrize("name", WITH_SYNTHETIC)

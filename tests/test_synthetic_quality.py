@@ -39,7 +39,7 @@ def test_spread_is_the_mean_standard_deviation_within_classes() -> None:
     assert spread(x, labels) == pytest.approx(expected, rel=1e-5)
 
 
-def test_frechet_distance_is_equation_6() -> None:
+def test_frechet_distance_is_that_of_gaussians() -> None:
     real, made = drawn(0)[0].numpy().astype(float), drawn(1, 30, 0.2)[0].numpy().astype(float)
     s_1, s_2 = np.cov(real.T), np.cov(made.T)
     roots = np.sqrt(np.maximum(np.linalg.eigvals(s_1 @ s_2).real, 0))  # of S_1 S_2, similar to a positive matrix

@@ -1,6 +1,6 @@
 """f-CLSWGAN: a WGAN-GP on features whose fakes must also be classifiable (Xian et al. 2018); SHIP Table 3, row 1.
 
-min_G max_D L_WGAN + beta L_CLS (its Eq. 5), where L_CLS = -E[log P(y | G(z, a); theta)] (Eq. 4) and P is a softmax
+min_G max_D L_WGAN + beta L_CLS, where L_CLS = -E[log P(y | G(z, a); theta)] and P is a softmax
 classifier of seen classes, fitted on real features beforehand and frozen. SHIP's Table 3 gives the row on ResNet-101
 features with expert attributes; here features are CLIP's and a is the class's text feature, as SHIP did for f-VAEGAN
 and TF-VAEGAN, so its numbers are no target.
@@ -30,12 +30,12 @@ Width = Annotated[int, Field(ge=1)]
 class FClsWgan(Generator):
     """Settings of f-CLSWGAN."""
 
-    latent: Width | None = None  # Z, size of z; null: D, that of the attributes (section 4)
-    generator_width: Width = 4096  # hidden units of G (section 4)
-    critic_width: Width = 4096  # hidden units of D (section 4)
+    latent: Width | None = None  # Z, size of z; null: D, that of the attributes (paper)
+    generator_width: Width = 4096  # hidden units of G (paper)
+    critic_width: Width = 4096  # hidden units of D (paper)
     critic_steps: Annotated[int, Field(ge=1)] = 5  # of the critic for one of the generator (code)
-    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0  # lambda (section 3)
-    classification_weight: Annotated[float, Field(ge=0)] = 0.01  # beta (section 4)
+    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0  # lambda (paper)
+    classification_weight: Annotated[float, Field(ge=0)] = 0.01  # beta (paper)
     classifier_epochs: Annotated[int, Field(ge=1)] = 50  # passes that fit P beforehand (code)
     epochs: Annotated[int, Field(ge=1)] = 50  # passes over the seen images (code: 40 to 80 by data set)
     batch: Annotated[int, Field(ge=1)] = 64  # images a step (code)

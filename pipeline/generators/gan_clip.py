@@ -1,7 +1,7 @@
 """A WGAN-GP whose generator is SHIP's: row "G, T" of SHIP's Table 4 (base 77.69, new 67.32, H 71.68).
 
 min_G max_D E[D(x, a)] - E[D(G(z, c), a)] - lambda E[(||grad D(x', a)||_2 - 1)^2], z ~ N(0, I), a the class's text
-feature, x' between real and fake (Gulrajani et al. 2017, Eq. 3). G(z, c) is the text feature of the prompt that SHIP
+feature, x' between real and fake (Gulrajani et al. 2017). G(z, c) is the text feature of the prompt that SHIP
 synthesizes from z before the name of class c (its Eq. 3, 4). The paper gives no setting of this row and no code was
 published: the critic and the optimizer are those of f-CLSWGAN's code, the prompt SHIP's. 20 epochs cost as many passes
 through the text tower as SHIP's 50, for each is followed by the critic's five.
@@ -32,7 +32,7 @@ class GanClip(Generator):
     prompt_length: Annotated[int, Field(ge=1, le=16)] = 4  # L, global prompt vectors (as SHIP's)
     latent: Width | None = None  # Z, size of z; null: the token width, as SHIP's
     generator_width: Width = 4096  # hidden units of the MLP (as SHIP's)
-    critic_width: Width = 4096  # hidden units of the critic (f-CLSWGAN section 4)
+    critic_width: Width = 4096  # hidden units of the critic (f-CLSWGAN)
     critic_steps: Annotated[int, Field(ge=1)] = 5  # of the critic for one of the generator (WGAN-GP)
     gradient_penalty: Annotated[float, Field(ge=0)] = 10.0  # lambda (WGAN-GP)
     epochs: Annotated[int, Field(ge=1)] = 20  # passes over the seen images (see above)

@@ -1,7 +1,7 @@
 """A WGAN-GP whose generator is an MLP trained from scratch: row "G, S" of SHIP's Table 4 (79.96 / 59.35 / 67.30).
 
 min_G max_D E[D(x, a)] - E[D(G(z, a), a)] - lambda E[(||grad D(x', a)||_2 - 1)^2], z ~ N(0, I), a the class's text
-feature, x' between real and fake (Gulrajani et al. 2017, Eq. 3). The generator is SHIP's "three-layer MLP", taken as
+feature, x' between real and fake (Gulrajani et al. 2017). The generator is SHIP's "three-layer MLP", taken as
 three linear layers. The paper gives no setting of this row and no code was published: the critic and the optimizer are
 those of f-CLSWGAN's code, the widths SHIP's.
 """
@@ -29,7 +29,7 @@ class GanScratch(Generator):
 
     latent: Width | None = None  # Z, size of z; null: the token width, as SHIP's
     generator_width: Width = 4096  # units of each of the two hidden layers (as SHIP's MLP)
-    critic_width: Width = 4096  # hidden units of the critic (f-CLSWGAN section 4)
+    critic_width: Width = 4096  # hidden units of the critic (f-CLSWGAN)
     critic_steps: Annotated[int, Field(ge=1)] = 5  # of the critic for one of the generator (WGAN-GP)
     gradient_penalty: Annotated[float, Field(ge=0)] = 10.0  # lambda (WGAN-GP)
     epochs: Annotated[int, Field(ge=1)] = 20  # passes over the seen images (as `gan_clip`; 50 would take ten minutes)

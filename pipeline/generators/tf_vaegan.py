@@ -1,6 +1,6 @@
 """TF-VAEGAN: f-VAEGAN with a decoder of attributes that feeds back (Narayan et al. 2020); SHIP Table 3, "TF-VAEGAN".
 
-L = L_VAE + gamma L_WGAN + beta L_R (its section 3): Dec reads the attributes back, L_R is the weighted L1 distance of
+L = L_VAE + gamma L_WGAN + beta L_R: Dec reads the attributes back, L_R is the weighted L1 distance of
 Dec(G(z, a)) to a, and F turns Dec's hidden layer into a correction of G's: x = G(z, a) first, then G's hidden layer and
 delta F(Dec_h(x)) give the fake. Dec itself learns from real features. SHIP ran it on CLIP's features with a from "a
 photo of a {class}": unseen / seen / H 21.1 / 84.4 / 34.0 on CUB, 43.7 / 96.3 / 60.1 on AWA2, 37.4 / 97.2 / 54.0 on FLO.
@@ -81,7 +81,7 @@ class TfVaeGan(Generator):
     ) -> TfVaeGanGenerator:
         """Reconstruct, read attributes back, and play against the critic; Dec learns beside the critic."""
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
-        reader = torch.optim.Adam(model.attribute_decoder.parameters(), self.learning_rate, BETAS)
+        reader = torch.optim.Adam(model.attribute_decoder.parameters(), self.learning_rate, BETAS, fused=True)
         model.attribute_decoder.requires_grad_(False)  # no part of the generator's steps
 
         def read_real(x: Tensor, labels: Tensor) -> None:

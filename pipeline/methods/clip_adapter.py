@@ -1,4 +1,4 @@
-"""CLIP-Adapter: a small residual MLP after the image tower (Gao et al. 2021, Eq. 3 to 5).
+"""CLIP-Adapter: a small residual MLP after the image tower (Gao et al. 2021).
 
 f' = ratio * A(f) + (1 - ratio) * f with A(f) = ReLU(W_2 ReLU(W_1 f)), no biases, D -> D/4 -> D; then f' is normalised
 and scored against the zero-shot text features. Reproduces the rows `CLIP-Adapter` and `CLIP-Adapter + SHIP` of SHIP
@@ -45,7 +45,7 @@ class ClipAdapter(Method):
 
     classifier: ClassVar[type[Classifier]] = AdapterClassifier
 
-    reduction: Annotated[int, Field(ge=1)] = 4  # D -> D / reduction -> D (section 3.2)
+    reduction: Annotated[int, Field(ge=1)] = 4  # D -> D / reduction -> D (paper)
     ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of the adapted feature (official code)
     epochs: Annotated[int, Field(ge=1)] = 200  # passes over the training images (CoOp's schedule)
     batch: Annotated[int, Field(ge=1)] = 256  # real images a step

@@ -1,7 +1,7 @@
-"""CoOp: learn the words around the class name (Zhou et al. 2022, Eq. 3 to 5).
+"""CoOp: learn the words around the class name (Zhou et al. 2022, section 2.2).
 
 Prompt: `[SOS] v_1 .. v_M [class] . [EOS]`, the M context vectors shared by all classes; or with the class after the
-first half of them or before all, or with M vectors for each class (CoOp section 3.1, "CSC"). Reproduces the rows `CoOp`
+first half of them or before all, or with M vectors for each class (CoOp section 2.2, "CSC"). Reproduces the rows `CoOp`
 and, with synthetic features of the unseen classes, `CoOp + SHIP` of SHIP Table 1; CoOp Figures 3 and 5 with M = 16, end
 or middle, unified or class-specific.
 
@@ -37,9 +37,9 @@ class CoOp(Method):
 
     init: str | None = "a photo of a"  # words the context starts from (CoCoOp section 4); null: N(0, 0.02^2)
     context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (CoOp 16, CoCoOp and SHIP 4)
-    # end | middle | front: where the class name stands among them (CoOp Eq. 3 and 4)
+    # end | middle | front: where the class name stands among them (CoOp Eq. 2 and 4)
     class_token_position: Position = "end"  # noqa: S105 (a word of the prompt, not a password)
-    class_specific: bool = False  # M vectors for each class (CoOp Eq. 5)
+    class_specific: bool = False  # M vectors for each class (CoOp section 2.2, CSC)
     recipe: Literal["ship", "coop"] = "ship"
     epochs: Annotated[int, Field(ge=1)] | None = None  # passes over the training images
     batch: Annotated[int, Field(ge=1)] | None = None  # real images a step

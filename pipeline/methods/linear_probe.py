@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on image features (Radford et al. 2021, section 3.2 and appendix A.3).
+"""Linear probe: logistic regression on image features (Radford et al. 2021).
 
 scikit-learn's L-BFGS, at most 1,000 iterations. C is chosen on validation as CLIP describes: accuracies at 10^-6,
 10^-4, .., 10^6, then the interval around the peak is halved until 8 steps a decade are told apart. Reproduces "Linear
@@ -27,7 +27,7 @@ from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, Method
 from pipeline.training import places, trained_classes
 
-DECADE = 8  # finest steps that the search tells apart (appendix A.3)
+DECADE = 8  # finest steps that the search tells apart (CLIP)
 
 
 class LinearProbe(Method):
@@ -36,7 +36,7 @@ class LinearProbe(Method):
     classifier: ClassVar[type[Classifier]] = AffineClassifier
 
     c: Annotated[float, Field(gt=0)] = 31.6  # inverse L2 strength, where there is no validation image to search it on
-    iterations: Annotated[int, Field(ge=1)] = 1000  # most of L-BFGS (appendix A.3)
+    iterations: Annotated[int, Field(ge=1)] = 1000  # most of L-BFGS (CLIP)
 
     def fit(
         self,

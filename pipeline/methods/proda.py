@@ -1,4 +1,4 @@
-"""ProDA: a Gaussian over classifier weights, learned through a set of prompts (Lu et al. 2022, sections 3.2 to 3.4).
+"""ProDA: a Gaussian over classifier weights, learned through a set of prompts (Lu et al. 2022).
 
 K prompts give each class K unit text features w; over them the weights of all classes are taken as one Gaussian with
 their mean mu and covariance Sigma. The expected cross-entropy has the upper bound (with s the logit scale)

@@ -1,4 +1,4 @@
-"""TCP: context vectors made from each class's own text feature, put in midway (Yao, Zhang and Xu 2024, section 3).
+"""TCP: context vectors made from each class's own text feature, put in midway (Yao, Zhang and Xu 2024).
 
 A net reads the zero-shot text feature of a class, Linear D -> D/4, QuickGELU, Linear -> M * W, and its output replaces
 the M context states of that class's prompt before block 8 of the text tower's 12; before it, M shared vectors stand

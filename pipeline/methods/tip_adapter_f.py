@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: the cache's keys, fine-tuned (Zhang et al. 2022, section 3.3).
+"""Tip-Adapter-F: the cache's keys, fine-tuned (Zhang et al. 2022).
 
 Reproduces the row `Tip-Adapter-F + SHIP` of SHIP Table 1. Differs from the official code in one thing: the last epoch
 is taken, not the one that is best on test. Alone it cannot score classes without images.
@@ -22,7 +22,7 @@ from pipeline.training import Batches, cosine, minimise, places, trained_classes
 class TipAdapterF(CacheMethod):
     """Settings of Tip-Adapter-F: those of the cache, and of the training of its keys."""
 
-    epochs: Annotated[int, Field(ge=1)] = 20  # passes over the training images (section 4.1)
+    epochs: Annotated[int, Field(ge=1)] = 20  # passes over the training images (paper)
     batch: Annotated[int, Field(ge=1)] = 256  # real images a step
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, eps 1e-4, cosine a step
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)

@@ -1,4 +1,4 @@
-"""Variational prompt tuning: a posterior over the context, given the image (Derakhshani et al. 2023, section 3).
+"""Variational prompt tuning: a posterior over the context, given the image (Derakhshani et al. 2023).
 
 Context: v_m + r, one r for all M vectors, r ~ N(mu(x), sigma^2(x)); mu and log sigma^2 are nets of the unit image
 feature, Linear D -> D/2, ELU, Linear, ELU, Linear -> W each, or (`conditional: false`) two free vectors. With L draws

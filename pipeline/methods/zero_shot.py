@@ -1,7 +1,7 @@
 """CLIP without training (Radford et al. 2021; SHIP Eq. 1): the text features of hand-crafted templates.
 
 Reproduces the row `CLIP` of SHIP Tables 1 to 3 with the data set's own template, and CLIP's prompt ensembles: unit text
-features, averaged over templates, normalised again (CLIP section 3.1.4).
+features, averaged over templates, normalised again (Radford et al. 2021).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Few-shot classification (CoOp section 3.2, Figure 3): `shots` images of every class, judged among all classes.
+"""Few-shot classification (CoOp section 3.1, Figure 3): `shots` images of every class, judged among all classes.
 
 No class is unseen, so there is nothing to synthesize: a grid with this task has no `generators`.
 """
