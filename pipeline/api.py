@@ -38,9 +38,8 @@ from features.open_clip_text import from_open_clip
 from features.settings import parse
 from features.text_tower import TextTower
 from pipeline import metrics
-from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.arrays import ClassSet, LabelledFeatures, refuse_unusable
 from pipeline.evaluation import score
-from pipeline.fitting import refuse_unusable
 from pipeline.generation import sample
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Classifier, Method

@@ -29,7 +29,7 @@ WITH_SYNTHETIC = [name for name in ALL if find(pipeline.methods, name, Method).t
 QUICK: dict[str, dict[str, Any]] = {
     "plot": {"epochs": 20, "learning_rate": 0.02, "batch": 8, "prompts": 2, "context": 4},
     "proda": {"epochs": 20, "learning_rate": 0.02, "prompts": 4, "prompt_batch": 2, "context": 4},
-    "vpt": {"epochs": 5, "learning_rate": 0.02, "batch": 4, "samples": 2, "test_samples": 3},
+    "vpt": {"epochs": 5, "learning_rate": 0.005, "batch": 4, "samples": 2, "test_samples": 3},
     "cocoop": {"epochs": 4, "learning_rate": 0.02, "batch": 4},
     "tcp": {"epochs": 20, "learning_rate": 0.01},
     "clap": {"epochs": 40},
