@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny
 import torch
 import yaml
 from closure import ROOT
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from features.files import write_json
 from features.lookup import find
+from features.prompts import class_tokens
 from features.tensors import save_tensors
 from pipeline import methods
 from pipeline.arrays import ClassSet, LabelledFeatures
@@ -29,7 +31,8 @@ from pipeline.task_store import Header, Rows, save_train
 
 NAMES = ("kestrel", "sea_horse", "barn owl", "Brünnich's guillemot")
 D = TINY["model_cfg"]["embed_dim"]
-SMALL: dict[str, dict[str, Any]] = {"clip_adapter": {"epochs": 2}, "taskres": {"epochs": 2}, "clap": {"epochs": 2}}
+TOWER = tiny.tower(embed_dim=D)
+SMALL: dict[str, dict[str, Any]] = {name: {"epochs": 2} for name in ("clip_adapter", "taskres", "clap", "coop")}
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
@@ -38,17 +41,18 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 def classes() -> ClassSet:
     """Three seen classes and an unseen one."""
-    return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), torch.zeros(4, 3).long(), 10.0)
+    tokens = class_tokens(NAMES, context_length=77, prompt=4)
+    return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), tokens, 10.0)
 
 
 def fitted(method: str) -> Classifier:
-    """A method that needs no text tower, fitted on random features of all classes."""
+    """A method fitted on random features of all classes."""
     train = LabelledFeatures(unit(12, 2, D, seed=1), torch.arange(12) % 3)
     extra = LabelledFeatures(unit(4, 1, D, seed=2), torch.full((4,), 3))
     made = find(methods, method, Method).model_validate(SMALL.get(method, {}))
     none = LabelledFeatures(torch.empty(0, 1, D), torch.empty(0).long())
     use = extra if made.takes_synthetic else None
-    return made.fit(train, classes(), synthetic=use, validation=none, tower=None, rng=stream(1, "test"))
+    return made.fit(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test"))
 
 
 def choice(method: str, sha: str, temperature: float | None = 0.5) -> Choice:
