@@ -6,6 +6,7 @@ belong to that file alone, so here each of them is imported and given its block.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,8 @@ def _misfits(
 ) -> list[str]:
     """What each block allows and the grid as a whole does not."""
     grid, problems = params.grid, []
+    if params.extract.engine == "ray" and importlib.util.find_spec("ray") is None:
+        problems.append("extract.engine: 'ray' is not installed: pip install 'shipyard-clip[ray]', or set it to local")
     if AVERAGE in grid.datasets:
         problems.append(f"grid.datasets: {AVERAGE!r} is what tables call the mean over data sets; take another name")
     if "zero_shot" not in grid.methods:

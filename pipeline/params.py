@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -72,6 +72,13 @@ class Extract(Settings):
     patch_tokens: bool = False
     on_bad_image: Literal["fail", "skip"]
     engine: Literal["local", "ray"]
+
+    @field_validator("view_scale")
+    @classmethod
+    def _ascending(cls, value: list[float]) -> list[float]:
+        if value[0] > value[1]:
+            raise ValueError("the least share comes first, the largest second")
+        return value
 
 
 class Synthesis(Settings):
