@@ -9,7 +9,7 @@ DATA    ?= ../shared/data
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup test demo docs caltech bench lint format constraints clean
+.PHONY: help setup test demo docs caltech results bench lint format constraints clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,11 @@ demo: $(STAMP)  ## the whole pipeline on the pictures and the encoder that come 
 
 caltech: $(STAMP)  ## Caltech101, from DATA/caltech-101; changes two lines of params.yaml and says which
 	$(BIN)/shipyard run caltech101 --set data.root=$(DATA)
+
+results: $(STAMP)  ## every docs/results/*.yaml, from DATA: its tables into the page of the same name
+	@for recipe in docs/results/*.yaml; do \
+	  $(BIN)/shipyard run --recipe $$recipe --set data.root=$(DATA) && \
+	  $(BIN)/shipyard report --into $${recipe%.yaml}.md || exit 1; done
 
 bench: $(STAMP)  ## compare with what the papers' code does at each step; writes benchmarks/latest.json
 	$(BIN)/python -m benchmarks

@@ -131,14 +131,25 @@ def check_only() -> None:
     print(f"params.yaml is right: {cells} cells with {len(grid.seeds)} seeds each, on features of {grid.encoder}")
 
 
-@app.command(rich_help_panel=RESULTS, epilog=examples("shipyard report"))
-def report() -> None:
+@app.command(
+    rich_help_panel=RESULTS,
+    epilog=examples("shipyard report", "shipyard report --into docs/results/mine.md"),
+)
+def report(
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE", help="Put the tables into a page too, below its line ---, and a CSV beside it."),
+    ] = None,
+) -> None:
     """Print the results, and write the page to look at."""
     from pipeline.report.here import write_here
+    from pipeline.report.record import record
 
     found = params.load()
     folder = EncoderPaths(found.artifacts).report
     summary = read_summary(folder)
+    if into:
+        record(into, folder)
     print(results_text(summary, folder, write_here(found, summary)))
 
 

@@ -22,6 +22,7 @@ from pipeline.report.figures import FIELDS, TEXTS, shots_figures, template
 from pipeline.report.generators import read_qualities
 from pipeline.report.observed import observe
 from pipeline.report.page import library
+from pipeline.report.record import record
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
 from pipeline.scores import grid_runs, read_scores, score_path, write_scores
@@ -197,3 +198,28 @@ def test_the_stage_starts_without_heavy_imports() -> None:
     code = "import sys, stages.report; print([m for m in ('torch', 'matplotlib', 'open_clip') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_page_of_results_keeps_its_words_and_takes_the_tables() -> None:
+    put_scores(params := made_params())
+    write_report(params, Path("report"))
+    page = Path("mine.md")
+    page.write_text("# Mine\n\nWhy.\n\n---\n\nold tables\n", encoding="utf-8")
+    record(page, Path("report"))
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Mine\n\nWhy.\n\n---\n\n## Results with liteclip\n")
+    assert "\n### caltech101, base_to_new\n" in text
+    assert "old tables" not in text
+    assert Path("mine.csv").read_bytes() == Path("report/results.csv").read_bytes()
+    record(page, Path("report"))
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_a_page_of_results_needs_its_line() -> None:
+    put_scores(params := made_params())
+    write_report(params, Path("report"))
+    Path("mine.md").write_text("# Mine\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has no line `---`"):
+        record(Path("mine.md"), Path("report"))
+    with pytest.raises(InputError, match=r"cannot read none\.md"):
+        record(Path("none.md"), Path("report"))

@@ -1,0 +1,124 @@
+"""Learned on one data set, judged on another: every stage on real pictures, in this process, with a small encoder."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import picture
+from small_repo import ENCODER, PARAMS, write_params
+
+from pipeline.params import load
+from pipeline.report.build import read_grid, summarise
+from pipeline.report.generators import read_qualities
+from pipeline.report.tables import markdown
+from pipeline.task_store import load_test, load_train
+
+SOURCE, TARGET = ("cat", "sea horse", "drum"), ("Sea_Horse", "dotted", "striped")
+GRID = {
+    "datasets": ["mine", "other"],
+    "tasks": ["transfer"],
+    "methods": ["zero_shot", "tip_adapter"],
+    "synthetic_methods": ["tip_adapter"],
+    "seeds": [1],
+}
+SETS = {name: {"reader": "image_folder", "path": name, "splits": "folders"} for name in ("mine", "other")}
+CELL = {"dataset": "other", "task": "transfer"}
+
+
+def stage(name: str, **options: str) -> None:
+    import_module(f"stages.{name}").main(**options)
+
+
+def write_project(folder: Path, **task: Any) -> None:
+    """`params.yaml` with a task that learns from `mine`."""
+    tasks = {"transfer": {"protocol": "cross_dataset", "source": "mine", "shots": 2, **task}}
+    grid, data = {**PARAMS["grid"], **GRID}, {"root": "data", "sets": SETS}
+    methods = {"zero_shot": {}, "tip_adapter": {"beta_points": 2, "alpha_points": 2}}
+    write_params(folder, {**PARAMS, "grid": grid, "data": data, "tasks": tasks, "methods": methods})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two data sets that share one class by name, after the stages that know no task."""
+    made = tmp_path_factory.mktemp("project")
+    (made / "encoder").mkdir()
+    (made / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    number = 0
+    for dataset, classes in (("mine", SOURCE), ("other", TARGET)):
+        for split in ("train", "test"):
+            for name in classes:
+                folder = made / "data" / dataset / split / name
+                folder.mkdir(parents=True)
+                for i in range(3):
+                    picture(number := number + 1).save(folder / f"{i}.png")
+    write_project(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        for dataset in ("mine", "other"):
+            stage("index", dataset=dataset)
+            stage("extract", dataset=dataset)
+        stage("text_tower")
+        for dataset in ("mine", "other"):
+            stage("classes", dataset=dataset)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "assets").is_symlink() or (project / "assets").symlink_to(Path(__file__).parents[1] / "assets")
+    monkeypatch.chdir(project)
+
+
+def cell() -> Path:
+    return Path("artifacts/tiny/tasks/other/transfer")
+
+
+def test_the_source_teaches_and_the_target_is_judged() -> None:
+    stage("assemble", **CELL)
+    task = load_train(cell() / "train.h5")
+    assert task.classes.names == ("cat", "drum", "Sea_Horse", "dotted", "striped")
+    assert task.classes.seen.tolist() == [True, True, True, False, False]
+    assert (task.header.dataset, task.header.trained_on) == ("other", "mine")
+    train = task.seed(1)
+    assert train.labels.bincount().tolist() == [2, 2, 2]
+    _, (judgement,) = load_test(cell() / "test.h5")
+    assert judgement.candidates.tolist() == [2, 3, 4]
+    assert sorted(judgement.rows.labels.tolist()) == [2] * 3 + [3] * 3 + [4] * 3
+
+
+def test_every_stage_runs_and_the_source_has_a_table_of_its_own() -> None:
+    for dataset in ("mine", "other"):
+        names = {"dataset": dataset, "task": "transfer"}
+        stage("assemble", **names)
+        for method in ("zero_shot", "tip_adapter"):
+            stage("finetune", **names, method=method)
+            stage("evaluate", **names, method=method)
+        for made in ("train_generator", "synthesize", "judge_generator"):
+            stage(made, **names, generator="ship")
+        stage("finetune", **names, method="tip_adapter", generator="ship")
+        stage("evaluate", **names, method="tip_adapter", generator="ship")
+    params = load()
+    summary = summarise(params, read_grid(params), read_qualities(params))
+    source, target = summary.tables
+    assert [table.columns for table in summary.tables] == [("source",), ("target",)]
+    runs = {row.run: row.values["target"].mean for row in target.rows}
+    assert runs["tip_adapter"] is None, "no image stands for the target's own class"
+    assert runs["tip_adapter+ship"] is not None
+    plain, synthetic = (row.values["source"].mean for row in source.rows[1:])
+    assert plain == synthetic, "nothing is unseen on the source, so nothing is synthesized"
+    assert "mine, transfer" in markdown(summary)
+
+
+def test_the_draw_of_another_program_decides_the_training_images() -> None:
+    folder = Path("draws/theirs/mine")
+    folder.mkdir(parents=True)
+    chosen = [f"/their/disk/train/{name}/{i}.png" for name in SOURCE for i in (0, 2)]
+    (folder / "shot_2-seed_1.json").write_text(json.dumps({"train": {"data": chosen}}), encoding="utf-8")
+    write_project(Path(), draws="theirs")
+    stage("assemble", **CELL)
+    assert load_train(cell() / "train.h5").rows(1).rows.tolist() == [0, 2, 3, 5, 6, 8]
+    write_project(Path())
