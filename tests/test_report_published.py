@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from made_up_scores import enter, made_params
 
+import features.datasets
+from features.lookup import names
 from pipeline.params import Params
 from pipeline.report.averages import averages
 from pipeline.report.build import summarise
@@ -61,6 +63,11 @@ def transfer(dataset: str, trained_on: str = "imagenet", run: str = "coop", **ch
     judgement = "source" if dataset == trained_on else "target"
     values = {"protocol": "cross_dataset", "accuracies": {judgement: 50.0}, "trained_on": trained_on}
     return scores(dataset, run, **{**values, **changes})
+
+
+def test_every_published_data_set_has_a_reader() -> None:
+    found = {row["dataset"] for table in TABLES for row in table._rows} | {*ELEVEN}
+    assert found - {"average"} <= {*names(features.datasets)}
 
 
 def test_a_transfer_is_compared_only_if_it_learns_from_the_papers_source() -> None:
