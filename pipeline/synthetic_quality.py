@@ -106,15 +106,16 @@ def real_vs_synthetic_auc(real: Tensor, made: Tensor) -> float:
     kind = torch.arange(len(x)) < len(real)
     weight = torch.where(kind, 0.5 / len(real), 0.5 / len(made)).double() * len(x)
     target = torch.where(kind, 1.0, -1.0).double()
-    fold = torch.cat([torch.arange(len(real)), torch.arange(len(made))]) % FOLDS
+    folds = min(FOLDS, len(real), len(made))  # each has some of either kind
+    fold = torch.cat([torch.arange(len(real)), torch.arange(len(made))]) % folds
     areas = []
-    for i in range(FOLDS):
+    for i in range(folds):
         rows = fold != i
         weighted = x[rows].T * weight[rows]
         ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
         score = x[~rows] @ torch.linalg.solve(weighted @ x[rows] + ridge, weighted @ target[rows])
         areas.append(auc(score[kind[~rows]], score[~kind[~rows]]))
-    return sum(areas) / FOLDS
+    return sum(areas) / folds
 
 
 def auc(positive: Tensor, negative: Tensor) -> float:

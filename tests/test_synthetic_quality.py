@@ -108,6 +108,10 @@ def test_unseen_images_are_each_classs_from_its_first_judgement() -> None:
     assert found.features[:, 0, 0].tolist() == [1, 3, 14, 15]
 
 
+def test_a_few_features_have_an_auc_too() -> None:
+    assert 0 <= real_vs_synthetic_auc(drawn(0)[0][:3], drawn(1)[0][:40]) <= 1
+
+
 def test_nearest_mean_tells_swapped_classes() -> None:
     real, labels = drawn(0)
     made, made_labels = drawn(1)
