@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from features import hdf5
 from features.errors import InputError
 from features.files import written_whole
 from features.prompts import class_tokens, filled, tokenize
@@ -102,19 +103,18 @@ def load_classes(path: Path) -> ClassTexts:
     Raises:
         InputError: there is no such file, or it is not one of ours.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            return ClassTexts(
-                names=tuple(json.loads(file.attrs["names"])),
-                templates=tuple(json.loads(file.attrs["templates"])),
-                tokens=file["tokens"][:],
-                text_features=file["text_features"][:],
-                logit_scale=float(file.attrs["logit_scale"]),
-                encoder=str(file.attrs["encoder"]),
-                weights_sha256=str(file.attrs["weights_sha256"]),
-                missing=int(file.attrs["missing"]),
-            )
-    except FileNotFoundError:
-        raise InputError(f"no class texts at {path}: `dvc repro classes` makes them, `dvc pull` brings them") from None
-    except (KeyError, OSError, ValueError) as error:
-        raise InputError(f"{path} does not hold class texts that this project wrote: {error}") from error
+    with hdf5.opened(path, "`dvc repro classes` makes class texts, `dvc pull` brings them") as file:
+        texts = ClassTexts(
+            names=hdf5.texts(file, "names"),
+            templates=hdf5.texts(file, "templates"),
+            tokens=hdf5.array(file, "tokens"),
+            text_features=hdf5.array(file, "text_features"),
+            logit_scale=float(file.attrs["logit_scale"]),
+            encoder=hdf5.text(file, "encoder"),
+            weights_sha256=hdf5.text(file, "weights_sha256"),
+            missing=int(file.attrs["missing"]),
+        )
+        shape, tokens = texts.text_features.shape, texts.tokens
+        if shape[:2] != (len(texts.templates), len(texts.names)) or tokens.ndim != 2 or len(tokens) != len(texts.names):
+            raise InputError(f"{path}: tokens {tokens.shape}, text features {shape} do not fit the names and templates")
+        return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,13 +54,27 @@ def array(group: h5py.Group, name: str) -> NDArray[Any]:
         raise InputError(f"{path}: {what} is no array")
     if dataset.external or dataset.is_virtual:
         raise InputError(f"{path}: the values of {what} lie in other files, which are not read")
-    texts = h5py.check_string_dtype(dataset.dtype)
-    if texts is None and dataset.dtype.kind not in "biufV":
+    written = h5py.check_string_dtype(dataset.dtype)
+    if written is None and dataset.dtype.kind not in "biufV":
         raise InputError(f"{path}: {what} holds {dataset.dtype}, neither numbers nor texts")
     refuse_hollow(math.prod(dataset.shape) * dataset.dtype.itemsize, path, what)
     if dataset.chunks:
         refuse_hollow(math.prod(dataset.chunks) * dataset.dtype.itemsize, path, f"a chunk of {what}")
-    return np.asarray(dataset.asstr()[...], dtype=np.str_) if texts else np.asarray(dataset[...])
+    return np.asarray(dataset.asstr()[...], dtype=np.str_) if written else np.asarray(dataset[...])
+
+
+def references(group: h5py.Group, name: str) -> list[h5py.Dataset] | None:
+    """The arrays that an array of references leads to, in the file's order; None for an array of something else."""
+    dataset, path = item(group, name), Path(group.file.filename)
+    if not isinstance(dataset, h5py.Dataset) or h5py.check_ref_dtype(dataset.dtype) is not h5py.Reference:
+        return None
+    refuse_hollow(math.prod(dataset.shape) * dataset.dtype.itemsize, path, name)
+    found = [group.file[reference] for reference in dataset[...].ravel()]
+    for one in found:
+        if not isinstance(one, h5py.Dataset) or one.external or one.is_virtual or one.dtype.kind not in "iu":
+            raise InputError(f"{path}: {name} refers to something else than texts")
+        refuse_hollow(math.prod(one.shape) * one.dtype.itemsize, path, f"a text of {name}")
+    return found
 
 
 def text(owner: h5py.Group, name: str) -> str:
@@ -68,3 +83,11 @@ def text(owner: h5py.Group, name: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{owner.file.filename}: the attribute {name!r} of {owner.name} is no text")
     return value
+
+
+def texts(owner: h5py.Group, name: str) -> tuple[str, ...]:
+    """The value of an attribute that is a JSON list of texts."""
+    values = json.loads(text(owner, name))
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InputError(f"{owner.file.filename}: the attribute {name!r} of {owner.name} is no list of texts")
+    return tuple(values)

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -29,9 +29,10 @@ from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.files import canonical_json, sha256
+from features.guard import parsing
 from features.making import FORMAT, Making
 from features.settings import Settings, parse
-from features.shard_reader import read_features
+from features.shard_reader import read_features, refuse_other_codecs
 
 META = "meta.json"
 INVALID = "invalid.json"
@@ -61,7 +62,7 @@ class Meta(Making):
     dim: Annotated[int, Field(ge=1)]
     index_sha256: str
     classes: Annotated[int, Field(ge=1)]
-    rows: dict[SplitName, Annotated[int, Field(ge=0)]]
+    rows: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=len(SPLITS))]
     files: dict[str, FileFacts]
 
     def shape(self, split: SplitName) -> tuple[int, int, int]:
@@ -191,6 +192,7 @@ class ImageStore:
             array = zarr.open_array(store=self.path / name, mode="r", zarr_format=3)
             if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
                 raise InputError(f"{self.path}/{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+            refuse_other_codecs(array, self.path / name)
             return np.asarray(array[...] if rows is None else array.oindex[rows])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{self.path}/{name} cannot be read: {error}; {AGAIN}") from error
@@ -198,10 +200,19 @@ class ImageStore:
     def _wrong_lengths(self) -> Iterator[str]:
         for name, facts in self.meta.files.items():
             file = self.path / name
-            if not file.is_file():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                yield f"{name} leaves the store"
+            elif not file.is_file():
                 yield f"{name} is missing"
             elif (found := file.stat().st_size) != facts.bytes:
                 yield f"{name} has {found:,} bytes, not {facts.bytes:,}"
+        for split in SPLITS:
+            n, k, d = self.meta.shape(split)
+            for kind, claimed in {"features": 2 * n * k * d, "labels": 4 * n, "valid": n}.items():
+                files = self.meta.files.items()
+                held = sum(facts.bytes for name, facts in files if name.startswith(f"{split}/{kind}/c/"))
+                if claimed > held:
+                    yield f"{split}/{kind} claims {claimed:,} bytes, but its files hold {held:,}"
 
     def _wrong_files(self) -> Iterator[str]:
         for name, facts in self.meta.files.items():
@@ -227,13 +238,11 @@ class ImageStore:
 def _read_meta(path: Path) -> Meta:
     if not path.is_dir():
         raise InputError(f"there is no feature store {path}: `dvc repro` makes it, `dvc pull` brings it")
-    try:
+    if not (path / META).exists():
+        raise InputError(f"{path} is no complete feature store, for it has no {META}; {AGAIN}")
+    with parsing(path / META, AGAIN):
         text = (path / META).read_text(encoding="utf-8")
         values = json.loads(text, parse_constant=int)  # refuses NaN, which is no JSON
-    except FileNotFoundError:
-        raise InputError(f"{path} is no complete feature store, for it has no {META}; {AGAIN}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / META} cannot be read: {error}; {AGAIN}") from error
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise InputError(f"{path} has the format {values.get('format')!r}, this program reads {FORMAT!r}; {AGAIN}")
     facts = {key: value for key, value in values.items() if key != SEAL} if isinstance(values, dict) else values

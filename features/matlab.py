@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,15 @@ import h5py
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
-from scipy.io.matlab import MatReadError
 
+from features import hdf5
 from features.errors import InputError, nearest
+from features.guard import parsing, refuse_hollow
+
+KINDS = (
+    *("cell", "double", "single", "logical"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
 class MatFile:
@@ -23,36 +29,51 @@ class MatFile:
         """Read them.
 
         Raises:
-            InputError: no such file, not MATLAB's, or one without a wanted variable.
+            InputError: no such file, not MATLAB's, one without a wanted variable, or one that claims more values than
+                the file can hold.
         """
         self.path = path
         wanted = tuple(wanted)
-        try:
-            known, self._values = _read(path, wanted)
-        except (OSError, ValueError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
-            raise InputError(f"{path} cannot be read as a MATLAB file: {error}; get it anew") from error
+        with parsing(path, "get it anew"):
+            known, self._values = _from_7_3(path, wanted) if h5py.is_hdf5(path) else _from_5(path, wanted)
         for name in wanted:
             if name not in self._values:
                 raise InputError(f"{path} has no variable {name!r}; {nearest(name, known)}")
 
+    def array(self, name: str) -> NDArray[Any]:
+        """An array of numbers, its axes in MATLAB's order."""
+        values = self._values[name]
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            raise InputError(f"{self.path}: {name} is no array of numbers")
+        return values
+
     def numbers(self, name: str) -> NDArray[np.int64]:
         """(N,) whole numbers of a vector."""
-        return np.asarray(self._values[name]).ravel().astype(np.int64)
+        values = self.array(name).ravel()
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(np.int64)
+        if not np.array_equal(whole, values):
+            raise InputError(f"{self.path}: {name} holds numbers that are not whole, or too large")
+        return whole
 
     def texts(self, name: str) -> list[str]:
         """The texts of a cell array, in MATLAB's order."""
-        return list(self._values[name])
+        values = self._values[name]
+        if not isinstance(values, list):
+            raise InputError(f"{self.path}: {name} is no cell array of texts")
+        return values
 
 
-def _read(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+def _from_5(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
     """The names of all variables, and the values of the wanted ones; cells as lists of texts."""
-    if h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            values = {name: _from_hdf5(file, file[name]) for name in wanted if name in file}
-            return [name for name in file if not name.startswith("#")], values
-    known = [name for name, _, _ in scipy.io.whosmat(path)]
+    listed = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
+    for name in set(wanted) & set(listed):
+        shape, kind = listed[name]
+        if kind not in KINDS:
+            raise InputError(f"{path}: {name} is of MATLAB's class {kind}; {', '.join(KINDS)} are read")
+        refuse_hollow(8 * math.prod(shape), path, name)
     values = scipy.io.loadmat(path, variable_names=[*wanted], chars_as_strings=True)
-    return known, {name: _from_cells(values[name]) for name in wanted if name in values}
+    return list(listed), {name: _from_cells(values[name]) for name in wanted if name in values}
 
 
 def _from_cells(value: NDArray[Any]) -> Any:
@@ -61,9 +82,14 @@ def _from_cells(value: NDArray[Any]) -> Any:
     return [str(cell.item()) if getattr(cell, "size", 1) == 1 else "" for cell in value.ravel(order="F")]
 
 
-def _from_hdf5(file: Any, value: Any) -> Any:
-    """HDF5 holds MATLAB's arrays transposed, a cell as a reference, and text as UTF-16 code units."""
-    found = value[()]
-    if value.dtype != object:
-        return found
-    return [file[cell][()].astype("<u2").tobytes().decode("utf-16-le") for cell in found.ravel()]
+def _from_7_3(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+    """The same from HDF5, which holds arrays transposed, a cell as a reference, and text as UTF-16 code units."""
+    with hdf5.opened(path, "get it anew") as file:
+        known = [name for name in file if not name.startswith("#")]
+        cells = {name: hdf5.references(file, name) for name in wanted if name in known}
+        return known, {
+            name: hdf5.array(file, name).T
+            if found is None
+            else [np.asarray(one[()]).astype("<u2").tobytes().decode("utf-16-le") for one in found]
+            for name, found in cells.items()
+        }

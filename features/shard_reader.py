@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from features.errors import InputError
+from features.guard import refuse_hollow
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard's index says is not there
 CRC_BYTES = 4
@@ -49,13 +50,23 @@ def _layout(array: zarr.Array[Any], path: Path) -> tuple[int, int]:
     chunks, shards = array.chunks, array.shards
     if shards is None or not chunks[1:] == shards[1:] == array.shape[1:]:
         raise InputError(f"{path} has chunks of {chunks} in shards of {shards}; ours hold whole rows")
+    refuse_other_codecs(array, path)
+    return chunks[0], shards[0]
+
+
+def refuse_other_codecs(array: zarr.Array[Any], path: Path) -> None:
+    """See that an array is coded as ours are, so that no other codec runs over what others sent.
+
+    Raises:
+        InputError: says which codecs it has.
+    """
+    refuse_hollow(math.prod(array.shards or array.chunks) * array.dtype.itemsize // 64, path / "zarr.json", "a chunk")
     ours = zarr.create_array(
-        MemoryStore(), shape=array.shape, dtype=array.dtype, chunks=chunks, shards=shards, compressors=None
+        MemoryStore(), shape=array.shape, dtype=array.dtype, chunks=array.chunks, shards=array.shards, compressors=None
     )
     found, expected = array.metadata.to_dict()["codecs"], ours.metadata.to_dict()["codecs"]
     if found != expected:
         raise InputError(f"{path} is coded by {found}; all that is read is {expected}")
-    return chunks[0], shards[0]
 
 
 def _read_shard(file: Path, rows: NDArray[np.float16], *, chunk_bytes: int, chunks: int, of: int) -> None:

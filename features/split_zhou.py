@@ -5,13 +5,13 @@ Format and folder layout: CoOp's repository, `DATASETS.md` and `datasets/oxford_
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from features.datasets.base import SPLITS, Listing, Published, Rows
 from features.errors import InputError, raise_all
+from features.guard import parsing, read_json
 from features.listed import taken
 from features.packed_split import unpack
 
@@ -61,14 +61,11 @@ def read_split(path: Path) -> tuple[tuple[str, ...], Rows]:
     Raises:
         InputError: not JSON, or not a split; every mistake is listed.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a split file: {error}; get it anew, or remove it where the package has a copy"
-        ) from error
+    remedy = "get it anew, or remove it where the package has a copy"
+    values = read_json(path, remedy)
     if isinstance(values, dict) and "packed" in values:
-        return unpack(values)
+        with parsing(path, remedy):
+            return unpack(values)
     raise_all(
         list(_malformed(values)), f"{path} is not a split file; get it anew, or remove it where the package has a copy"
     )

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.files import written_whole
+from features.guard import parsing
+from features.parquet import column, lists, read_table
 
 ROWS_PER_SHARD = 65_536  # 48 MB of 384 float16 numbers each: few files for DVC to hash, small enough to share
 
@@ -65,19 +67,18 @@ def load_synthetic(folder: Path) -> SyntheticFeatures:
         raise InputError(
             f"no synthetic features in {folder}: `dvc repro synthesize` makes them, `dvc pull` brings them"
         )
-    try:
-        table = pa.concat_tables([pq.read_table(shard) for shard in shards])
-        column = table["feature"].combine_chunks()
-        features = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
+    with parsing(folder, "make them anew: `dvc repro synthesize`"):
+        tables = [read_table(shard) for shard in shards]
+        table = pa.concat_tables(tables)
         synthetic = SyntheticFeatures(
-            features=features,
-            class_ids=table["class_id"].to_numpy(),
-            class_names=table["class_name"].to_pylist(),
+            features=lists(table, "feature", folder),
+            class_ids=column(table, "class_id", folder),
+            class_names=column(table, "class_name", folder).tolist(),
             seed=int(folder.name.removeprefix("seed=")),
             generator_sha256=table.schema.metadata[b"generator_sha256"].decode(),
         )
-    except (pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder} does not hold synthetic features that this project wrote: {error}") from error
+        if synthetic.features.dtype != np.float16 or synthetic.class_ids.dtype != np.int64:
+            raise InputError(f"{folder} holds other types of numbers than this project writes")
     if not np.isfinite(synthetic.features).all():
         raise InputError(f"{folder}: features are not finite; rerun `dvc repro synthesize`")
     return synthetic

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from features.errors import InputError
 from features.files import written_whole
+from features.guard import parsing
 
 CPU = torch.device("cpu")
 
@@ -33,15 +34,12 @@ def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tens
     Raises:
         InputError: there is no such file, or it is damaged.
     """
-    try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            names = file.keys()
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-            return {name: file.get_tensor(name) for name in names}, facts
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}: `dvc repro` makes it, `dvc pull` brings it") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}; remove it and run `dvc repro`") from error
+    with parsing(path, "`dvc repro` makes it, `dvc pull` brings it"), safe_open(path, "pt", device=str(device)) as file:
+        names = file.keys()
+        facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+        if not isinstance(facts, dict) or not all(isinstance(value, str) for value in facts.values()):
+            raise InputError(f"{path}: its facts are no texts by name, as this project writes them")
+        return {name: file.get_tensor(name) for name in names}, facts
 
 
 def load_tensors(path: Path, device: torch.device, **facts: str) -> dict[str, Tensor]:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from features.errors import InputError
+from features.guard import parsing
 from features.tensors import read_tensors, save_tensors
 
 # What a pass through the tower may keep for its gradient, which bounds memory at a thousand classes.
@@ -224,11 +226,12 @@ def load_tower(path: Path) -> TextTower:
         InputError: there is no such file, or it is not one of ours.
     """
     state, facts = read_tensors(path)
-    try:
-        config = TowerConfig(**json.loads(facts["config"]))
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a text tower that this project wrote: {error!r}") from error
-    with torch.device("meta"):
-        tower = TextTower(config)
-    tower.load_state_dict(state, assign=True)
+    with parsing(path, "make it anew: `dvc repro text_tower`"):
+        config = TypeAdapter(TowerConfig).validate_json(facts["config"], strict=True)
+        blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+        if len(blocks) != config.layers or config.heads < 1:
+            raise InputError(f"{path} holds {len(blocks)} blocks, not {config.layers}, or says {config.heads} heads")
+        with torch.device("meta"):
+            tower = TextTower(config)
+        tower.load_state_dict(state, assign=True)
     return tower.frozen()

@@ -164,3 +164,7 @@ def doctor() -> None:
         stops += finding.stops
     if stops:
         raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

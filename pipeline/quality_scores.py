@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from features.errors import InputError
+from features.guard import read_json
 from features.settings import Settings, parse
 from pipeline.scores import REMEDY, EncoderId
 
@@ -57,8 +56,5 @@ def read_quality(path: Path) -> GeneratorQuality:
     Raises:
         InputError: it cannot be read, or it is none of ours.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}. {REMEDY}") from error
+    values = read_json(path, REMEDY)
     return parse(GeneratorQuality, values, f"{path} ({REMEDY})")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from features.errors import InputError, raise_all
+from features.errors import raise_all
 from features.files import write_json
+from features.guard import read_json
 from features.settings import Settings, parse
 from pipeline.metrics import harmonic_mean
 from pipeline.params import Params
@@ -128,10 +128,7 @@ def read_scores(path: Path) -> Scores:
     Raises:
         InputError: not JSON, not a score file, or one that contradicts itself or its own place; names every problem.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}. {REMEDY}") from error
+    values = read_json(path, REMEDY)
     scores = parse(Scores, values, f"{path} ({REMEDY})")
     problems = _contradictions(scores)
     written = "/".join((scores.dataset, scores.task, f"{scores.run}.json"))

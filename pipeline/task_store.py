@@ -6,8 +6,8 @@ The first two are written alike: the classes, and for each seed some images of t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features import hdf5
 from features.errors import InputError, nearest
 from features.files import written_whole
+from features.hdf5 import array, item
 from features.text_tower import TextTower
 from pipeline.arrays import Average, ClassSet, LabelledFeatures
 
@@ -99,7 +101,7 @@ class TrainTask:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
                 raise InputError(f"{self.path} holds no seed {seed}; {nearest(str(seed), seeds)}: rerun `assemble`")
-            return _read_rows(file[f"seed={seed}"], patches)
+            return _read_rows(item(file, f"seed={seed}"), patches, len(self.classes))
 
     def check_tower(self, tower: TextTower) -> None:
         """Refuse a text tower that is not of the encoder whose image features these are.
@@ -136,11 +138,11 @@ def load_train(path: Path) -> TrainTask:
         InputError: there is no such file, or it is not one of ours.
     """
     with opened(path) as file:
-        group = file["classes"]
+        group = item(file, "classes")
         classes = ClassSet(
-            names=tuple(json.loads(group.attrs["names"])),
+            names=hdf5.texts(group, "names"),
             logit_scale=float(group.attrs["logit_scale"]),
-            **{name: torch.from_numpy(group[name][:]) for name in ("seen", "text_features", "tokens")},
+            **{name: torch.from_numpy(array(group, name)) for name in ("seen", "text_features", "tokens")},
         )
         return TrainTask(path, _read_header(file), classes)
 
@@ -165,10 +167,11 @@ def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[Judged
         InputError: there is no such file, it is not one of ours, or it has no patch tokens.
     """
     with opened(path) as file:
-        names: list[str] = json.loads(file.attrs["judgements"])
-        groups = {name: file[f"judgement={name}"] for name in names}
+        names = hdf5.texts(file, "judgements")
+        classes = len(hdf5.texts(file, "names"))
+        groups = {name: item(file, f"judgement={name}") for name in names}
         judgements = [
-            JudgedRows(name, _average(group), group["candidates"][:], _read_rows(group, patches))
+            JudgedRows(name, _average(group), array(group, "candidates"), _read_rows(group, patches, classes))
             for name, group in groups.items()
         ]
         return _read_header(file), judgements
@@ -181,19 +184,12 @@ def load_names(path: Path) -> tuple[str, ...]:
         InputError: there is no such file, or it is not one of ours.
     """
     with opened(path) as file:
-        return tuple(json.loads(file.attrs["names"]))
+        return hdf5.texts(file, "names")
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> AbstractContextManager[h5py.File]:
     """An HDF5 file of ours, open for reading; anything else is an `InputError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}: `dvc repro` makes it, `dvc pull` brings it") from None
-    except (KeyError, OSError, ValueError) as error:
-        raise InputError(f"{path} is not what this project wrote there: {error}") from error
+    return hdf5.opened(path, "`dvc repro` makes it, `dvc pull` brings it")
 
 
 def _write_header(file: Any, header: Header) -> None:
@@ -201,7 +197,7 @@ def _write_header(file: Any, header: Header) -> None:
 
 
 def _read_header(file: Any) -> Header:
-    values = json.loads(file.attrs["header"])
+    values = json.loads(hdf5.text(file, "header"))
     harmonic = values.pop("harmonic")
     return Header(**values, harmonic=tuple(harmonic) if harmonic else None)
 
@@ -216,11 +212,15 @@ def _write_rows(group: Any, rows: Rows) -> None:
             group[name] = value
 
 
-def _read_rows(group: Any, patches: bool) -> Rows:
+def _read_rows(group: Any, patches: bool, classes: int) -> Rows:
     if patches and "patches" not in group:
         raise InputError(
             f"{group.file.filename} holds no patch tokens, which this method reads: set extract.patch_tokens: true and "
             "run `dvc repro`; `extract` says what they take on disk before it makes them"
         )
     names = ("features", "labels", "rows", *(["patches"] if patches else []))
-    return Rows(*(group[name][:] for name in names))
+    found = Rows(*(array(group, name) for name in names))
+    shape, count = found.features.shape, len(found.labels)
+    if len(shape) != 3 or shape[0] != count or (count and not 0 <= found.labels.min() <= found.labels.max() < classes):
+        raise InputError(f"{group.file.filename}: {group.name}: features {shape}, {count} labels, {classes} classes")
+    return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import threading
 from asyncio import new_event_loop
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 import yaml
@@ -170,3 +173,36 @@ def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
         *synthetic,
         "report",
     }
+
+
+def test_imported_features_go_through_the_pipeline_without_images(origin: Path, tmp_path: Path) -> None:
+    for name in ("classes", "features", "pipeline", "stages", "assets"):
+        shutil.copytree(origin / name, tmp_path / name)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(origin / name, tmp_path / name)
+    tower = "artifacts/tiny/text_tower.safetensors"
+    (tmp_path / tower).parent.mkdir(parents=True)
+    shutil.copy(origin / tower, tmp_path / tower)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["cat", "sea horse", "kite", "drum"], 6)
+    splits = np.tile(["train", "train", "train", "val", "test", "test"], 4)
+    np.savez(tmp_path / "lab.npz", features=rng.normal(size=(24, 16)).astype(np.float16), labels=labels, splits=splits)
+    params = {**SMALL, "grid": {**SMALL["grid"], "datasets": ["lab"], "generators": [], "synthetic_methods": []}}
+    params["data"] = {"root": "data", "sets": {"lab": {"reader": "imported"}}}
+    write_params(tmp_path, params)
+    run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "dvc", "init", "-q")
+
+    command = ["python", "-m", "pipeline.cli", "features", "import", "lab.npz", "lab", "--encoder", "tiny"]
+    asked = run(tmp_path, *command, check=False)
+    assert "If you know that the very weights" in asked
+    other = run(tmp_path, *command, "--weights-sha256", "0" * 64, check=False)
+    assert "a text of one encoder says nothing of an image of another" in other
+    (sha,) = re.findall(r"--weights-sha256 ([0-9a-f]{64})", asked)
+    assert "dvc commit --force index@lab extract@lab" in run(tmp_path, *command, "--weights-sha256", sha)
+
+    run(tmp_path, "dvc", "commit", "--force", "index@lab", "extract@lab", "text_tower")
+    scored = {f"{stage}@lab-base_to_new-{name}" for stage in ("finetune", "evaluate") for name in SMALL["methods"]}
+    assert ran(run(tmp_path, "dvc", "repro")) >= {name for name in scored if "taskres" not in name}
+    assert ran(run(tmp_path, "dvc", "repro")) == set()
+    assert "lab" in (tmp_path / "artifacts/tiny/report/results.csv").read_text(encoding="utf-8")

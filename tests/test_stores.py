@@ -41,7 +41,7 @@ def write_train(path: Path) -> None:
 
 def write_test(path: Path) -> None:
     judgements = [JudgedRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
-    save_test(path, HEADER, judgements, ["cat", "dog", "bird"])
+    save_test(path, HEADER, judgements, ["cat", "dog", "bird", "fish"])
 
 
 def write_classes(path: Path) -> None:

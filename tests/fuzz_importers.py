@@ -1,0 +1,252 @@
+"""Mutate files byte by byte and open them: each must give a result or an `InputError`, soon and in little memory.
+
+    python tests/fuzz_importers.py --minutes 10 [--seed 0] [--only h5]
+
+Every attempt is a process of its own, so that a crash of a library is counted like any other failure. Failures are
+printed with what repeats them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import made_up_scores
+import test_exchange
+import test_image_store
+import test_stores
+from pictures import make_images
+
+from features.class_store import load_classes
+from features.datasets.image_table import read_table
+from features.errors import InputError
+from features.exporting import export
+from features.files import write_json
+from features.image_store import ImageStore
+from features.imported_rows import Wish, read_rows
+from features.importing import read_features
+from features.index import Index, read_index, read_names, save_index
+from features.split_zhou import read_split
+from features.synthetic_store import load_synthetic
+from features.tensors import read_tensors
+from features.text_tower import load_tower, save_tower
+from pipeline import params
+from pipeline.scores import EncoderId, Scores, read_scores, write_scores
+from pipeline.task_store import load_test, load_train
+
+SECONDS, MEGABYTES = 60, 512  # that an attempt may take
+NUMBERS = (0, 1, 2**15, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
+Make, Open = Callable[[Path], object], Callable[[Path], object]
+
+
+def small_index(folder: Path) -> Index:
+    return make_images(folder / "images", {"train": 7, "val": 2, "test": 5})
+
+
+def store(folder: Path) -> None:
+    test_image_store.write(folder / "a.zarr", small_index(folder))
+    shutil.rmtree(folder / "images")
+
+
+def open_store(folder: Path) -> None:
+    found = ImageStore.open(folder / "a.zarr")
+    for split in found.splits:
+        found.load(split)
+    found.verify()
+
+
+def exported(suffix: str) -> Make:
+    def make(folder: Path) -> None:
+        store(folder)
+        export(ImageStore.open(folder / "a.zarr"), folder / f"out.{suffix}", table=None, names=None)
+        shutil.rmtree(folder / "a.zarr")
+        (folder / "names.txt").write_text("a\nb\nc\n", encoding="utf-8")
+
+    return make
+
+
+def open_export(suffix: str) -> Open:
+    return lambda folder: read_features(Wish(folder / f"out.{suffix}", "lab", classes=folder / "names.txt"))
+
+
+def lab(make: Callable[[Path], Path]) -> tuple[Make, Open]:
+    def reopen(folder: Path) -> object:
+        with tempfile.TemporaryDirectory() as other:  # what the user says, which is made anew; the file is the mutated
+            wish = test_exchange.wish_for(make, Path(other))
+            found = folder / wish.source.name
+            rows = folder / wish.rows.name if wish.rows else None
+            return read_features(Wish(**{**vars(wish), "source": found, "rows": rows}))
+
+    return lambda folder: test_exchange.wish_for(make, folder), reopen
+
+
+def open_train(folder: Path) -> None:
+    task = load_train(folder / "x")
+    for seed in (1, 2):
+        task.seed(seed)
+
+
+def write_made_up_scores(folder: Path) -> None:
+    (folder / "d/t").mkdir(parents=True)
+    seeds = (made_up_scores.seed_scores(1, (80.0, 80.0, 80.0)),)
+    known = {"dataset": "d", "task": "t", "run": "coop", "method": "coop", "generator": None, "protocol": "p"}
+    encoder = EncoderId(name="tiny", weights_sha256="0")
+    scores = Scores(**known, trained_on="d", shots=4, encoder=encoder, harmonic=("base", "new"), seeds=seeds)
+    write_scores(folder / "d/t/coop.json", scores)
+
+
+def open_scores(folder: Path) -> object:
+    return read_scores(folder / "d/t/coop.json")
+
+
+SPLIT = {"train": [["a/1.jpg", 0, "cat"]], "val": [["b/2.jpg", 1, "dog"]], "test": [["a/3.jpg", 0, "cat"]]}
+NAMES = {
+    "classes": ["cat", "dog"],
+    "templates": ["a {}."],
+    "origin": {"title": "t", "licence": "l", "home": "", "citation": "", "counts": None},
+    "missing": 0,
+    "descriptions": {},
+}
+SHIPPED = params.read(Path(__file__).resolve().parents[1] / "params.yaml")
+
+TARGETS: dict[str, tuple[Make, Open]] = {
+    "store": (store, open_store),
+    **{f"export {suffix}": (exported(suffix), open_export(suffix)) for suffix in ("h5", "npz", "parquet")},
+    **{make.__name__: lab(make) for make in test_exchange.MAKERS},
+    "train.h5": (lambda folder: test_stores.write_train(folder / "x"), open_train),
+    "test.h5": (lambda folder: test_stores.write_test(folder / "x"), lambda folder: load_test(folder / "x")),
+    "classes.h5": (lambda folder: test_stores.write_classes(folder / "x"), lambda folder: load_classes(folder / "x")),
+    "synthetic": (test_stores.write_synthetic, lambda folder: load_synthetic(folder / "seed=3")),
+    "tensors": (lambda folder: test_stores.write_tensors(folder / "x"), lambda folder: read_tensors(folder / "x")),
+    "text tower": (lambda folder: save_tower(test_stores.TOWER, folder / "x"), lambda folder: load_tower(folder / "x")),
+    "index": (lambda folder: save_index(small_index(folder), folder / "x"), lambda folder: read_index(folder / "x")),
+    "names": (lambda folder: write_json(folder / "x.json", NAMES), lambda folder: read_names(folder / "x.json")),
+    "split": (lambda folder: write_json(folder / "x.json", SPLIT), lambda folder: read_split(folder / "x.json")),
+    "scores": (write_made_up_scores, open_scores),
+    "rows": (
+        lambda folder: (folder / "x.csv").write_text("labels,splits,ids\ncat,train,a\ndog,test,b\n", encoding="utf-8"),
+        lambda folder: read_rows(folder / "x.csv"),
+    ),
+    "table": (
+        lambda folder: (folder / "x.csv").write_text("path,label\na.jpg,cat\nb.jpg,dog\n", encoding="utf-8"),
+        lambda folder: read_table(folder / "x.csv"),
+    ),
+    "params": (
+        lambda folder: (folder / "x.yaml").write_text(SHIPPED, encoding="utf-8"),
+        lambda folder: params.load(folder / "x.yaml"),
+    ),
+}
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """The bytes with a few of them changed, removed, repeated or cut off."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        place, length = rng.randrange(len(out) + 1), rng.choice((1, 2, 4, 8, 64))
+        match rng.randrange(6):
+            case 0:
+                out[place : place + 1] = bytes([rng.randrange(256)])
+            case 1:
+                value = rng.choice(NUMBERS)
+                size = rng.choice((1, 2, 4, 8))
+                out[place : place + size] = (value % 2 ** (8 * size)).to_bytes(size, rng.choice(("little", "big")))
+            case 2:
+                del out[place : place + length]
+            case 3:
+                out[place:place] = out[rng.randrange(len(out) + 1) :][:length]
+            case 4:
+                out[place : place + length] = bytes(length)
+            case 5:
+                digits = [i for i, byte in enumerate(out) if chr(byte).isdigit()] or [0]
+                out[(at := rng.choice(digits)) : at + 1] = str(rng.choice(NUMBERS)).encode()
+    return bytes(out[: rng.randrange(len(out) + 1)] if rng.random() < 0.05 else out)
+
+
+def attempt(action: Callable[[], object], said: Path) -> str:
+    """`read`, `refused`, or how it failed, of an action in a process of its own."""
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        status = 3
+        try:
+            signal.alarm(SECONDS)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            try:
+                action()
+                status = 0
+            except InputError as error:
+                said.write_text(str(error), encoding="utf-8", errors="replace")
+                status = 1
+            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            if grown > 1024 * MEGABYTES:
+                said.write_text(f"{grown // 1024} MB", encoding="utf-8")
+                status = 4
+        except BaseException:  # noqa: BLE001 (whatever it is, it is told)
+            said.write_text(traceback.format_exc(), encoding="utf-8")
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        kind = os.WTERMSIG(status)
+        return "hang" if kind == signal.SIGALRM and time.monotonic() - began >= SECONDS - 1 else f"signal {kind}"
+    return {0: "read", 1: "refused", 3: "exception", 4: "memory"}.get(os.WEXITSTATUS(status), "exit")
+
+
+def fuzz(seconds: float, seed: int, only: str = "") -> tuple[dict[str, Counter[str]], list[str]]:
+    """Attempts on each target in turn until the time is over: what came of them, and what failed."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in TARGETS if only in name}
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        for name in counts:  # in forks, too: libraries that start threads must not have done so here
+            (root / name).mkdir()
+            for action in TARGETS[name]:
+                found = attempt(partial(action, root / name), root / "said")
+                said = (root / "said").read_text(encoding="utf-8") if (root / "said").exists() else ""
+                assert found == "read", f"{name} is no good example: {found}: {said}"
+        end, number = time.monotonic() + seconds, seed * 1_000_000
+        while time.monotonic() < end:
+            for name, count in counts.items():
+                number += 1
+                rng = random.Random(number)  # noqa: S311 (no secret)
+                work = root / "work"
+                shutil.copytree(root / name, work)
+                file = rng.choice(sorted(path for path in work.rglob("*") if path.is_file()))
+                file.write_bytes(mutate(file.read_bytes(), rng))
+                result = attempt(partial(TARGETS[name][1], work), root / "said")
+                count[result] += 1
+                if result not in ("read", "refused"):
+                    said = (root / "said").read_text(encoding="utf-8") if result in ("exception", "memory") else ""
+                    failures.append(f"{name}, {file.relative_to(work)}, number {number}: {result}\n{said}")
+                shutil.rmtree(work)
+    return counts, failures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="targets whose name holds this")
+    asked = parser.parse_args()
+    counts, failures = fuzz(60 * asked.minutes, asked.seed, asked.only)
+    print("\n".join(failures))
+    for name, count in counts.items():
+        print(f"{name:<16} {sum(count.values()):>7,} attempts: {dict(count)}")
+    print(f"{sum(sum(count.values()) for count in counts.values()):,} attempts, {len(failures)} failures")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
