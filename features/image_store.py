@@ -13,9 +13,8 @@ gives the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -28,15 +27,14 @@ from pydantic import Field
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
-from features.files import canonical_json, sha256
+from features.files import sha256
 from features.guard import parsing
-from features.making import FORMAT, Making
+from features.making import FORMAT, SEAL, Making, sealed
 from features.settings import Settings, parse
 from features.shard_reader import read_features, refuse_other_codecs
 
 META = "meta.json"
 INVALID = "invalid.json"
-SEAL = "sha256"  # key in meta.json: of all the others
 AGAIN = "make it anew: dvc repro extract (or bring it whole: dvc pull)"
 
 
@@ -250,8 +248,3 @@ def _read_meta(path: Path) -> Meta:
     if text != sealed(facts):
         raise InputError(f"{path / META} is damaged: its bytes are not those that were written; {AGAIN}")
     return meta
-
-
-def sealed(facts: Mapping[str, Any]) -> str:
-    """The text of `meta.json`: the facts, and the sha256 of their own text."""
-    return canonical_json({**facts, SEAL: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})

@@ -25,8 +25,9 @@ from zarr.storage import LocalStore, MemoryStore
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.files import sha256, write_json, written_whole
-from features.image_store import INVALID, META, Meta, sealed
+from features.image_store import INVALID, META, Meta
 from features.index import Index
+from features.making import sealed
 
 CHUNKS_IN_SHARD = 8  # a reader that wants few rows fetches an eighth of a shard
 CROPS_IN_SHARD = 4096

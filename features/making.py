@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from features.files import canonical_json
 from features.settings import Settings
 
 FORMAT = "shipyard-image-features/1"
+SEAL = "sha256"  # key in meta.json: of all the others
 
 
 class Origin(Settings):
@@ -39,3 +43,8 @@ class Making(Settings):
     view_scale: list[float]
     view_seed: int
     imported: Origin | None = None
+
+
+def sealed(facts: Mapping[str, Any]) -> str:
+    """The text of `meta.json`: the facts, and the sha256 of their own text."""
+    return canonical_json({**facts, SEAL: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})
