@@ -9,7 +9,6 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
     """
     known = _recall(cache, folder)
     root = folder.resolve()
-    place = lru_cache(maxsize=4096)(Path.resolve)  # of folders, which hold many files each
 
     def digest(path: str) -> Digest | str:
         try:
@@ -48,8 +46,10 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):
                 return "no regular file"  # a pipe or a device would be read without end
-            real = file.resolve() if file.is_symlink() else place(file.parent)
-            return _digest(file, status, known.get(path)) if real.is_relative_to(root) else f"{LEADS_OUT} ({real})"
+            # A folder may be a link, as CoOp's instructions have it for ImageNet; a file may not stand for another.
+            if file.is_symlink() and not (real := file.resolve()).is_relative_to(root):
+                return f"{LEADS_OUT} ({real})"
+            return _digest(file, status, known.get(path))
         except OSError as error:
             return error.strerror or str(error)
 

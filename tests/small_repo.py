@@ -26,7 +26,7 @@ ENCODER = {
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }
-NAMED = {"unseen": "classes/mine.txt"}  # one name, and a comment
+NAMED = {"unseen": "classes/mine.txt"}  # a comment, and no name yet
 PARAMS: dict[str, Any] = {
     "grid": {
         "encoder": "tiny",
@@ -110,7 +110,7 @@ def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 picture(number := number + 1).save(folder / f"{i}.png")
-    (made / "classes/mine.txt").write_text("# only named\nokapi\n", encoding="utf-8")
+    (made / "classes/mine.txt").write_text("# only named: none yet\n", encoding="utf-8")
     write_params(made, params)
     run(made, "git", "init", "-q")
     run(made, "dvc", "init", "-q")
