@@ -13,7 +13,7 @@ from benchmarks.measure import ROOT, Row, markdown, table, verdict
 from features.commandline import run_app
 from features.errors import InputError, nearest
 
-NAMES = ("start_up", "index_files", "loading", "tip_grid", "text_tower", "training", "extraction", "growth")
+NAMES = ("start_up", "index_files", "loading", "tip_grid", "text_tower", "training", "extraction", "predict", "growth")
 LATEST = ROOT / "benchmarks" / "latest.json"
 PAGE = ROOT / "docs" / "performance.md"
 MARKS = "<!-- written by python -m benchmarks -->\n", "<!-- end -->\n"

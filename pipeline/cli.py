@@ -11,7 +11,7 @@ import typer
 
 from features.commandline import run_app
 from features.progress import VERBOSITY
-from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, overrides, params
+from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, completion, overrides, params
 from pipeline.choice import choice_text, read_choice
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
 from pipeline.paths import EncoderPaths
@@ -67,7 +67,9 @@ def run(
     datasets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DATASET", help="Run on these instead of grid.datasets; one of your own, with its task."
+            metavar="DATASET",
+            help="Run on these instead of grid.datasets; one of your own, with its task.",
+            autocompletion=completion.datasets,
         ),
     ] = None,
     settings: Annotated[

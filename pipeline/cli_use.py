@@ -12,6 +12,7 @@ import typer
 
 from features.errors import InputError
 from features.files import written_whole
+from pipeline import completion
 from pipeline.contents import OWN, examples
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ Format = Literal[
     "onnx", "torchscript", "safetensors", "open_clip"
 ]  # as in pipeline.exporting, which takes a while to import
 UNREADABLE = 3  # the exit status when some files could not be read, and all others were done
+
+Task = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="As `shipyard task new` named it.", autocompletion=completion.own_tasks),
+]
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -34,7 +40,7 @@ app = typer.Typer(rich_markup_mode=None)
     ),
 )
 def predict(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The task, as `shipyard task new` named it.")],
+    name: Task,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs; - reads a list.")],
     *,
     top: Annotated[int, typer.Option(min=1, help="How many classes of an image to tell.")] = 3,
@@ -106,7 +112,7 @@ def _text(path: Path) -> Iterator[TextIO]:
     ),
 )
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The task, as `shipyard task new` named it.")],
+    name: Task,
     *,
     to: Annotated[Format, typer.Option(help="onnx, torchscript, safetensors; open_clip: zero-shot weights (D, C).")],
     out: Annotated[Path, typer.Option(help="The file to write.")],

@@ -150,8 +150,9 @@ def _encoder(params: Params) -> Iterator[Finding]:
     offline = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True  # look, and download nothing
     try:
-        locate(name, spec.model, spec.pretrained)
-        yield Finding("encoder", "ok", f"{text}: its weights are here")
+        found = locate(name, spec.model, spec.pretrained)
+        where = found.checkpoint or ("random" if found.seed is not None else found.model.partition(":")[2])
+        yield Finding("encoder", "ok", f"{text}: its weights are here: {where}")
     except InputError as error:
         yield _no_weights(params, text, error, offline or not _answers(constants.ENDPOINT))
     finally:

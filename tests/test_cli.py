@@ -250,3 +250,26 @@ def test_report_before_any_run_says_what_to_run(project: Path, monkeypatch: pyte
     result = call("report")
     assert isinstance(result.exception, InputError)
     assert "dvc repro" in str(result.exception)
+
+
+def completed(*words: str) -> list[str]:
+    """What bash is offered for the last of the words."""
+    env = {"_SHIPYARD_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli import app; app(prog_name='shipyard')"],
+        env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_and_names(project: Path) -> None:
+    assert {"predict", "export"} <= {*completed("shipyard", "p"), *completed("shipyard", "ex")}
+    assert "twemoji" in completed("shipyard", "run", "tw")
+    text = SHIPPED.replace("\ntasks:\n", "\ntasks:\n  twemoji: {protocol: own_images}\n")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    assert completed("shipyard", "predict", "") == ["twemoji"]
+    (project / "params.yaml").write_text("grid: [", encoding="utf-8")
+    assert completed("shipyard", "predict", "") == []

@@ -145,3 +145,8 @@ def test_other_classes_or_a_single_feature_are_refused() -> None:
         quality(real, labels, made, made_labels + 1)
     with pytest.raises(ValueError, match="single"):
         quality(real[:41], labels[:41], made[:41], made_labels[:41])
+
+
+def test_real_and_synthetic_are_told_apart_of_three_features_too() -> None:
+    real, made = torch.eye(8)[:3] + 5, torch.eye(8)[3:7]
+    assert real_vs_synthetic_auc(real, made) == 1.0
