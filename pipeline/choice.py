@@ -31,6 +31,13 @@ class Validated(Settings):
     reason: str | None = None
 
 
+WARNING = (
+    "  take care: no photograph of an unseen class was at hand. Synthetic features flatter a run that was fitted on\n"
+    "  others of the same generator, and the samples do not see it: such a run may be chosen and fail on photographs.\n"
+    "  Give some unseen classes test images, and read the report before you use it"
+)
+
+
 class Choice(Settings):
     """The run, and the seed of it, to use.
 
@@ -88,4 +95,6 @@ def choice_text(choice: Choice) -> str:
             parts = [("seen", found.seen), ("unseen (synthetic)", found.unseen)]
             said = ", ".join(f"{name} {value:.1f}" for name, value in parts if value is not None)
             lines.append(f"  {run}: {found.score:.1f} (95 % of samples: {found.low:.1f} to {found.high:.1f}); {said}")
+    if choice.draws:
+        lines.append(WARNING)
     return "\n".join(lines)

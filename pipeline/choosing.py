@@ -2,8 +2,9 @@
 
 Seen classes are judged by validation images. Unseen ones have none, so they are judged by held-out synthetic features:
 draws of every generator and seed, which nothing was fitted on. These tell whether a run keeps unseen classes apart from
-seen ones and from one another where the generator puts them. They cannot tell whether photographs lie there, and they
-flatter a run that was fitted on other draws of the same generator; the report's test images are the check.
+seen ones and from one another where the generator puts them. They cannot tell whether photographs lie there, and a run
+that was fitted on other draws of the same generator is flattered, in the one trial there was (docs/log.md) wholly: the
+run that was chosen was the worst on photographs. So the choice comes with a warning; test images are the check.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ def test_the_run_that_is_right_about_seen_and_unseen_is_chosen(tmp_path: Path) -
     text = choice_text(choice)
     assert "`taskres+ship`, seed" in text
     assert "zero_shot: " in text
+    assert "no photograph of an unseen class was at hand" in text
 
 
 def test_a_run_that_cannot_score_a_class_is_named_with_its_reason_and_not_chosen(tmp_path: Path) -> None:

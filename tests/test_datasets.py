@@ -124,7 +124,7 @@ def test_class_names_are_kept_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "is not a split file"),
+        ("{", "cannot be read"),
         ("[]", "holds a list"),
         ('{"train": [], "val": []}', "'test': missing"),
         ('{"train": [["a.jpg", "0", "a"]], "val": [], "test": [["b.jpg"]]}', r"(?s)train\[0\].*test\[0\]"),

@@ -121,7 +121,7 @@ def test_training_refuses_features_that_no_generator_can_use(tmp_path: Path) -> 
     broken[2, 0, 3] = np.nan
     rows = Rows(broken, np.zeros(8, np.int64), np.arange(8))
     header = Header("d", "d", "t", "base_to_new", 2, ("base", "new"), "tiny", TOWER.config.weights_sha256)
-    save_train(tmp_path / "train.h5", header, CLASSES, {1: (rows, rows)})
+    save_train(tmp_path / "train.h5", header, CLASSES, {1: rows})
     task, out, cpu = load_train(tmp_path / "train.h5"), tmp_path / "out", torch.device("cpu")
     with pytest.raises(InputError, match="features of 31 dimensions") as caught:
         train_generator(generator("ship"), task, seeds=[1], tower=TOWER, device=cpu, out=out)

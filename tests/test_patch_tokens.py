@@ -126,7 +126,7 @@ def test_a_task_brings_patches_to_those_that_ask(tmp_path: Path) -> None:
         return Rows(plain.features, plain.labels, plain.rows, np.full((count, 4, 8), count, np.float16))
 
     save_train(tmp_path / "train", HEADER, tiny.classes(TOWER), {1: patched(8)})
-    save_test(tmp_path / "test", HEADER, [JudgedRows("base", "micro", np.arange(3), patched(5))], ["cat", "dog"])
+    save_test(tmp_path / "test", HEADER, [JudgedRows("base", "micro", np.arange(3), patched(5))], tiny.NAMES)
     found = load_train(tmp_path / "train").seed(1, patches=True)
     assert found.patches is not None
     assert torch.equal(found.patches, torch.full((8, 4, 8), 8, dtype=torch.float16))

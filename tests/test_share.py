@@ -145,7 +145,7 @@ def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_run
 ) -> None:
     params = changed("methods", "clip_adapter", "ratio", 0.5)
     write_params(colleague, params)
-    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
+    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", f"select@{CELL}", "report"}
     assert ran(run(colleague, "dvc", "repro")) == method
     run(colleague, "dvc", "push", "--run-cache")
 
@@ -171,12 +171,13 @@ def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
         f"judge_generator@{CELL}-ship",
         f"project@{CELL}-ship",
         *synthetic,
+        f"select@{CELL}",
         "report",
     }
 
 
 def test_imported_features_go_through_the_pipeline_without_images(origin: Path, tmp_path: Path) -> None:
-    for name in ("classes", "features", "pipeline", "stages", "assets"):
+    for name in ("classes", "draws", "features", "pipeline", "stages", "assets"):
         shutil.copytree(origin / name, tmp_path / name)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(origin / name, tmp_path / name)
