@@ -27,20 +27,30 @@ def main(
     ] = None,
     full: Annotated[bool, typer.Option(help="Sizes of the tables in docs/performance.md; takes an hour.")] = False,
 ) -> None:
-    """Compare and print; when all were run, write benchmarks/latest.json and the table of docs/performance.md."""
+    """Compare, print, and put the rows into benchmarks/latest.json and docs/performance.md."""
     for name in chosen or ():
         if name not in NAMES:
             raise InputError(f"{name!r} is no benchmark; {nearest(name, NAMES)}")
-    found: list[Row] = []
     for name in chosen or NAMES:
         rows = import_module(f"benchmarks.{name}").rows(small=not full)
         print(table(rows), flush=True)
-        found += rows
-    if not chosen:
-        LATEST.write_text(json.dumps([row.as_dict() for row in found], indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
-        missed = sum(verdict(row) != "ok" for row in found)
-        print(f"{LATEST.relative_to(ROOT)}: {len(found)} comparisons, {missed} missed")
+        keep(rows)
+    latest = read_latest()
+    missed = sum(verdict(row) != "ok" for row in latest)
+    print(f"{LATEST.relative_to(ROOT)}: {len(latest)} comparisons, {missed} missed")
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Put rows in the place of those of the same name, and drop what another machine measured: a table is of one."""
+    kept = {row.name: row for row in read_latest() if row.machine == rows[0].machine} | {row.name: row for row in rows}
+    latest = list(kept.values())
+    LATEST.write_text(json.dumps([row.as_dict() for row in latest], indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), latest), encoding="utf-8")
+
+
+def read_latest() -> list[Row]:
+    """The rows that were measured last."""
+    return [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))] if LATEST.exists() else []
 
 
 def in_page(page: str, rows: Sequence[Row]) -> str:
@@ -51,4 +61,4 @@ def in_page(page: str, rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    run_app(app, "nothing is kept; run it again")
+    run_app(app, "what was measured is in benchmarks/latest.json; run the rest by name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import loading, tip_grid
+from benchmarks import __main__, loading, tip_grid
 from benchmarks.material import class_set, features, photographs, text_tower
 from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
@@ -113,3 +114,21 @@ def test_works_are_run_in_turn() -> None:
     order: list[str] = []
     in_turn(lambda: order.append("a"), lambda: order.append("b"), repeats=2)
     assert order == ["a", "b"] * 3
+
+
+def test_new_rows_replace_their_own_and_those_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
+    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("".join(["before\n", *__main__.MARKS, "after\n"]), encoding="utf-8")
+    one, two = Row.of("one", 2, 10, at_least=4), Row.of("two", 2, 10, at_least=6)
+    __main__.keep([one, two])
+    __main__.keep([Row.of("two", 1, 10, at_least=6)])
+    assert [(row.name, row.ratio) for row in __main__.read_latest()] == [("one", 5), ("two", 10)]
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "| two | 1 | 10 | s | 10 | 6 | ok |" in page
+    __main__.keep([replace(one, machine="another")])
+    assert [row.name for row in __main__.read_latest()] == ["one"]

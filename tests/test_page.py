@@ -144,3 +144,7 @@ def test_this_machines_section_tells_time_and_bytes(report: Path) -> None:
     assert '<td data-value="">–</td>' in page  # the report came from a cache
     tracked = report.parent / "report/index.html"
     assert "On this machine" not in tracked.read_text(encoding="utf-8")
+
+
+def test_pictures_that_are_not_here_are_accounted_for(report: Path) -> None:
+    assert "Not shown here: " in report.read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Some of a table's mistakes: of the run with the highest last column, in the worst classes, by the first seed."""
+    """Some of a table's mistakes: of the run with the highest last column, in the worst classes, by the first seed.
+
+    `missing` says why the rest of the pictures is not shown, such as that the images are not on this machine.
+    """
 
     table: str
     run: str
     pictures: list[Picture] = field(default_factory=list)
+    missing: str = ""
 
 
 def write_here(params: Params, summary: Summary) -> Path:
@@ -87,7 +91,7 @@ def write_here(params: Params, summary: Summary) -> Path:
         raise InputError(f"{tracked} cannot be read: {error.strerror}. Run `dvc repro report`.") from error
     loader = jinja2.PackageLoader("pipeline.report", package_path="")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    mistakes = [found for table in summary.tables if (found := _mistakes(params, table)).pictures]
+    mistakes = [found for table in summary.tables if (found := _mistakes(params, table)).pictures or found.missing]
     section = environment.get_template("here.html").render(commit=commit(), costs=costs(params), mistakes=mistakes)
     out = params.artifacts / "report.html"
     with written_whole(out) as part:
@@ -141,7 +145,7 @@ def _times() -> dict[str, float]:
 
 
 def _mistakes(params: Params, table: Table) -> Mistakes:
-    """Pictures of a table's mistakes; none where the images are not here."""
+    """Pictures of a table's mistakes, or why there are none."""
     last = table.columns[-1]
     best = max(table.rows, key=lambda row: row.values[last].mean or 0.0).run
     found = Mistakes(f"{table.dataset}, {table.task}", best)
@@ -152,8 +156,8 @@ def _mistakes(params: Params, table: Table) -> Mistakes:
         folder = reader.folder(Path(params.data.root))
         for name, predicted, path in _wrong(params, table, best):
             found.pictures.append(Picture(name, predicted, _thumbnail(folder / path)))
-    except (InputError, UnreadableImageError, OSError, KeyError):
-        return found
+    except (InputError, UnreadableImageError, OSError, KeyError) as error:
+        return replace(found, missing=str(error))
     return found
 
 
