@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,17 +32,18 @@ from features.index import Index
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
 CROPS = 1 + VIEWS.count
+LITECLIP = f"local-dir:{ROOT / 'assets' / 'liteclip'}"
 
 
 def rows(*, small: bool) -> list[Row]:
     """Images a second."""
     count = 48 if small else 480
-    encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
+    encoder = load_encoder("liteclip", LITECLIP, None, pick_device("auto"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = photographs(folder, count)
         job = Extraction(index_of(paths), folder, encoder, VIEWS, "float32", 128, workers=cores())
-        plain = Images(encoder.model, paths)
+        plain = Images(plain_model(LITECLIP, encoder), paths)
 
         def ours() -> None:
             extract(job, folder / "out.zarr", folder / "scratch")
@@ -69,6 +71,13 @@ def rows(*, small: bool) -> list[Row]:
             at_least=5 if torch.cuda.is_available() else 1.5,
         ),
     ]
+
+
+def plain_model(name: str, encoder: Encoder) -> Any:
+    """The same model as open_clip makes it, on the same device."""
+    import open_clip
+
+    return open_clip.create_model(name).eval().requires_grad_(False).to(encoder.device)
 
 
 def index_of(paths: list[Path]) -> Index:

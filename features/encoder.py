@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from features.augment import Preprocess
 from features.devices import Precision, autocast, keep_freed_memory
 from features.errors import InputError
+from features.folding import fold_batch_norms
 from features.weights import Source, locate
 
 
@@ -22,7 +23,7 @@ class Encoder:
 
     Attributes:
         name: its name in `params.yaml`.
-        model: open_clip's module: float32, in evaluation mode, without gradients.
+        model: open_clip's module: float32, in evaluation mode, without gradients, batch norms folded into convolutions.
         preprocess: how it wants its pixels.
         embed_dim: D of its features.
         weights_sha256: identity of all its weights, whatever file they came from (`weights_sha256`).
@@ -60,14 +61,16 @@ def load_encoder(name: str, model: str, pretrained: str | None, device: torch.de
     source = locate(name, model, pretrained)
     module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
     module.eval().requires_grad_(False)
-    identity = weights_sha256(module)
+    identity, visual = weights_sha256(module), module.visual
+    preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
+    fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
     if sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) > 1:
         module.to(memory_format=torch.channels_last)  # twice as fast on CPUs
     device = torch.device(device)
     return Encoder(
         name=name,
         model=module.to(device),
-        preprocess=Preprocess.from_open_clip(module.visual.preprocess_cfg),  # type: ignore[union-attr, arg-type]
+        preprocess=preprocess,
         embed_dim=_embed_dim(source.model),
         weights_sha256=identity,
         device=device,

@@ -1,0 +1,85 @@
+"""Batch norms folded into convolutions: the same function, or nothing is changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from features.encoder import load_encoder
+from features.folding import fold_batch_norms
+
+SIZE = (32, 32)
+
+
+def norms(tower: nn.Module) -> list[nn.Module]:
+    return [layer for layer in tower.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def settled(tower: nn.Module) -> Any:
+    """Frozen, with statistics as a trained network has them, not the 0 and 1 of a new one."""
+    rng = torch.Generator().manual_seed(0)
+    for norm in norms(tower):
+        for name in ("running_mean", "running_var", "weight", "bias"):
+            value = getattr(norm, name)
+            value.data = torch.rand(value.shape, generator=rng) * 0.5 + 0.5
+    return tower.eval().requires_grad_(False)
+
+
+class Before(nn.Module):
+    """A norm that is registered after a convolution, but applied before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.convolution(self.norm(x).relu())
+        return found
+
+
+def test_clips_resnet_computes_the_same_without_norms() -> None:
+    from open_clip.modified_resnet import ModifiedResNet
+
+    tower = settled(ModifiedResNet((1, 1, 1, 1), output_dim=8, heads=4, image_size=32, width=8))
+    crops = torch.randn(2, 3, *SIZE)
+    with torch.inference_mode():
+        before = tower(crops)
+        fold_batch_norms(tower, SIZE)
+        torch.testing.assert_close(tower(crops), before, atol=1e-5, rtol=1e-5)
+    assert not norms(tower)
+
+
+def test_liteclips_tower_keeps_its_activations() -> None:
+    import open_clip
+
+    ours = load_encoder("x", "local-dir:assets/liteclip", None, "cpu").model
+    theirs = open_clip.create_model("local-dir:assets/liteclip").eval()
+    crops = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.encode_image(crops), theirs.encode_image(crops), atol=2e-5, rtol=1e-4)  # type: ignore[operator]
+    assert norms(theirs)
+    assert not norms(ours)
+
+
+def test_a_norm_that_stands_elsewhere_is_put_back_bit_for_bit() -> None:
+    tower = settled(Before())
+    kept = {name: value.clone() for name, value in tower.state_dict().items()}
+    crops = torch.randn(2, 3, *SIZE)
+    before = tower(crops)
+    fold_batch_norms(tower, SIZE)
+    assert torch.equal(tower(crops), before)
+    assert {name: value.tolist() for name, value in tower.state_dict().items()} == {
+        name: value.tolist() for name, value in kept.items()
+    }
+
+
+def test_a_tower_without_norms_is_not_even_run() -> None:
+    class Silent(nn.Module):
+        def forward(self, _: Tensor) -> Tensor:
+            pytest.fail("nothing to fold, nothing to compare")
+
+    fold_batch_norms(Silent(), SIZE)
