@@ -61,6 +61,7 @@ def options(
         "shipyard run caltech101 --set data.root=../shared/data",
         "shipyard run --set grid.encoder=vit_b16 --set 'grid.seeds=[1]'",
         "shipyard run --recipe papers/ship_table_1.yaml",
+        "shipyard run --jobs 4",
     ),
 )
 def run(
@@ -72,12 +73,14 @@ def run(
             autocompletion=completion.datasets,
         ),
     ] = None,
+    *,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of params.yaml.")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Take settings from a file: those of a table in papers/.")
     ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Run N cells at a time.")] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the results alone.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, in logs too.")] = False,
 ) -> None:
@@ -89,6 +92,7 @@ def run(
     """
     from pipeline import recipes
     from pipeline.check import check, check_data
+    from pipeline.parallel import repro_parallel
 
     os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
     before = params.read()
@@ -105,7 +109,7 @@ def run(
             params.write(after)
             for change in overrides.changes(before, after):
                 print(f"params.yaml: {change}", flush=True)  # before what the stages print
-        repro()
+        repro() if jobs == 1 else repro_parallel(jobs)
         report()
         _tell_choice(params.parse_text(after))
         if recipe and len(texts) > 1:

@@ -41,11 +41,20 @@ def keep(name: str) -> None:
         )
 
 
+def dvc_command(*arguments: str) -> list[str]:
+    """`dvc` with this Python."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def dvc_environment() -> dict[str, str]:
+    """In which stages, which are `python -m stages...`, find this Python."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+
+
 def _dvc(*arguments: str) -> int:
-    """The exit status of `dvc` with this Python, whose stages need this project: they are `python -m stages...`."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "dvc", *arguments]
-    with subprocess.Popen(command, env={**os.environ, "PATH": path}) as child:  # noqa: S603 (names are checked before)
+    """The exit status of `dvc`."""
+    command = dvc_command(*arguments)
+    with subprocess.Popen(command, env=dvc_environment()) as child:  # noqa: S603 (names are checked before)
         status, interrupted = _wait(child)
     if interrupted:
         sys.exit(INTERRUPTED)

@@ -36,7 +36,7 @@ CLIENT = """#!{python} -IS
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-asked = {{"program": {program!r}, "args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ)}}
+asked = {{"program": {program!r}, "args": sys.argv[1:], "cwd": os.getcwd(), "env": dict(os.environ), "self": __file__}}
 asked = json.dumps(asked).encode()
 socket.send_fds(server, [len(asked).to_bytes(4)], [0, 1, 2])
 server.sendall(asked)
@@ -90,6 +90,7 @@ def answer(client: socket.socket) -> None:
         os.close(fd)
     os.environ.clear()
     os.environ.update(asked["env"])
+    sys.executable = str(Path(asked["self"]).with_name("python"))  # so that what it starts begins at once, too
     os.chdir(asked["cwd"])
     status = 70
     with suppress(BaseException):

@@ -1,0 +1,96 @@
+"""`shipyard run --jobs N`: the same bytes as one cell after the other, and no cell lost to another's failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import contents
+from small_repo import PARAMS, lock, make_repo, ran, run, warm_path, write_params
+
+FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
+FEW["grid"] |= {"methods": ["zero_shot", "coop", "kgcoop"], "generators": [], "seeds": [1]}
+FEW["methods"]["kgcoop"] = {"epochs": 2}
+PARALLEL = ("-m", "pipeline.cli", "run", "--jobs", "3")
+COOP, KGCOOP = "finetune@mine-base_to_new-coop", "finetune@mine-base_to_new-kgcoop"
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small repository after one run with several jobs, and what it said; tests put back what they change."""
+    with warm_path():
+        made = make_repo(tmp_path_factory.mktemp("repo"), FEW)
+        (made / "said").write_text(run(made, "python", *PARALLEL), encoding="utf-8")
+        yield made
+
+
+@contextmanager
+def changed(repo: Path, **methods: dict[str, Any]) -> Iterator[None]:
+    """Other settings of methods, and afterwards the old ones and what belongs to them."""
+    params = json.loads(json.dumps(FEW))
+    for name, settings in methods.items():
+        params["methods"][name] |= settings
+    write_params(repo, params)
+    try:
+        yield
+    finally:
+        write_params(repo, FEW)
+        run(repo, "dvc", "repro")
+
+
+def epochs(repo: Path, cell: str) -> int:
+    """Of the run that DVC holds for done."""
+    return int(lock(repo)[cell]["params"]["params.yaml"][f"methods.{cell.rpartition('-')[2]}"]["epochs"])
+
+
+def test_cells_side_by_side_leave_the_bytes_of_cells_one_by_one(repo: Path) -> None:
+    said = (repo / "said").read_text(encoding="utf-8")
+    assert not [word for word in ("LockError", "acquire lock", "is busy", "failed") if word in said]
+    assert ran(said) == set(lock(repo))
+    assert ran(run(repo, "dvc", "repro")) == set()
+    before = lock(repo)
+    run(repo, "dvc", "repro", "--force")
+    assert lock(repo) == before
+
+
+def test_a_cell_that_fails_is_named_and_keeps_no_other_from_its_end(repo: Path) -> None:
+    before = contents(repo / "artifacts/tiny/fitted/mine/base_to_new/coop")
+    with changed(repo, coop={"init": "a photo of a very big"}, kgcoop={"epochs": 3}):
+        said = run(repo, "python", *PARALLEL, check=False)
+        assert f"error: {COOP} failed" in said
+        assert "init 'a photo of a very big' is 6 tokens long" in said, "what the cell itself said"
+        assert ran(said) == {COOP, KGCOOP, "evaluate@mine-base_to_new-kgcoop"}
+        assert not list((repo / "artifacts").rglob(".*.part"))
+        assert epochs(repo, KGCOOP) == 3, "it was kept"
+    assert contents(repo / "artifacts/tiny/fitted/mine/base_to_new/coop") == before
+
+
+def test_ctrl_c_ends_the_cells_at_work_and_says_how_to_go_on(repo: Path) -> None:
+    fitted = repo / "artifacts/tiny/fitted/mine/base_to_new"
+    with changed(repo, coop={"epochs": 10**6}, kgcoop={"epochs": 10**6}):
+        command = [sys.executable, *PARALLEL]
+        env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+        child = subprocess.Popen(command, cwd=repo, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            while not all((fitted / f".{name}.part").exists() for name in ("coop", "kgcoop")):
+                assert child.poll() is None
+                time.sleep(0.1)
+            os.killpg(child.pid, signal.SIGINT)
+            _, said = child.communicate(timeout=60)
+        finally:
+            child.kill()
+        assert child.returncode == 130
+        assert "`shipyard run` goes on from here" in said
+        assert "Traceback" not in said
+        assert not list((repo / "artifacts").rglob(".*.part"))
+        assert epochs(repo, COOP) == 2
+    assert ran(run(repo, "dvc", "repro")) == set()
