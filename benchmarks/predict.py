@@ -20,10 +20,8 @@ from benchmarks.material import photographs
 from benchmarks.measure import ROOT, Row, in_turn, seconds
 from features.devices import pick_device
 from features.encoder import load_encoder
-from pipeline.choice import Choice, Validated
 from pipeline.methods.base import LinearClassifier
 from pipeline.predicting import Model, predict
-from pipeline.scores import EncoderId
 
 CLASSES = 100
 FIRST = 5.0  # seconds that the first prediction may take
@@ -34,27 +32,17 @@ def model() -> Model:
     encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
     weights = F.normalize(torch.randn(CLASSES, encoder.embed_dim), dim=-1).to(encoder.device)
     scored = torch.ones(CLASSES, dtype=torch.bool, device=encoder.device)
-    run, identity = "made_up", EncoderId(name=encoder.name, weights_sha256=encoder.weights_sha256)
     return Model(
+        task="made_up",
+        run="made_up",
+        seed=1,
         encoder=encoder,
         precision="float32",
         classifier=LinearClassifier(torch.tensor(100.0, device=encoder.device), scored, weights=weights),
+        reads_patches=False,
         names=tuple(map(str, range(CLASSES))),
         seen=(True,) * CLASSES,
-        temperature=1.0,
-        choice=Choice(
-            dataset=run,
-            task=run,
-            encoder=identity,
-            run=run,
-            method=run,
-            seed=1,
-            images=0,
-            draws=0,
-            confidence=None,
-            temperature=None,
-            runs=(Validated(run=run),),
-        ),
+        temperature=None,
     )
 
 

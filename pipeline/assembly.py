@@ -67,11 +67,10 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
     twice = [f"{name!r}: in {' and '.join(sorted(found))}" for name, found in origins.items() if len(found) > 1]
     raise_all(twice, "names stand for two classes of the task; only one can be told from both")
     weights = {name: source.texts.zero_shot_weights() for name, source in sources.items()}
-    longest = max(source.texts.tokens.shape[1] for source in sources.values())
-    tokens = np.zeros((len(refs), longest), np.int64)
-    for row, ref in zip(tokens, refs, strict=True):
-        found = sources[ref.dataset].texts.tokens[ref.class_id]
-        row[: len(found)] = found
+    found = [np.trim_zeros(sources[ref.dataset].texts.tokens[ref.class_id], "b") for ref in refs]
+    tokens = np.zeros((len(refs), max(map(len, found))), np.int64)  # as wide as the task's own names need
+    for row, name in zip(tokens, found, strict=True):
+        row[: len(name)] = name
     return ClassSet(
         names=names,
         seen=torch.arange(len(refs)) < len(plan.seen),
@@ -164,7 +163,7 @@ def open_sources(datasets: Sequence[str], encoded: EncoderPaths, *, verify: bool
 def assemble(
     protocol: Protocol, *, dataset: str, task: str, sources: Mapping[str, Source], seeds: Sequence[int], cell: TaskPaths
 ) -> None:
-    """Decide the task, draw every seed's shots, and write `train.h5`, the validation images and `test.h5`.
+    """Decide the task, draw every seed's shots, and write `train.h5`, `validation.h5` and `test.h5`.
 
     Raises:
         InputError: stores of different encoders, too few images for the shots, or names that stand twice.
@@ -189,5 +188,5 @@ def assemble(
     )
     classes = class_set(plan, sources)
     save_train(cell.train, header, classes, {seed: train for seed, (train, _) in draws.items()})
-    save_train(cell.validation_images, header, classes, {seed: images for seed, (_, images) in draws.items()})
+    save_train(cell.validation, header, classes, {seed: images for seed, (_, images) in draws.items()})
     save_test(cell.test, header, judgements, classes.names)

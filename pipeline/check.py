@@ -22,8 +22,8 @@ from features.lookup import find, names
 from features.settings import Settings, parse
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
-from pipeline.params import PATH, Params
-from pipeline.paths import index
+from pipeline.params import PATH, REHEARSAL, Params
+from pipeline.paths import index, rehearsal_of
 from pipeline.scores import AVERAGE
 from pipeline.tasks.base import Protocol
 
@@ -123,9 +123,28 @@ def _misfits(
         for task in grid.tasks
         if task in params.data.sets and grid.datasets != [task]
     ]
+    problems += _unrehearsed(params)
     for task, protocol in protocols.items():
         if protocol is not None:
             problems += _misfits_of_task(params, task, protocol)
+    return problems
+
+
+def _unrehearsed(params: Params) -> list[str]:
+    """Tasks of `grid.choose` that do not run or have no rehearsal, and a grid of rehearsals alone."""
+    grid, problems = params.grid, []
+    for name in grid.choose:
+        rehearsal = rehearsal_of(name)
+        problems += [
+            f"grid.choose: {name!r} needs {task!r} in grid.tasks; add it there, or remove {name!r} here"
+            for task in (name, rehearsal)
+            if task not in grid.tasks
+        ]
+        protocol = params.tasks.get(rehearsal, {}).get("protocol", REHEARSAL)
+        if protocol != REHEARSAL:
+            problems.append(f"tasks.{rehearsal}: protocol {protocol!r} cannot choose for {name!r}; take {REHEARSAL!r}")
+    if not params.reported_tasks:
+        problems.append("grid.tasks: these are rehearsals, which no test image judges; add the tasks themselves")
     return problems
 
 

@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from features.errors import InputError
+from features.guard import read_json
 from features.settings import Settings, parse
-from pipeline.scores import EncoderId, Percent
+from pipeline.scores import Count, Percent
 
 
-class Validated(Settings):
-    """A run on validation; accuracies are means over classes and then over seeds, among all classes of the task.
+class Rehearsed(Settings):
+    """What a run got in the rehearsal; `score` and all below are None where it cannot score every class.
 
     Attributes:
-        run: `coop`, or `coop+ship`. seen: on images of seen classes. unseen: on held-out synthetic features of unseen
-            ones. score: their harmonic mean, or the one that there is; the highest is chosen. low, high: 95 % of its
-            bootstrap. reason: why there is no score.
+        run: `coop`, or `coop+ship`.
+        accuracies: `seen` and, if some classes played unseen ones, `unseen`: means over classes, then over seeds.
+        score: their harmonic mean, taken per seed, or the one accuracy that there is. low, high: 95 % of its bootstrap.
+        temperature: what the run's logits are to be divided by, so that their softmax is calibrated on the rehearsal.
     """
 
     run: str
-    seen: Percent | None = None
-    unseen: Percent | None = None
+    accuracies: dict[str, Percent]
     score: Percent | None = None
     low: Percent | None = None
     high: Percent | None = None
-    reason: str | None = None
-
-
-WARNING = (
-    "  take care: no photograph of an unseen class was at hand. Synthetic features flatter a run that was fitted on\n"
-    "  others of the same generator, and the samples do not see it: such a run may be chosen and fail on photographs.\n"
-    "  Give some unseen classes test images, and read the report before you use it"
-)
+    temperature: Annotated[float, Field(gt=0)] | None = None
 
 
 class Choice(Settings):
     """The run, and the seed of it, to use.
 
     Attributes:
-        images, draws: how many validation images and held-out synthetic features there were.
-        confidence: in how many of 100 bootstrap samples the run is the best; None without validation.
-        temperature: what logits are divided by; None without validation images, which calibrate it.
+        images: how many validation images judged what, by the names of `Rehearsed.accuracies`.
+        confidence: in how many of 100 bootstrap samples the run is the best.
         runs: all that were compared, in the order of the grid.
     """
 
     dataset: str
     task: str
-    encoder: EncoderId
     run: str
-    method: str
     seed: int
-    images: int
-    draws: int
-    confidence: Percent | None
-    temperature: Annotated[float, Field(gt=0)] | None
-    runs: Annotated[tuple[Validated, ...], Field(min_length=1, strict=False)]
+    images: dict[str, Count]
+    confidence: Percent
+    runs: Annotated[tuple[Rehearsed, ...], Field(min_length=1, strict=False)]
 
-    def of(self, run: str) -> Validated | None:
-        """A run on validation, None if it was not compared."""
+    def of(self, run: str) -> Rehearsed | None:
+        """What a run got; None if it was not compared."""
         return next((found for found in self.runs if found.run == run), None)
 
 
@@ -69,32 +56,32 @@ def read_choice(path: Path) -> Choice:
     """Read what `select` wrote.
 
     Raises:
-        InputError: it is not there yet, or damaged.
+        InputError: it is not there, or damaged.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"nothing is chosen yet: there is no {path}; `shipyard run {path.parent.name}` makes it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}; remove it and run `dvc repro select`") from error
-    return parse(Choice, values, str(path))
+    return parse(Choice, read_json(path, "`dvc repro select` makes it"), str(path))
 
 
 def choice_text(choice: Choice) -> str:
-    """What a person wants to know of it, in a few lines."""
-    lines = [f"{choice.dataset}: for new images `{choice.run}`, seed {choice.seed}, is chosen"]
-    if choice.confidence is None:
-        return lines[0] + ", for there is no validation image to choose by"
-    on = [f"{choice.images} validation images of seen classes"] * bool(choice.images)
-    on += [f"{choice.draws} synthetic features of unseen ones"] * bool(choice.draws)
-    lines.append(f"  judged on {' and '.join(on)}; the best in {choice.confidence:.0f} of 100 bootstrap samples")
-    for run in dict.fromkeys([choice.run, "zero_shot"]):
-        if (found := choice.of(run)) and found.score is not None:
-            parts = [("seen", found.seen), ("unseen (synthetic)", found.unseen)]
-            said = ", ".join(f"{name} {value:.1f}" for name, value in parts if value is not None)
-            lines.append(f"  {run}: {found.score:.1f} (95 % of samples: {found.low:.1f} to {found.high:.1f}); {said}")
-    if choice.draws:
-        lines.append(WARNING)
-    return "\n".join(lines)
+    """What a person wants to know of it: which run, how sure that is, and what every other one got."""
+    on = " and ".join(f"{count} {name}" for name, count in choice.images.items())
+    columns = [*choice.images, *(["H"] if len(choice.images) > 1 else []), "95 % of samples"]
+    rows = [["", *columns], *([one.run, *_cells(one, choice)] for one in choice.runs)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join(
+        [
+            f"{choice.dataset}: for new images `{choice.run}`, seed {choice.seed}, is chosen by a rehearsal",
+            f"  validation photographs: {on}; the best in {choice.confidence:.0f} of 100 bootstrap samples",
+            *(f"  {line}".rstrip() for line in table),
+        ]
+    )
+
+
+def _cells(found: Rehearsed, choice: Choice) -> list[str]:
+    if found.score is None:
+        return ["–"] * (len(choice.images) + (len(choice.images) > 1) + 1)
+    scores = [found.accuracies[name] for name in choice.images] + [found.score] * (len(choice.images) > 1)
+    return [*(f"{value:.1f}" for value in scores), f"{found.low:.1f} to {found.high:.1f}"]

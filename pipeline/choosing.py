@@ -1,205 +1,150 @@
-"""Choose the run to use for new images, by validation alone.
+"""Choose the run to use for new images, and calibrate it, by what the task's rehearsal got on validation photographs.
 
-Seen classes are judged by validation images. Unseen ones have none, so they are judged by held-out synthetic features:
-draws of every generator and seed, which nothing was fitted on. These tell whether a run keeps unseen classes apart from
-seen ones and from one another where the generator puts them. They cannot tell whether photographs lie there, and a run
-that was fitted on other draws of the same generator is flattered, in the one trial there was (docs/log.md) wholly: the
-run that was chosen was the worst on photographs. So the choice comes with a warning; test images are the check.
+In a rehearsal (`pipeline/tasks/rehearsal.py`) some classes with images were only named, so photographs say what a
+generator's features are worth. What it cannot say: it has fewer seen classes than the task has, and the validation
+images of its seen half have also chosen what methods choose on validation, such as Tip-Adapter's alpha and beta.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from torch import Tensor
-from torch.nn import functional as F
+from scipy.special import log_softmax
 
-import pipeline.methods
-from features.errors import InputError
+from features.errors import raise_all
 from features.files import write_json
-from features.lookup import find
-from features.text_tower import TextTower
-from pipeline.arrays import LabelledFeatures
-from pipeline.choice import Choice, Validated
-from pipeline.evaluation import open_classifier, score
-from pipeline.fitting import read_synthetic
-from pipeline.methods.base import Classifier, Method
+from pipeline.choice import Choice, Rehearsed
+from pipeline.logit_store import RunLogits, read_logits
 from pipeline.metrics import harmonic_mean
 from pipeline.paths import TaskPaths
-from pipeline.scores import Cell, EncoderId
-from pipeline.task_store import TrainTask, load_train
 
 SAMPLES = 1000  # of the bootstrap
-Hits = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Validation of one kind: labels (N,) of features, and hits (R, N): the share of seeds that were right, by run."""
+def choose(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int]) -> Choice:
+    """Compare the runs on the task's rehearsal, and write which is best.
 
-    labels: Tensor
-    hits: Hits
+    The best has the highest score, the mean over seeds of the harmonic mean of seen and unseen; of equal ones the first
+    is taken. The seed is the first: how one did in the rehearsal says nothing of another fit.
 
-    def accuracies(self, samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """(samples + 1, R): each run's mean over classes, in percent; of all rows first, then of bootstrap samples.
-
-        Rows are drawn with replacement within their class, the same for every run, so that runs can be compared.
-        """
-        found = np.zeros((samples + 1, len(self.hits)))
-        labels = self.labels.numpy()
-        classes = np.unique(labels)
-        for label in classes:
-            hits = self.hits[:, labels == label]
-            count = hits.shape[1]
-            counts = np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), samples)])
-            found += counts @ hits.T / count
-        return 100 * found / len(classes)
-
-
-def choose(
-    cell: TaskPaths, cells: Sequence[Cell], *, seeds: Sequence[int], tower: TextTower | None, device: torch.device
-) -> Choice:
-    """Judge every run of a cell on validation, and write which is best.
-
-    The best has the highest harmonic mean of seen and unseen; of equal ones the first of the grid is taken, and of its
-    seeds the one that validates best. Where there is nothing to choose by, that is the first run.
+    Raises:
+        InputError: logits that are missing or damaged, of other seeds, or of other images than the first run's.
     """
-    task = load_train(cell.validation_images)
-    images, draws = every_image(task, seeds), held_out(cell, cells, task, seeds)
-    opened = partial(open_classifier, weights_sha256=task.header.weights_sha256, tower=tower, device=device)
-    scored: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    reasons: dict[str, str] = {}
-    for one in cells:
-        if find(pipeline.methods, one.method, Method).needs_patches:
-            reasons[one.run] = "it reads patch tokens, which synthetic features have none of"
-            continue
-        try:
-            found = [opened(find(pipeline.methods, one.method, Method), cell.fitted(one.run), seed) for seed in seeds]
-            scored[one.run] = [(_scores(c, images, device), _scores(c, draws, device)) for c in found]
-        except InputError as error:  # it cannot score a class
-            reasons[one.run] = str(error)
-    table = _Table.of(scored, images, draws)
-    best = table.best()
-    chosen = next(one for one in cells if one.run == table.runs[best])
-    seed = int(np.argmax(table.by_seed[best]))
+    found = {run: read_logits(cell.rehearsal.logits(run)) for run in runs}
+    labels = next(iter(found.values())).labels
+    raise_all(_misfits(found, labels, seeds), "the rehearsal's logits do not fit together; run `dvc repro`")
+    whole = {
+        run: logits
+        for run, logits in found.items()
+        if all(logits.seeds[seed].keys() == labels.keys() for seed in seeds)
+    }
+    rng = np.random.default_rng(0)
+    accuracies = {  # (1 + samples, runs, seeds) each
+        name: bootstrap(np.stack([_hits(logits, name, seeds) for logits in whole.values()]), labels[name], SAMPLES, rng)
+        for name in labels
+    }
+    scores = _score(list(accuracies.values())).mean(-1)
+    best = int(scores[0].argmax())
+    rehearsed = {
+        run: _rehearsed(
+            run, {name: found[0, i] for name, found in accuracies.items()}, scores[:, i], _temperature(logits, seeds)
+        )
+        for i, (run, logits) in enumerate(whole.items())
+    }
     choice = Choice(
-        dataset=task.header.dataset,
-        task=task.header.task,
-        encoder=EncoderId(name=task.header.encoder, weights_sha256=task.header.weights_sha256),
-        run=chosen.run,
-        method=chosen.method,
-        seed=seeds[seed],
-        images=len(images),
-        draws=len(draws),
-        confidence=table.confidence(best),
-        temperature=fit_temperature(scored[chosen.run][seed][0], images.labels) if len(images) else None,
-        runs=tuple(
-            table.validated(one.run) if one.run in scored else Validated(run=one.run, reason=reasons[one.run])
-            for one in cells
-        ),
+        dataset=cell.dataset,
+        task=cell.task,
+        run=list(whole)[best],
+        seed=seeds[0],
+        images={name: len(values) for name, values in labels.items()},
+        confidence=float(100 * (scores[1:].argmax(1) == best).mean()),
+        runs=tuple(rehearsed.get(run, Rehearsed(run=run, accuracies={})) for run in runs),
     )
     write_json(cell.chosen, choice.model_dump(mode="json"))
     return choice
 
 
-@dataclass(frozen=True)
-class _Table:
-    """R runs on validation: (samples + 1, R) accuracies of seen and unseen and their score; (R, S) score by seed."""
-
-    runs: tuple[str, ...]
-    seen: NDArray[np.float64] | None
-    unseen: NDArray[np.float64] | None
-    score: NDArray[np.float64] | None
-    by_seed: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, scored: dict[str, list[tuple[Tensor, Tensor]]], images: LabelledFeatures, draws: LabelledFeatures
-    ) -> _Table:
-        parts: list[NDArray[np.float64] | None] = []
-        by_seed: list[NDArray[np.float64] | None] = []
-        for kind, rows in enumerate((images, draws)):
-            if not len(rows):
-                parts.append(None)
-                by_seed.append(None)
-                continue
-            # (R, S, N): whether each seed of each run is right about each row
-            right = np.array(
-                [[(s[kind].argmax(1) == rows.labels).numpy() for s in seeds] for seeds in scored.values()], float
-            )
-            r, s, n = right.shape
-            parts.append(Judged(rows.labels, right.mean(1)).accuracies(SAMPLES, np.random.default_rng(kind)))
-            flat = Judged(rows.labels, right.reshape(r * s, n)).accuracies(0, np.random.default_rng(0))
-            by_seed.append(flat[0].reshape(r, s))
-        empty = np.zeros((len(scored), len(next(iter(scored.values())))))
-        joined = _joined(*by_seed)
-        return cls(tuple(scored), parts[0], parts[1], _joined(*parts), empty if joined is None else joined)
-
-    def best(self) -> int:
-        return 0 if self.score is None else int(np.argmax(self.score[0]))
-
-    def confidence(self, best: int) -> float | None:
-        """In how many of 100 samples the run is the best; a run that ties with one before it in the grid is not."""
-        return None if self.score is None else float(100 * (self.score[1:].argmax(1) == best).mean())
-
-    def validated(self, run: str) -> Validated:
-        if self.score is None:
-            return Validated(run=run)
-        i = self.runs.index(run)
-        low, high = np.percentile(self.score[1:, i], [2.5, 97.5])
-        seen, unseen = (None if part is None else float(part[0, i]) for part in (self.seen, self.unseen))
-        return Validated(
-            run=run, seen=seen, unseen=unseen, score=float(self.score[0, i]), low=float(low), high=float(high)
-        )
-
-
-def _joined(seen: NDArray[np.float64] | None, unseen: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """The harmonic mean, or the one that there is."""
-    if seen is None or unseen is None:
-        return unseen if seen is None else seen
-    joined: NDArray[np.float64] = np.vectorize(harmonic_mean, otypes=[float])(seen, unseen)
-    return joined
-
-
-def every_image(task: TrainTask, seeds: Sequence[int]) -> LabelledFeatures:
-    """The validation images (N, 1, D) of all seeds, each once."""
-    rows = [task.rows(seed) for seed in seeds]
-    _, first = np.unique(np.concatenate([one.rows for one in rows]), return_index=True)
-    features, labels = (np.concatenate([getattr(one, name) for one in rows])[first] for name in ("features", "labels"))
-    return LabelledFeatures(torch.from_numpy(features).float(), torch.from_numpy(labels))
-
-
-def held_out(cell: TaskPaths, cells: Sequence[Cell], task: TrainTask, seeds: Sequence[int]) -> LabelledFeatures:
-    """The held-out draws (M, 1, D) of every generator and seed."""
-    generators = dict.fromkeys(one.generator for one in cells if one.generator)
-    found = [read_synthetic(cell.held_out(g), seed, task.classes) for g in generators for seed in seeds]
-    none = LabelledFeatures(torch.empty(0, 1, task.classes.text_features.shape[1]), torch.empty(0, dtype=torch.int64))
-    return LabelledFeatures(
-        torch.cat([none.features, *(one.features for one in found)]),
-        torch.cat([none.labels, *(one.labels for one in found)]),
+def _rehearsed(run: str, accuracies: Mapping[str, Floats], scores: Floats, temperature: float) -> Rehearsed:
+    """One run's accuracies (S,) by seed, and its scores (1 + samples,), put together."""
+    low, high = np.percentile(scores[1:], [2.5, 97.5])
+    return Rehearsed(
+        run=run,
+        accuracies={name: float(found.mean()) for name, found in accuracies.items()},
+        score=float(scores[0]),
+        low=float(low),
+        high=float(high),
+        temperature=temperature,
     )
 
 
-def _scores(classifier: Classifier, rows: LabelledFeatures, device: torch.device) -> Tensor:
-    """(N, C) logits among all classes of the task; a classifier that cannot score one is refused even without rows."""
-    ids = torch.arange(len(classifier.scored), device=device)
-    return score(classifier, F.normalize(rows.features[:, 0].to(device), dim=-1), ids)
+def _misfits(
+    found: Mapping[str, RunLogits], labels: Mapping[str, NDArray[np.int64]], seeds: Sequence[int]
+) -> list[str]:
+    problems = [
+        f"{run}: seeds {sorted(logits.seeds)}, but grid.seeds is {list(seeds)}"
+        for run, logits in found.items()
+        if not {*seeds} <= {*logits.seeds}
+    ]
+    first = next(iter(found))
+    return problems + [
+        f"{run}: judged on other images than {first}"
+        for run, logits in found.items()
+        if logits.labels.keys() != labels.keys()
+        or not all(np.array_equal(logits.labels[name], labels[name]) for name in labels)
+    ]
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def _hits(found: RunLogits, judgement: str, seeds: Sequence[int]) -> Floats:
+    """(S, N): whether each seed is right about each image."""
+    labels = found.labels[judgement]
+    return np.stack([found.seeds[seed][judgement].argmax(1) == labels for seed in seeds]).astype(np.float64)
+
+
+def bootstrap(hits: Floats, labels: NDArray[np.int64], samples: int, rng: np.random.Generator) -> Floats:
+    """Means over classes, in percent, of hits (..., N): (1 + samples, ...), of all images first, then of samples.
+
+    Images are drawn with replacement within their class, the same for every run and seed, so that these are compared
+    on the same images.
+    """
+    classes = np.unique(labels)
+    found = np.zeros((1 + samples, *hits.shape[:-1]))
+    for label in classes:
+        inside = hits[..., labels == label]
+        count = inside.shape[-1]
+        counts = np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), samples)])
+        found += np.tensordot(counts, inside, (1, -1)) / count
+    return 100 * found / len(classes)
+
+
+def _score(accuracies: Sequence[Floats]) -> Floats:
+    """The harmonic mean of two accuracies, or the one that there is."""
+    if len(accuracies) == 1:
+        return accuracies[0]
+    joined: Floats = np.vectorize(harmonic_mean, otypes=[float])(*accuracies)
+    return joined
+
+
+def _temperature(found: RunLogits, seeds: Sequence[int]) -> float:
+    """The temperature of a run: on all judged images and seeds at once."""
+    pairs = [(found.seeds[seed][name], labels) for seed in seeds for name, labels in found.labels.items()]
+    return fit_temperature(
+        np.concatenate([logits for logits, _ in pairs]), np.concatenate([labels for _, labels in pairs])
+    )
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """What to divide logits (N, C) by, so that their softmax is least surprised by labels (N,) (Guo et al. 2017).
 
-    Only images of seen classes can be asked. The same value serves unseen classes, as an extrapolation: synthetic
-    features lie closer to their class than photographs do, and would make every prediction look surer than it is.
+    Every class counts the same, however many images it has.
     """
+    weights = 1 / np.bincount(labels)[labels]
+    exact, rows = logits.astype(np.float64), np.arange(len(labels))
 
     def surprise(log_temperature: float) -> float:
-        return float(F.cross_entropy(logits.double() / np.exp(log_temperature), labels))
+        return -float(weights @ log_softmax(exact / np.exp(log_temperature), axis=1)[rows, labels])
 
     return float(np.exp(minimize_scalar(surprise, bounds=(np.log(1e-2), np.log(1e2)), method="bounded").x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from features.progress import VERBOSITY
 from pipeline import cli_data, cli_features, cli_task, cli_use, cli_words, completion, overrides, params
 from pipeline.choice import choice_text, read_choice
 from pipeline.contents import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
-from pipeline.paths import EncoderPaths
+from pipeline.paths import EncoderPaths, rehearsal_of
 from pipeline.report.console import read_summary, results_text
 from pipeline.running import keep, repro
 
@@ -96,9 +97,7 @@ def run(
 
     os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
     before = params.read()
-    wanted = [f"grid.datasets=[{', '.join(datasets)}]"] if datasets else []
-    if own := [name for name in datasets or () if name in params.parse_text(before).tasks]:
-        wanted.append(f"grid.tasks=[{', '.join(own)}]")
+    wanted = _grid_of(params.parse_text(before), datasets) if datasets else []
     runs = recipes.read(recipe).assignments() if recipe else [[]]
     texts = [overrides.apply(before, [*run, *wanted, *(settings or [])]) for run in runs]
     for changed in map(params.parse_text, texts):
@@ -117,11 +116,21 @@ def run(
         before = after
 
 
+def _grid_of(found: params.Params, datasets: list[str]) -> list[str]:
+    """Settings that run data sets: one of one's own with its task and the rehearsal that chooses, others without."""
+    own = [name for name in datasets if name in found.tasks]
+    choose = [name for name in own if rehearsal_of(name) in found.tasks]
+    tasks = [*own, *map(rehearsal_of, choose)]
+    named = {"datasets": datasets, "choose": choose} | ({"tasks": tasks} if own else {})
+    return [f"grid.{key}=[{', '.join(names)}]" for key, names in named.items()]
+
+
 def _tell_choice(found: params.Params) -> None:
-    """Say which run a task of one's own chose, for new images are what it is for."""
-    for name in {*found.grid.datasets} & {*found.grid.tasks}:
-        print(f"\n{choice_text(read_choice(EncoderPaths(found.artifacts).cell(name, name).chosen))}")
-        print(f"next: shipyard predict {name} <images>")
+    """Say which run is chosen, for new images are what a task of one's own is for."""
+    for dataset, task in product(found.grid.datasets, found.grid.choose):
+        print(f"\n{choice_text(read_choice(EncoderPaths(found.artifacts).cell(dataset, task).chosen))}")
+        if dataset == task:
+            print(f"next: shipyard predict {task} <images>")
 
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))

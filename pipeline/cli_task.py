@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.contents import examples
+from pipeline.paths import rehearsal_of
 
 app = typer.Typer(help="Make a task of your own images.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,7 +45,8 @@ def new(
     judged = len(made.listing.images) - sum(counts.values())
     print(f"{name}: {seen} classes with {', '.join(f'{count} {split}' for split, count in counts.items())} images")
     print(f"{' ' * len(name)}  {only_named} classes from their names alone, with {judged} images to test them on")
-    print(f"written: params.yaml (data.sets.{name}, tasks.{name}) and {made.names}, where a new class is a new line")
+    print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{rehearsal_of(name)})")
+    print(f"         {made.names}, where a new class is a new line")
     if made.absolute:
         print("note: the images lie outside data.root, so their absolute path was written; colleagues need their own")
     print(f"next: shipyard run {name}")

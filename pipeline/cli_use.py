@@ -28,6 +28,11 @@ Task = Annotated[
     typer.Argument(metavar="NAME", help="As `shipyard task new` named it.", autocompletion=completion.own_tasks),
 ]
 
+Run = Annotated[
+    str | None, typer.Option(metavar="RUN", help="A run, such as coop+ship, instead of the one that was chosen.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="A seed of it, instead of the first.")]
+
 app = typer.Typer(rich_markup_mode=None)
 
 
@@ -48,6 +53,8 @@ def predict(
     json: Annotated[Path | None, typer.Option(help="Write an entry an image; - prints it.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the rows of the CSV as Parquet.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures.")] = None,
+    run: Run = None,
+    seed: Seed = None,
 ) -> None:
     """Classify images, with calibrated probabilities.
 
@@ -62,7 +69,7 @@ def predict(
     wanted = predicting.expand(paths, sys.stdin)
     if not wanted:
         raise InputError(f"no image is meant by {' '.join(paths)}: give files, folders or globs that match some")
-    model = predicting.open_model(load(), name)
+    model = predicting.open_model(load(), name, run=run, seed=seed)
     with Progress("predict", len(wanted)) as progress:
         found = list(predicting.predict(model, wanted, top, progress.advance))
     writers: list[tuple[Path | None, Callable[[TextIO], None]]] = [
@@ -116,6 +123,8 @@ def export(
     *,
     to: Annotated[Format, typer.Option(help="onnx, torchscript, safetensors; open_clip: zero-shot weights (D, C).")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
+    run: Run = None,
+    seed: Seed = None,
 ) -> None:
     """Write the trained classifier into one file, for other programs.
 
@@ -125,5 +134,5 @@ def export(
     from pipeline.params import load
     from pipeline.predicting import open_model
 
-    exporting.export(open_model(load(), name, "cpu"), to, out)
+    exporting.export(open_model(load(), name, run=run, seed=seed, device="cpu"), to, out)
     print(f"{out}: {to}, {out.stat().st_size:,} bytes")

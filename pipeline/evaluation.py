@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from features.errors import InputError
-from features.files import written_whole
 from features.tensors import load_tensors
 from features.text_tower import TextTower
 from pipeline import metrics
 from pipeline.diagnostics import Scored, write_diagnostics
+from pipeline.logit_store import RunLogits, write_logits
 from pipeline.methods.base import Classifier, Method
 from pipeline.paths import TaskPaths, run_name, weights
 from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, write_scores
@@ -45,7 +44,7 @@ def evaluate(
         results = {j.name: _judge(classifier, j, device) for j in judgements}
         logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
         found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
-    write_logits(cell.logits(run), logits)
+    write_logits(cell.logits(run), _stored(judgements, logits))
     write_diagnostics(cell.diagnostics(run), _scored(judgements, load_names(cell.test), logits), cell.fitted(run))
     scores = Scores(
         dataset=header.dataset,
@@ -127,10 +126,11 @@ def _seed_scores(seed: int, judgements: dict[str, Judgement], header: Header) ->
     return SeedScores(seed=seed, judgements=judgements, harmonic_mean=h)
 
 
-def write_logits(path: Path, logits: Mapping[int, Mapping[str, Tensor]]) -> None:
-    """Write float16 logits (N, M) as `seed=<s>/<judgement>`."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
-        for seed, judged in logits.items():
-            group = file.create_group(f"seed={seed}")
-            for name, values in judged.items():
-                group[name] = values.numpy().astype(np.float16)
+def _stored(judgements: Sequence[JudgedRows], logits: Mapping[int, Mapping[str, Tensor]]) -> RunLogits:
+    return RunLogits(
+        labels={judgement.name: _places(judgement).numpy() for judgement in judgements},
+        seeds={
+            seed: {name: values.numpy().astype(np.float16) for name, values in judged.items()}
+            for seed, judged in logits.items()
+        },
+    )

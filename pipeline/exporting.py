@@ -1,4 +1,4 @@
-"""One file with the image tower and the chosen classifier, for programs that do not have this project.
+"""One file with the image tower and a run's classifier, for programs that do not have this project.
 
 onnx, torchscript: pixels (N, 3, height, width) float32 in [0, 1], after resizing and cropping, to `logits` (N, C),
 divided by the temperature, and `probabilities` (N, C), their softmax; the normalisation of pixels is inside.
@@ -37,13 +37,13 @@ class ImageClassifier(nn.Module):
     """The image tower, the classifier and the temperature as one module."""
 
     def __init__(self, model: Model) -> None:
-        """On the CPU, from a model whose classifier needs no text tower."""
+        """On the CPU, from a model whose classifier reads features alone."""
         super().__init__()
         self.tower: nn.Module = model.encoder.model.visual  # type: ignore[assignment]
         self.mean = nn.Buffer(torch.tensor(model.encoder.preprocess.mean)[:, None, None])
         self.std = nn.Buffer(torch.tensor(model.encoder.preprocess.std)[:, None, None])
         self.ids = nn.Buffer(torch.arange(len(model.names)))
-        self.classifier, self.temperature = model.classifier, model.temperature
+        self.classifier, self.temperature = model.classifier, model.temperature or 1.0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and probabilities (N, C) of (N, 3, height, width) pixels in [0, 1]."""
@@ -57,7 +57,7 @@ def export(model: Model, to: Format, out: Path) -> None:
     """Write the file, whole or not at all.
 
     Raises:
-        InputError: the format cannot hold the chosen run's classifier; the message names those that can.
+        InputError: the format cannot hold the run's classifier; the message names those that can.
     """
     writers: Mapping[Format, Callable[[Model, Path], None]] = {
         "onnx": _onnx,
@@ -65,28 +65,32 @@ def export(model: Model, to: Format, out: Path) -> None:
         "safetensors": _safetensors,
         "open_clip": _open_clip,
     }
-    if to in ("onnx", "torchscript") and type(model.classifier).bound is not Classifier.bound:
-        raise InputError(
-            f"the run {model.choice.run!r} reads prompts for each image, which takes the text tower too: {to} "
-            "cannot hold it; take --to safetensors, or leave its method out of grid.methods and run again"
-        )
+    if to in ("onnx", "torchscript"):
+        more = {
+            "patch tokens": model.reads_patches,
+            "the text tower": type(model.classifier).bound is not Classifier.bound,
+        }
+        if needed := [what for what, reads in more.items() if reads]:
+            raise InputError(
+                f"the run {model.run!r} scores with {needed[0]}, which {to} cannot hold: take --to safetensors, or "
+                "another run (--run)"
+            )
     writers[to](model, out)
 
 
 def metadata(model: Model) -> dict[str, Any]:
     """What a program needs to know to use the file; the order of `classes` is that of the columns."""
-    choice = model.choice
     return {
-        "task": choice.task,
-        "run": choice.run,
-        "seed": choice.seed,
-        "encoder": choice.encoder.name,
-        "weights_sha256": choice.encoder.weights_sha256,
+        "task": model.task,
+        "run": model.run,
+        "seed": model.seed,
+        "encoder": model.encoder.name,
+        "weights_sha256": model.encoder.weights_sha256,
         "classes": list(model.names),
         "seen": list(model.seen),
         "preprocess": asdict(model.encoder.preprocess),
-        "temperature": model.temperature,
-        "calibrated": choice.temperature is not None,
+        "temperature": model.temperature or 1.0,
+        "calibrated": model.temperature is not None,
     }
 
 
@@ -155,7 +159,7 @@ def _open_clip(model: Model, out: Path) -> None:
     found = model.classifier
     if not isinstance(found, LinearClassifier):
         raise InputError(
-            f"open_clip's classifier is one vector a class, and that of the run {model.choice.run!r} "
+            f"open_clip's classifier is one vector a class, and that of the run {model.run!r} "
             f"({type(found).__name__}) is more; take --to onnx, torchscript or safetensors"
         )
     weights = (found.weights.T * (found.logit_scale / _clip_scale(model))).contiguous()

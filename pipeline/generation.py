@@ -71,11 +71,8 @@ def synthesize(
     device: torch.device,
     fitted: Path,
     out: Path,
-    purpose: str = "synthesize",
 ) -> None:
     """Write `per_class` features of every unseen class, for every seed, into `out`; none where no class is unseen.
-
-    Another `purpose` draws others.
 
     Raises:
         InputError: the generator was fitted for another encoder.
@@ -87,7 +84,7 @@ def synthesize(
         for seed in seeds:
             model = restored(generator, fitted, seed, tower, device)
             ids = classes.unseen_ids.repeat_interleave(per_class)
-            features = sample(model, ids, classes, tower, stream(seed, purpose))
+            features = sample(model, ids, classes, tower, stream(seed, "synthesize"))
             names = [classes.names[i] for i in ids.tolist()]
             origin = sha256(weights(fitted, seed))
             found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=origin)

@@ -1,4 +1,4 @@
-"""`shipyard task new`: one's own images, and a list of names, become a data set and a task in `params.yaml`."""
+"""`shipyard task new`: one's own images, and a list of names, become a data set, a task and its rehearsal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from features.class_store import LONGEST_PROMPT
 from features.datasets.base import SPLITS, Listing, reader_from
 from features.errors import InputError, raise_all
@@ -19,9 +22,14 @@ from features.index import mistakes
 from features.own_images import NAMES, read_names_file
 from features.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, filled, tokenize
 from pipeline import overrides, params
+from pipeline.paths import rehearsal_of
+from pipeline.tasks.base import Catalog, Protocol
+from pipeline.tasks.own_images import OwnImages
+from pipeline.tasks.rehearsal import Rehearsal
 
 T = TypeVar("T")
 
+PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), Rehearsal(protocol=params.REHEARSAL))
 HEADER = "# Classes of {name} without training images, a name a line; add one here to add a class.\n"
 
 
@@ -86,12 +94,13 @@ def create(new: NewTask) -> Written:
     if listing is not None:
         problems.found += [*mistakes(listing), *_too_few(listing, new.shots)]
         problems.attempt(partial(_refuse_long_texts, listing))
+        for protocol in PROTOCOLS if seen_ids(listing) else ():
+            problems.attempt(partial(protocol.plan, new.name, {new.name: _catalog(listing)}))
     names = NAMES / f"{new.name}.txt"
     ours = new.unseen is not None and new.unseen.resolve() == names.resolve()
     if names.exists() and not ours:
         problems.found.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
-    task = {"protocol": "own_images", "shots": new.shots}
-    changed = problems.attempt(partial(_changed, text, new.name, {**spec, "unseen": names.as_posix()}, task))
+    changed = problems.attempt(partial(_changed, text, new, {**spec, "unseen": names.as_posix()}))
     raise_all(problems.found, f"the task {new.name!r} cannot be made; nothing was written")
     assert listing is not None  # noqa: S101 (or a problem was found)
     assert changed is not None  # noqa: S101
@@ -167,15 +176,25 @@ def _refuse_long_texts(listing: Listing) -> None:
             tokenize(filled(template, listing.classes, listing.descriptions))
 
 
-def _changed(text: str, name: str, dataset: Mapping[str, Any], task: Mapping[str, Any]) -> str:
-    """The text of `params.yaml` with both blocks, checked."""
-    if not re.fullmatch(params.NAME, name):
+def _catalog(listing: Listing) -> Catalog:
+    """What protocols may know of the images, if all can be read."""
+    counts: dict[str, NDArray[np.int64]] = {split: np.zeros(len(listing.classes), np.int64) for split in SPLITS}
+    for image in listing.images:
+        counts[image.split][image.class_id] += 1
+    return Catalog(listing.classes, counts)
+
+
+def _changed(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
+    """The text of `params.yaml` with the data set, the task and its rehearsal, checked."""
+    if not re.fullmatch(params.NAME, new.name):
         raise InputError(
-            f"the name {name!r} goes into file names: letters, digits, _ . and - after the first, no others"
+            f"the name {new.name!r} goes into file names: letters, digits, _ . and - after the first, no others"
         )
-    changed = overrides.insert(overrides.insert(text, "data.sets", name, dataset), "tasks", name, task)
-    params.parse_text(changed)
-    return changed
+    text = overrides.insert(text, "data.sets", new.name, dataset)
+    for name, made in zip((new.name, rehearsal_of(new.name)), PROTOCOLS, strict=True):
+        text = overrides.insert(text, "tasks", name, {"protocol": made.protocol, "shots": new.shots})
+    params.parse_text(text)
+    return text
 
 
 def split_counts(listing: Listing) -> Mapping[str, int]:

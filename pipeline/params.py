@@ -21,6 +21,8 @@ from features.settings import Settings, parse
 
 PATH = Path("params.yaml")
 
+REHEARSAL = "rehearsal"  # the protocol of what is judged on validation images, to choose by
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[list[Name], Field(min_length=1)]
@@ -28,7 +30,11 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Grid(Settings):
-    """What runs: every data set x task x method, each with every seed."""
+    """What runs: every data set x task x method, each with every seed.
+
+    Attributes:
+        choose: the tasks for which `select` chooses a run by their rehearsals.
+    """
 
     encoder: Name
     datasets: Names
@@ -37,6 +43,7 @@ class Grid(Settings):
     generators: list[Name]
     synthetic_methods: list[Name]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+    choose: list[Name]
 
 
 class EncoderSpec(Settings):
@@ -82,10 +89,9 @@ class Extract(Settings):
 
 
 class Synthesis(Settings):
-    """How many features of each unseen class a generator makes, to fit on and, others, to choose by."""
+    """How many features of each unseen class a generator makes."""
 
     per_class: Positive
-    held_out: Positive
 
 
 class Projection(Settings):
@@ -114,6 +120,11 @@ class Params(Settings):
     def encoder(self) -> EncoderSpec:
         """The encoder that `grid.encoder` names."""
         return self.encoders[self.grid.encoder]
+
+    @property
+    def reported_tasks(self) -> list[str]:
+        """The tasks of the grid that test images judge: all but rehearsals, whose numbers are no results."""
+        return [task for task in self.grid.tasks if self.tasks[task].get("protocol") != REHEARSAL]
 
     @property
     def artifacts(self) -> Path:
@@ -204,7 +215,7 @@ def _dangling(params: Params) -> list[str]:
         for name in names
         if name not in known
     ]
-    for key in ("datasets", "tasks", "methods", "synthetic_methods", "generators", "seeds"):
+    for key in ("datasets", "tasks", "methods", "synthetic_methods", "generators", "seeds", "choose"):
         values = getattr(grid, key)
         problems += [
             f"grid.{key}: {value!r} stands twice" for value in sorted({v for v in values if values.count(v) > 1})

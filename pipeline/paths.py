@@ -38,17 +38,8 @@ class TaskPaths:
 
     @property
     def validation(self) -> Path:
-        """Folder of all that choosing may see: `images.h5`, and a folder a generator."""
-        return self._at("validation")
-
-    @property
-    def validation_images(self) -> Path:
         """The classes, and every seed's validation images (HDF5)."""
-        return self._at("validation", "images.h5")
-
-    def held_out(self, generator: str) -> Path:
-        """Folder of synthetic features that nothing is fitted on: `seed=<s>/part-*.parquet`."""
-        return self._at("validation", generator)
+        return self._at("tasks", "validation.h5")
 
     @property
     def test(self) -> Path:
@@ -72,6 +63,11 @@ class TaskPaths:
         return self._at("fitted", run)
 
     @property
+    def rehearsal(self) -> TaskPaths:
+        """Artifacts of the task's rehearsal."""
+        return TaskPaths(self.artifacts, self.dataset, rehearsal_of(self.task))
+
+    @property
     def chosen(self) -> Path:
         """Which run to use, and how sure that is (JSON)."""
         return self.artifacts / "chosen" / self.dataset / f"{self.task}.json"
@@ -85,7 +81,7 @@ class TaskPaths:
         return self._at("scores", f"{generator}.quality.json")
 
     def logits(self, run: str) -> Path:
-        """Logits of every seed and judgement (HDF5)."""
+        """Logits of every seed and judgement, with the labels (HDF5)."""
         return self._at("logits", f"{run}.h5")
 
     def diagnostics(self, run: str) -> Path:
@@ -96,6 +92,16 @@ class TaskPaths:
 def run_name(method: str, generator: str | None) -> str:
     """What a row of a table is about: `coop`, or `coop+ship` for a method given a generator's features."""
     return f"{method}+{generator}" if generator else method
+
+
+def method_of(run: str) -> str:
+    """The method of a run: `coop` of `coop+ship`."""
+    return run.partition("+")[0]
+
+
+def rehearsal_of(task: str) -> str:
+    """What the task is called whose validation images choose the run of `task` (`pipeline/tasks/rehearsal.py`)."""
+    return f"{task}_rehearsal"
 
 
 def run_label(folder: Path) -> str:

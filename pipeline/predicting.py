@@ -1,4 +1,4 @@
-"""Image files -> probabilities, by the encoder and the run that validation chose."""
+"""Image files -> probabilities, by the encoder and the run that was chosen, or named."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from features.errors import InputError, nearest
 from features.images import UnreadableImageError, read_image
 from features.listed import EXTENSIONS
 from features.lookup import find
+from features.patch_tokens import encode_with_patches
 from features.text_tower import load_tower
-from pipeline.choice import Choice, read_choice
+from pipeline.choice import read_choice
 from pipeline.evaluation import open_classifier
 from pipeline.methods.base import Classifier, Method
 from pipeline.params import PATH, Params
-from pipeline.paths import EncoderPaths
+from pipeline.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.task_store import load_train
 
 BATCH = (
@@ -43,73 +44,107 @@ class Model:
     """All that is needed to classify an image.
 
     Attributes:
+        task, run, seed: whose classifier it is.
+        reads_patches: whether that scores patch tokens in the place of features.
         names: C class names. seen: (C,) whether each had training images.
-        temperature: what logits are divided by before the softmax.
+        temperature: what logits are divided by before the softmax; None: not calibrated, they are left as they are.
     """
 
+    task: str
+    run: str
+    seed: int
     encoder: Encoder
     precision: Precision
     classifier: Classifier
+    reads_patches: bool
     names: tuple[str, ...]
     seen: tuple[bool, ...]
-    temperature: float
-    choice: Choice
+    temperature: float | None
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.encoder.device
 
-    def logits(self, found: Tensor) -> Tensor:
-        """(N, C) logits, before the temperature, of (N, D) features as the encoder gave them."""
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(N, C) logits, divided by the temperature, of (N, height, width, 3) uint8 crops."""
+        if self.reads_patches:
+            found = encode_with_patches(self.encoder, pixels, self.precision)[1]
+        else:
+            found = F.normalize(self.encoder.encode_crops(pixels, self.precision), dim=-1)
         ids = torch.arange(len(self.names), device=self.device)
         with torch.inference_mode():
-            return self.classifier.logits(F.normalize(found, dim=-1), ids)
+            return self.classifier.logits(found, ids) / (self.temperature or 1.0)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """(N, C) on the CPU, of (N, height, width, 3) uint8 crops."""
-        found = self.logits(self.encoder.encode_crops(pixels, self.precision))
-        return F.softmax(found / self.temperature, dim=1).cpu()
+        """(N, C) on the CPU: the softmax of `logits`."""
+        return F.softmax(self.logits(pixels), dim=1).cpu()
 
 
-def open_model(params: Params, name: str, device: str | None = None) -> Model:
-    """The model that the task `name` of one's own chose, with the encoder of the grid.
+def open_model(
+    params: Params, name: str, *, run: str | None = None, seed: int | None = None, device: str | None = None
+) -> Model:
+    """The classifier of the task `name` of one's own, with the encoder of the grid.
+
+    Args:
+        params: the project's.
+        name: of the task and its data set.
+        run: such as `coop+ship`; None: the one that `select` chose.
+        seed: None: the one that `select` names, or the first of the grid.
+        device: None: that of `compute`.
 
     Raises:
-        InputError: there is no such task, nothing is chosen for it yet, or the encoder is another by now.
+        InputError: there is no such task or run, none is named or chosen, or the encoder is another by now.
     """
     if name not in params.tasks or name not in params.data.sets:
         known = sorted({*params.tasks} & {*params.data.sets})
         raise InputError(f"{name!r} is no task in {PATH}; {nearest(name, known)}; `shipyard task new` makes one")
     encoded = EncoderPaths(params.artifacts)
     cell, spec = encoded.cell(name, name), params.encoder
-    choice, where = read_choice(cell.chosen), pick_device(device or params.compute.device)
+    run, seed, temperature = _picked(params, cell, run, seed)
+    method, task = find(pipeline.methods, method_of(run), Method), load_train(cell.train)
+    where = pick_device(device or params.compute.device)
     encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, where)
-    if encoder.weights_sha256 != choice.encoder.weights_sha256:
+    if encoder.weights_sha256 != task.header.weights_sha256:
         raise InputError(
-            f"{name} was trained on features of encoder {choice.encoder.name!r} with weights "
-            f"{choice.encoder.weights_sha256[:12]}; those of {encoder.name!r} are {encoder.weights_sha256[:12]}: "
+            f"{name} was trained on features of encoder {task.header.encoder!r} with weights "
+            f"{task.header.weights_sha256[:12]}; those of {encoder.name!r} are {encoder.weights_sha256[:12]}: "
             f"run `shipyard run {name}`"
         )
-    method = find(pipeline.methods, choice.method, Method)
     tower = load_tower(encoded.text_tower).to(where) if method.scores_with_text_tower else None
-    classes = load_train(cell.validation_images).classes
+    sha = encoder.weights_sha256
     return Model(
+        task=name,
+        run=run,
+        seed=seed,
         encoder=encoder,
         precision=params.extract.precision,
-        classifier=open_classifier(
-            method,
-            cell.fitted(choice.run),
-            choice.seed,
-            weights_sha256=encoder.weights_sha256,
-            tower=tower,
-            device=where,
-        ),
-        names=classes.names,
-        seen=tuple(classes.seen.tolist()),
-        temperature=choice.temperature or 1.0,
-        choice=choice,
+        classifier=open_classifier(method, cell.fitted(run), seed, weights_sha256=sha, tower=tower, device=where),
+        reads_patches=method.needs_patches,
+        names=task.classes.names,
+        seen=tuple(task.classes.seen.tolist()),
+        temperature=temperature,
     )
+
+
+def _picked(params: Params, cell: TaskPaths, run: str | None, seed: int | None) -> tuple[str, int, float | None]:
+    """The run, its seed and, where a rehearsal calibrated it, its temperature."""
+    choice = read_choice(cell.chosen) if cell.chosen.is_file() else None
+    if run is None:
+        if choice is None:
+            raise InputError(
+                f"nothing is chosen for {cell.task!r}, for there is no {cell.chosen}: `shipyard run {cell.task}` makes "
+                f"it, or name a run with --run, such as --run {params.grid.methods[0]}"
+            )
+        run = choice.run
+    seed = seed if seed is not None else choice.seed if choice else params.grid.seeds[0]
+    if not weights(cell.fitted(run), seed).is_file():
+        known = [
+            f"{file.parent.name} (seed {file.stem.removeprefix('seed=')})" for file in cell.fitted("").glob("*/seed=*")
+        ]
+        raise InputError(f"{cell.task} has no run {run!r} with seed {seed}; {nearest(f'{run} (seed {seed})', known)}")
+    rehearsed = choice.of(run) if choice else None
+    return run, seed, rehearsed.temperature if rehearsed else None
 
 
 @dataclass(frozen=True)

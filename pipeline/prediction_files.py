@@ -59,7 +59,7 @@ def write_json(predictions: Sequence[Prediction], model: Model, out: TextIO) -> 
             for name, p, seen in zip(found.classes, found.probabilities, found.seen, strict=True)
         ]
         images.append({"path": found.path} | ({"problem": found.problem} if found.problem else {"predictions": ranked}))
-    whole = {"task": model.choice.task, "run": model.choice.run, "seed": model.choice.seed, "images": images}
+    whole = {"task": model.task, "run": model.run, "seed": model.seed, "images": images}
     json.dump(whole, out, ensure_ascii=False, indent=1)
     out.write("\n")
 
@@ -77,7 +77,7 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
     """Write one page that needs no other file: each picture, small, with its classes."""
     environment = Environment(loader=PackageLoader("pipeline", "."), autoescape=True)
     page = environment.get_template("gallery.html").stream(
-        choice=model.choice,
+        model=model,
         pictures=((found, thumbnail(found.path)) for found in predictions if found.problem is None),
         problems=[found for found in predictions if found.problem is not None],
     )

@@ -30,8 +30,8 @@ class Recipe(Settings):
     )
 
     def assignments(self) -> list[list[str]]:
-        """Each run's `key=value`, as `pipeline.overrides.apply` takes them."""
-        runs = ({**self.settings, **run} for run in self.runs)
+        """Each run's `key=value`, as `pipeline.overrides.apply` takes them; one that names no choice makes none."""
+        runs = ({"grid.choose": [], **self.settings, **run} for run in self.runs)
         return [[f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in run.items()] for run in runs]
 
 

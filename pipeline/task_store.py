@@ -1,4 +1,4 @@
-"""A task on disk: images to train on (`train.h5`), to choose by (`images.h5` in `validation/`), to judge (`test.h5`).
+"""A task on disk: images to train on (`train.h5`), to choose settings by (`validation.h5`), to judge (`test.h5`).
 
 The first two are written alike: the classes, and for each seed some images of the seen ones.
 """
@@ -81,7 +81,7 @@ class JudgedRows:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """`train.h5` or the validation images, opened: the header, the classes, and one seed's images at a time."""
+    """`train.h5` or `validation.h5`, opened: the header, the classes, and one seed's images at a time."""
 
     path: Path
     header: Header
@@ -119,7 +119,7 @@ class TrainTask:
 
 
 def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
-    """Write `train.h5`, or the validation images: the classes, and the rows of each seed."""
+    """Write `train.h5` or `validation.h5`: the classes, and the rows of each seed."""
     with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
         _write_header(file, header)
         group = file.create_group("classes")
@@ -132,7 +132,7 @@ def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int
 
 
 def load_train(path: Path) -> TrainTask:
-    """Open `train.h5`, or the validation images.
+    """Open `train.h5` or `validation.h5`.
 
     Raises:
         InputError: there is no such file, or it is not one of ours.

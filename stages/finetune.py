@@ -24,7 +24,7 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
     finetune(
         settings,
         made,
-        load_train(cell.validation_images),
+        load_train(cell.validation),
         seeds=params.grid.seeds,
         tower=tower_on(params, device) if settings.needs_text_tower else None,
         synthetic=cell.synthetic(generator) if generator else None,

@@ -15,27 +15,21 @@ from stages.running import Dataset, GeneratorName, Task, run
 
 
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
-    """Write `artifacts/<encoder>/synthetic/<dataset>/<task>/<generator>/`, and the same below `validation/`."""
+    """Write `artifacts/<encoder>/synthetic/<dataset>/<task>/<generator>/`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
     made = load_train(cell.train)
     values = params.block("generators", generator, made.header.trained_on)
-    settings, tower = parse(find(pipeline.generators, generator, Generator), *values), tower_on(params, device)
-    for purpose, per_class, out in (
-        ("synthesize", params.synthesis.per_class, cell.synthetic(generator)),
-        ("hold out", params.synthesis.held_out, cell.held_out(generator)),
-    ):
-        synthesize(
-            settings,
-            made,
-            seeds=params.grid.seeds,
-            per_class=per_class,
-            tower=tower,
-            device=device,
-            fitted=cell.generator(generator),
-            out=out,
-            purpose=purpose,
-        )
+    synthesize(
+        parse(find(pipeline.generators, generator, Generator), *values),
+        made,
+        seeds=params.grid.seeds,
+        per_class=params.synthesis.per_class,
+        tower=tower_on(params, device),
+        device=device,
+        fitted=cell.generator(generator),
+        out=cell.synthetic(generator),
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from features.errors import InputError
-from pipeline import cli, running
+from pipeline import cli, params, running
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -140,6 +140,32 @@ def test_run_checks_changes_runs_and_reports(project: Path) -> None:
     text = (project / "params.yaml").read_text(encoding="utf-8")
     assert len(text.splitlines()) == len(SHIPPED.splitlines())
     assert "  datasets: [caltech101]" in text
+
+
+def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_nothing_of_it(project: Path) -> None:
+    for name in ("tern", "wren"):
+        (project / "photos" / name).mkdir(parents=True)
+        for i in range(20):
+            (project / f"photos/{name}/{i}.jpg").touch()
+    assert call("task", "new", "mybirds", "--images", "photos").exit_code == 0
+    before = params.load()
+    result = call("run", "mybirds")
+    assert result.output.splitlines()[:5] == [
+        "params.yaml: datasets: [twemoji] -> [mybirds]",
+        "params.yaml: tasks: [base_to_new] -> [mybirds, mybirds_rehearsal]",
+        "params.yaml: choose: [] -> [mybirds]",
+        "(repro)",
+        "(results)",
+    ]
+    assert "chosen/mybirds/mybirds.json" in str(result.exception), "nothing has run, so nothing is chosen"
+    alone = call("run", "caltech101")
+    assert "take another task, such as --set 'grid.tasks=[base_to_new]'" in str(alone.exception)
+    assert call("run", "twemoji", "--set", "grid.tasks=[base_to_new]").exception is None
+    assert params.load() == before
+    call("run", "mybirds")
+    (project / "other.yaml").write_text("title: x\nsettings: {grid.tasks: [base_to_new], grid.datasets: [twemoji]}\n")
+    assert call("run", "--recipe", "other.yaml").exception is None
+    assert params.load() == before
 
 
 @pytest.mark.parametrize(

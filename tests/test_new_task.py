@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
     for name in ("kestrel", "tern", "wren"):
         (tmp_path / "data/birds" / name).mkdir(parents=True)
-        for i in range(10):
+        for i in range(10 if name == "wren" else 20):
             (tmp_path / "data/birds" / name / f"{i}.jpg").touch()
     Path("names.txt").write_text("barn owl\nwren\n", encoding="utf-8")
     return tmp_path
@@ -45,6 +45,7 @@ def test_a_folder_and_names_become_a_data_set_and_a_task(project: Path) -> None:
     assert added == [
         "    mybirds: {reader: image_folder, path: birds, unseen: classes/mybirds.txt}",
         "  mybirds: {protocol: own_images, shots: 2}",
+        "  mybirds_rehearsal: {protocol: rehearsal, shots: 2}",
     ]
     listing = reader_from(params.parse_text(text).data.sets["mybirds"], "here").read(Path("data"))
     assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
@@ -62,6 +63,7 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     assert new("--images", "data/birds/all.csv", *options).exit_code == 0
     found = params.load()
     assert found.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
+    assert found.tasks["mybirds_rehearsal"] == {"protocol": "rehearsal", "shots": None}
     assert found.data.sets["mybirds"] == {
         "reader": "image_table",
         "path": "birds",
@@ -75,9 +77,9 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
 
 
 def test_folders_that_are_split_stay_so(project: Path) -> None:
-    for split in ("train", "test"):
-        (project / "split" / split / "tern").mkdir(parents=True)
-        (project / "split" / split / "tern/1.jpg").touch()
+    for folder in (f"{split}/{name}" for split in ("train", "val", "test") for name in ("tern", "kestrel")):
+        (project / "split" / folder).mkdir(parents=True)
+        (project / "split" / folder / "1.jpg").touch()
     result = new("--images", "split", "--unseen", "names.txt")
     assert "outside data.root" in result.output
     assert params.load().data.sets["mybirds"]["splits"] == "folders"
@@ -105,15 +107,21 @@ def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> No
     ("options", "words"),
     [
         (["--images", "nowhere"], "no such folder"),
-        (["--images", "data/birds", "--shots", "9"], "fewer than --shots 9"),
+        (["--images", "data/birds", "--shots", "19"], "fewer than --shots 19"),
         (["--images", "data/birds", "--template", "a photo"], "must have one {}"),
         (["--images", "data/birds", "--unseen", "long.txt"], "64 tokens"),
         (["--images", "data/birds", "--unseen", "all.txt"], "every folder is among the unseen names"),
+        (["--images", "data/birds", "--unseen", "two.txt"], "takes at least 2: give images of more classes"),
+        (["--images", "few"], "no validation image of 'tern'"),
+        (["--images", "few"], "has no test images"),
     ],
 )
 def test_what_cannot_work_is_refused(project: Path, options: list[str], words: str) -> None:
     Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
     Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
+    Path("two.txt").write_text("kestrel\ntern\n", encoding="utf-8")
+    Path("few/tern").mkdir(parents=True)
+    Path("few/tern/1.jpg").touch()
     result = new(*options)
     assert isinstance(result.exception, InputError)
     assert words in str(result.exception)
@@ -126,7 +134,7 @@ def test_a_name_is_taken_once(project: Path) -> None:
 
 def test_a_task_of_ones_own_runs_on_its_own_data_set_alone(project: Path) -> None:
     new("--images", "data/birds", "--unseen", "names.txt")
-    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds]")
+    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_rehearsal]")
     with pytest.raises(InputError, match="shipyard run mybirds"):
         check(params.parse_text(text))
     check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))

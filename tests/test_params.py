@@ -16,14 +16,15 @@ ROOT = Path(__file__).resolve().parent.parent
 REMOVE = object()
 
 TINY = """
-grid: {encoder: e, datasets: [d], tasks: [t], methods: [m], generators: [g], synthetic_methods: [m], seeds: [1]}
+grid:
+  {encoder: e, datasets: [d], tasks: [t], methods: [m], generators: [g], synthetic_methods: [m], seeds: [1], choose: []}
 encoders: {e: {model: RN50}}
 compute: {device: cpu, batch: 2, workers: 0, verify: false}
 data: {root: data, sets: {d: {reader: r}}}
 extract: {precision: float32, views: 1, view_scale: [0.5, 1.0], view_seed: 0, on_bad_image: fail, engine: local}
 tasks: {t: {protocol: p}}
 generators: {g: {}}
-synthesis: {per_class: 2, held_out: 2}
+synthesis: {per_class: 2}
 projection: {methods: [pca], classes: 2, per_class: 2}
 methods: {m: {}}
 """

@@ -104,8 +104,23 @@ def test_what_is_missing_is_said_with_the_remedy(project: Path) -> None:
     assert "no image is meant by nothing*" in str(call("nothing*").exception)
     wrong = CliRunner().invoke(app, ["predict", "mien", "photos"]).exception
     assert "did you mean 'mine'?" in str(wrong)
+    assert "has no run 'coop' with seed 1; did" in str(call("photos", "--run", "coop").exception)
+    assert "seed 2; did you mean 'zero_shot (seed 1)'?" in str(call("photos", "--seed", "2").exception)
     (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
-    assert "shipyard run mine" in str(call("photos").exception)
+    said = str(call("photos").exception)
+    assert "shipyard run mine" in said
+    assert "--run zero_shot" in said
+
+
+def test_a_run_that_is_named_is_taken_and_calibrated_if_it_was_rehearsed(project: Path) -> None:
+    chosen = call("photos/0.png", "--csv", "-").stdout
+    assert call("photos/0.png", "--csv", "-", "--run", "zero_shot", "--seed", "1").stdout == chosen
+    (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
+    plain = open_model(params.load(), "mine", run="zero_shot")
+    assert (plain.run, plain.seed, plain.temperature) == ("zero_shot", 1, None)
+    assert call("photos/0.png", "--csv", "-", "--run", "zero_shot").stdout != chosen
+    call("photos/0.png", "--run", "zero_shot", "--html", "a.html")
+    assert "not\n  calibrated" in Path("a.html").read_text(encoding="utf-8")
 
 
 def test_features_of_another_encoder_are_refused(project: Path) -> None:

@@ -131,8 +131,10 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
     finally:
         write_params(repo, PARAMS)
     # What was fitted may come out the same, and then nothing judges it anew.
-    judged = {"evaluate@mine-base_to_new-tip_adapter", "select@mine-base_to_new"}
-    assert ran(output) - judged == {"finetune@mine-base_to_new-tip_adapter", "report"}
+    assert ran(output) - {"evaluate@mine-base_to_new-tip_adapter"} == {
+        "finetune@mine-base_to_new-tip_adapter",
+        "report",
+    }
     assert ran(run(repo, "dvc", "repro")) == set(), "the old parameters' results are in the run cache"
 
 

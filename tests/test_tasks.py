@@ -17,6 +17,7 @@ from pipeline.tasks.domain_generalization import DomainGeneralization
 from pipeline.tasks.few_shot import FewShot
 from pipeline.tasks.generalized_zero_shot import GeneralizedZeroShot
 from pipeline.tasks.own_images import OwnImages
+from pipeline.tasks.rehearsal import Rehearsal
 
 
 def catalog(count: int) -> dict[str, Catalog]:
@@ -101,6 +102,42 @@ def test_own_images_needs_something_to_learn_and_to_judge() -> None:
         own([0, 0, 0, 0], [1, 1, 1, 1])
     with pytest.raises(InputError, match="fractions"):
         own([1, 1, 1, 1], [0, 0, 0, 0])
+
+
+def rehearsed(train: list[int], val: list[int]) -> Plan:
+    counts = {"train": np.array(train), "val": np.array(val), "test": np.full(len(train), 9)}
+    catalog = Catalog(tuple("abcdefg"[: len(train)]), counts)
+    return Rehearsal(protocol="rehearsal").plan("d", {"d": catalog})
+
+
+def ids(refs: tuple[ClassRef, ...]) -> list[int]:
+    return [ref.class_id for ref in refs]
+
+
+def test_in_a_rehearsal_every_second_class_with_images_is_only_named_and_validation_judges() -> None:
+    plan = rehearsed([5, 0, 5, 5, 0, 5, 5], [2, 0, 2, 2, 0, 2, 0])
+    assert ids(plan.seen) == [0, 3, 6]
+    assert ids(plan.unseen) == [2, 5]
+    assert [(j.name, ids(j.judged)) for j in plan.judgements] == [("seen", [0, 3]), ("unseen", [2, 5])]
+    for judgement in plan.judgements:
+        assert (judgement.split, judgement.average) == ("val", "per_class")
+        assert ids(judgement.candidates) == [0, 2, 3, 5, 6]  # none of the classes that have no images at all
+    assert plan.harmonic == ("seen", "unseen")
+
+
+def test_where_no_class_is_only_named_none_plays_one() -> None:
+    plan = rehearsed([5, 5, 5], [2, 0, 2])
+    assert (ids(plan.seen), plan.unseen, plan.harmonic) == ([0, 1, 2], (), None)
+    assert [(j.name, ids(j.judged)) for j in plan.judgements] == [("seen", [0, 2])]
+
+
+def test_a_rehearsal_needs_two_classes_with_images_and_validation_images_of_both_halves() -> None:
+    with pytest.raises(InputError, match=r"1 class\(es\) with training images.*at least 2"):
+        rehearsed([5, 0, 0], [2, 0, 0])
+    with pytest.raises(InputError, match=r"split_seed.*\(2 problems\)") as caught:
+        rehearsed([5, 5, 5, 0], [0, 0, 0, 0])
+    assert "no validation image of 'a', 'c'" in str(caught.value)
+    assert "no validation image of 'b'" in str(caught.value)
 
 
 def named(**names: list[str]) -> dict[str, Catalog]:

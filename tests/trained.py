@@ -21,11 +21,10 @@ from features.prompts import class_tokens
 from features.tensors import save_tensors
 from pipeline import methods
 from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.choice import Choice, Validated
+from pipeline.choice import Choice, Rehearsed
 from pipeline.methods.base import Classifier, Method
 from pipeline.paths import EncoderPaths, weights
 from pipeline.predicting import Model
-from pipeline.scores import EncoderId
 from pipeline.seeds import stream
 from pipeline.task_store import Header, Rows, save_train
 
@@ -55,32 +54,24 @@ def fitted(method: str) -> Classifier:
     return made.fit(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test"))
 
 
-def choice(method: str, sha: str, temperature: float | None = 0.5) -> Choice:
-    return Choice(
-        dataset="mine",
-        task="mine",
-        encoder=EncoderId(name="tiny", weights_sha256=sha),
-        run=method,
-        method=method,
-        seed=1,
-        images=3,
-        draws=0,
-        confidence=100.0,
-        temperature=temperature,
-        runs=(Validated(run=method),),
-    )
+def choice(method: str) -> Choice:
+    found = Rehearsed(run=method, accuracies={"seen": 90.0}, score=90.0, low=80.0, high=100.0, temperature=0.5)
+    return Choice(dataset="mine", task="mine", run=method, seed=1, images={"seen": 3}, confidence=100.0, runs=(found,))
 
 
 def model(folder: Path, method: str) -> Model:
     encoder = tiny_encoder(folder)
     return Model(
+        task="mine",
+        run=method,
+        seed=1,
         encoder=encoder,
         precision="float32",
         classifier=fitted(method),
+        reads_patches=False,
         names=NAMES,
         seen=tuple(classes().seen.tolist()),
         temperature=0.5,
-        choice=choice(method, encoder.weights_sha256),
     )
 
 
@@ -98,9 +89,9 @@ def project(root: Path, method: str = "zero_shot") -> None:
     cell = EncoderPaths(root / "artifacts/tiny").cell("mine", "mine")
     header = Header("mine", "mine", "mine", "own_images", None, None, "tiny", sha)
     no_rows = Rows(np.empty((0, 1, D), np.float16), np.empty(0, np.int64), np.empty(0, np.int64))
-    save_train(cell.validation_images, header, classes(), {1: no_rows})
+    save_train(cell.train, header, classes(), {1: no_rows})
     save_tensors(made.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
-    write_json(cell.chosen, made.choice.model_dump(mode="json"))
+    write_json(cell.chosen, choice(method).model_dump(mode="json"))
     (root / "photos/old").mkdir(parents=True)
     for i in range(5):
         picture(i).save(root / "photos" / ("old" * (i > 2)) / f"{i}.png")

@@ -22,7 +22,7 @@ from pipeline.scores import Scores, grid_runs, read_scores, score_path
 
 
 def read_grid(params: Params) -> list[Scores]:
-    """The scores of every cell that the grid names, in display order; what else lies in the folder is not read.
+    """The scores of every cell of the grid but rehearsals', in display order; what else lies there is not read.
 
     Raises:
         InputError: the grid lacks zero-shot CLIP; files that are missing or damaged, that were made with other seeds
@@ -33,7 +33,8 @@ def read_grid(params: Params) -> list[Scores]:
             f"grid.methods is {params.grid.methods}, without zero_shot: every table prints zero-shot CLIP, for a gain "
             "is a gain over it. Put `zero_shot` into grid.methods in params.yaml; it takes no training."
         )
-    cells = [(cell, score_path(params.artifacts, cell)) for cell in grid_runs(params)]
+    reported = [cell for cell in grid_runs(params) if cell.task in params.reported_tasks]
+    cells = [(cell, score_path(params.artifacts, cell)) for cell in reported]
     missing = [f"{path}: run `dvc repro {cell.stage}`" for cell, path in cells if not path.is_file()]
     raise_all(missing, "scores that the grid names are missing")
     scores = [read_scores(path) for _, path in cells]

@@ -42,13 +42,13 @@ CAPTION = (
 
 
 def read_qualities(params: Params) -> list[GeneratorQuality]:
-    """Every generator's file that the grid names, in display order.
+    """Every generator's file that the grid names, but those of rehearsals, in display order.
 
     Raises:
         InputError: files that are missing or damaged, or were made with other seeds than `grid.seeds`.
     """
     grid = params.grid
-    cells = [(d, t, g) for d in grid.datasets for t in grid.tasks for g in grid.generators]
+    cells = [(d, t, g) for d in grid.datasets for t in params.reported_tasks for g in grid.generators]
     paths = [EncoderPaths(params.artifacts).cell(d, t).quality(g) for d, t, g in cells]
     missing = [f"{path}: run `dvc repro judge_generator`" for path in paths if not path.is_file()]
     raise_all(missing, "measures of generators that the grid names are missing")
