@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from features.devices import Precision, autocast
 from features.errors import InputError
 from features.guard import parsing
 from features.tensors import read_tensors, save_tensors
@@ -78,7 +79,13 @@ class Block(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Prompts, as token ids or as learned vectors before them, to text features."""
+    """Prompts, as token ids or as learned vectors before them, to text features.
+
+    Attribute:
+        precision: what the passes are computed in. Weights, contexts, their gradients and features stay float32.
+    """
+
+    precision: Precision = "float32"
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -147,6 +154,10 @@ class TextTower(nn.Module):
         return found
 
     def _one_pass(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
+        with autocast(prefix.device, self.precision):
+            return self._features(prefix, suffix, eot).float()
+
+    def _features(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         (g, p, w), (c, t) = prefix.shape, suffix.shape[1:3]
         there = torch.arange(t, device=eot.device) <= eot[..., None]  # (G, C, T): the tokens up to the EOT
         rows = there.flatten().nonzero().squeeze(1)

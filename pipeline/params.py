@@ -88,6 +88,12 @@ class Extract(Settings):
         return value
 
 
+class TextTowerSettings(Settings):
+    """How prompts pass through the text tower while they are learned, made or judged."""
+
+    precision: Literal["float32", "bfloat16"]  # float16 would need its gradients scaled
+
+
 class Synthesis(Settings):
     """How many features of each unseen class a generator makes."""
 
@@ -110,6 +116,7 @@ class Params(Settings):
     compute: Compute
     data: Data
     extract: Extract
+    text_tower: TextTowerSettings
     tasks: dict[Name, dict[str, Any]]
     generators: dict[Name, dict[str, Any]]
     synthesis: Synthesis

@@ -16,5 +16,7 @@ def device_of(params: Params) -> torch.device:
 
 
 def tower_on(params: Params, device: torch.device) -> TextTower:
-    """The text tower that stage `text_tower` wrote."""
-    return load_tower(EncoderPaths(params.artifacts).text_tower).to(device)
+    """The text tower that stage `text_tower` wrote, which computes in the precision that the parameters ask for."""
+    tower = load_tower(EncoderPaths(params.artifacts).text_tower).to(device)
+    tower.precision = params.text_tower.precision
+    return tower

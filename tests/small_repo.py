@@ -53,6 +53,7 @@ PARAMS: dict[str, Any] = {
         "on_bad_image": "fail",
         "engine": "local",
     },
+    "text_tower": {"precision": "float32"},
     "tasks": {"base_to_new": {"protocol": "base_to_new", "shots": 2}},
     "generators": {"ship": {"encoder_width": 16, "generator_width": 16, "epochs": 2}},
     "synthesis": {"per_class": 4},

@@ -22,6 +22,7 @@ encoders: {e: {model: RN50}}
 compute: {device: cpu, batch: 2, workers: 0, verify: false}
 data: {root: data, sets: {d: {reader: r}}}
 extract: {precision: float32, views: 1, view_scale: [0.5, 1.0], view_seed: 0, on_bad_image: fail, engine: local}
+text_tower: {precision: float32}
 tasks: {t: {protocol: p}}
 generators: {g: {}}
 synthesis: {per_class: 2}
@@ -52,6 +53,7 @@ BAD = [
     ("extract.view", 3, "extract.view: unknown key; did you mean 'views'?"),
     ("compute.gpu", True, "compute.gpu: unknown key; known: batch, device, verify, workers"),
     ("encoders.e.pretraind", "openai", "encoders.e.pretraind: unknown key; did you mean 'pretrained'?"),
+    ("text_tower.precision", "float16", "text_tower.precision: 'float16' cannot be used"),
     ("synthesis.perclass", 3, "synthesis.perclass: unknown key; did you mean 'per_class'?"),
     # missing
     ("methods", REMOVE, "methods: missing"),

@@ -95,13 +95,28 @@ STALE = {
     "projection.classes": {"project@mine-base_to_new-ship", "report"},
     "tasks.base_to_new.shots": {"assemble@mine-base_to_new", "report"},
     "extract.views": {"extract@mine", "report"},
+    "text_tower.precision": {
+        "train_generator@mine-base_to_new-ship",
+        "synthesize@mine-base_to_new-ship",
+        "judge_generator@mine-base_to_new-ship",
+        *(f"finetune@mine-base_to_new-{method}" for method in PARAMS["grid"]["methods"]),
+        "finetune_synthetic@mine-base_to_new-ship-coop",
+        *(f"evaluate@mine-base_to_new-{method}" for method in PARAMS["grid"]["methods"]),
+        "evaluate_synthetic@mine-base_to_new-ship-coop",
+        "report",
+    },
     "compute.batch": set(),
     "compute.workers": set(),
     "extract.engine": set(),
     "extract.on_bad_image": {"extract@mine", "report"},
     "data.root": set(),
 }
-VALUES = {"data.root": "elsewhere", "extract.engine": "ray", "extract.on_bad_image": "skip"}
+VALUES = {
+    "data.root": "elsewhere",
+    "extract.engine": "ray",
+    "extract.on_bad_image": "skip",
+    "text_tower.precision": "bfloat16",
+}
 
 
 @pytest.mark.parametrize("key", STALE)

@@ -34,7 +34,7 @@ def open_clip_model(name: str) -> Any:
         return open_clip.create_model(name).eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="module", params=[LITECLIP, "ViT-B-32-quickgelu", "RN50"])
+@pytest.fixture(scope="module", params=[LITECLIP, "ViT-B-16", "ViT-B-32-quickgelu", "RN50"])
 def pair(request: pytest.FixtureRequest) -> tuple[Any, TextTower]:
     model = open_clip_model(request.param)
     return model, from_open_clip(model, "test", "0" * 64)
@@ -64,6 +64,27 @@ def test_gradients_to_the_context_equal_open_clips(pair: tuple[Any, TextTower]) 
     F.normalize(pooled, dim=-1)[:, :5].sum().backward()
     assert theirs.grad is not None
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_bfloat16_gives_nearly_the_same_gradient_and_keeps_float32_outside() -> None:
+    tower = tiny.tower()
+    tokens = class_tokens(["cat", "grand piano"], context_length=tower.config.context_length, prompt=4)
+    context = 0.02 * torch.randn(1, 4, tower.config.width, generator=torch.Generator().manual_seed(3))
+
+    def gradient() -> torch.Tensor:
+        learned = context.clone().requires_grad_()
+        features = tower(learned, tokens)
+        assert features.dtype == torch.float32
+        F.normalize(features[0], dim=-1)[:, :5].sum().backward()
+        assert learned.grad is not None
+        return learned.grad
+
+    exact = gradient()
+    tower.precision = "bfloat16"
+    rounded = gradient()
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert F.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.99
 
 
 def test_a_context_a_text_equals_each_alone() -> None:
