@@ -21,8 +21,8 @@ from pipeline.params import Extract
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
 
-# Imported by stages, but never a dep: these read settings, whose values DVC tracks one by one, name paths, which dvc.yaml
-# says itself, and speak to people. They decide no byte of a result, and a new parameter must not redo every extraction.
+# Imported by stages, but never a dep: these read settings, whose values DVC tracks one by one, name paths, which
+# dvc.yaml says itself, and speak to people. They decide no byte, and a new parameter must not redo every extraction.
 PLUMBING = {
     "features/commandline.py",
     "features/errors.py",
