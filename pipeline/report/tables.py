@@ -20,13 +20,14 @@ def results_csv(scores: Sequence[Scores]) -> str:
     """
     lines: list[tuple[object, ...]] = []
     for run in scores:
+        lacking = sum(run.missing.values())
         for seed in run.seeds:
             for name in run.judgements:
                 pair = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
                 value = seed.accuracy(name)
                 n = sum(seed.judgements[part].n for part in pair)
-                lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n))
-    return _csv(("task", "dataset", "method", "seed", "judgement", "accuracy", "n"), lines)
+                lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n, lacking))
+    return _csv(("task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images"), lines)
 
 
 def metrics(summary: Summary) -> dict[str, dict[str, float]]:
