@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from features import hdf5
+from features.contained import contained
 from features.errors import InputError, nearest
 from features.guard import parsing, refuse_hollow
 
@@ -20,6 +21,9 @@ KINDS = (
     *("cell", "double", "single", "logical"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
+
+
+KNOWN = ""  # no variable is called so: under it stand the names of all
 
 
 class MatFile:
@@ -34,8 +38,8 @@ class MatFile:
         """
         self.path = path
         wanted = tuple(wanted)
-        with parsing(path, "get it anew"):
-            known, self._values = _from_7_3(path, wanted) if h5py.is_hdf5(path) else _from_5(path, wanted)
+        self._values = contained(variables, path, wanted)
+        known = self._values.pop(KNOWN).tolist()
         for name in wanted:
             if name not in self._values:
                 raise InputError(f"{path} has no variable {name!r}; {nearest(name, known)}")
@@ -43,7 +47,7 @@ class MatFile:
     def array(self, name: str) -> NDArray[Any]:
         """An array of numbers, its axes in MATLAB's order."""
         values = self._values[name]
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        if values.dtype.kind not in "biuf":
             raise InputError(f"{self.path}: {name} is no array of numbers")
         return values
 
@@ -59,13 +63,24 @@ class MatFile:
     def texts(self, name: str) -> list[str]:
         """The texts of a cell array, in MATLAB's order."""
         values = self._values[name]
-        if not isinstance(values, list):
+        if values.dtype.kind != "U":
             raise InputError(f"{self.path}: {name} is no cell array of texts")
-        return values
+        return [str(value) for value in values]
 
 
-def _from_5(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
-    """The names of all variables, and the values of the wanted ones; cells as lists of texts."""
+def variables(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Those of the wanted variables that there are, cells as vectors of texts, and the names of all under `KNOWN`.
+
+    Raises:
+        InputError: as `MatFile` says. On bad bytes it may crash or never end: `contained` is to call it.
+    """
+    with parsing(path, "get it anew"):
+        known, values = _from_7_3(path, wanted) if h5py.is_hdf5(path) else _from_5(path, wanted)
+        return {KNOWN: np.array(known, np.str_), **values}
+
+
+def _from_5(path: Path, wanted: Collection[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """The names of all variables, and the values of the wanted ones."""
     listed = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path)}
     for name in set(wanted) & set(listed):
         shape, kind = listed[name]
@@ -76,13 +91,14 @@ def _from_5(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, A
     return list(listed), {name: _from_cells(values[name]) for name in wanted if name in values}
 
 
-def _from_cells(value: NDArray[Any]) -> Any:
+def _from_cells(value: NDArray[Any]) -> NDArray[Any]:
     if value.dtype != object:
         return value
-    return [str(cell.item()) if getattr(cell, "size", 1) == 1 else "" for cell in value.ravel(order="F")]
+    texts = [str(cell.item()) if getattr(cell, "size", 1) == 1 else "" for cell in value.ravel(order="F")]
+    return np.array(texts, np.str_)
 
 
-def _from_7_3(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
+def _from_7_3(path: Path, wanted: Collection[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """The same from HDF5, which holds arrays transposed, a cell as a reference, and text as UTF-16 code units."""
     with hdf5.opened(path, "get it anew") as file:
         known = [name for name in file if not name.startswith("#")]
@@ -90,6 +106,6 @@ def _from_7_3(path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str,
         return known, {
             name: hdf5.array(file, name).T
             if found is None
-            else [np.asarray(one[()]).astype("<u2").tobytes().decode("utf-16-le") for one in found]
+            else np.array([np.asarray(one[()]).astype("<u2").tobytes().decode("utf-16-le") for one in found], np.str_)
             for name, found in cells.items()
         }

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-import pyarrow.parquet as pq
-
+from features import parquet
 from features.datasets.base import Listing, Split
-from features.errors import InputError, raise_all
+from features.errors import raise_all
+from features.guard import parsing
 from features.own_images import OwnImages, Row
 
 
@@ -42,9 +42,9 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
     Raises:
         InputError: it cannot be read, is of another format, or lacks a column.
     """
-    try:
+    with parsing(file, "save it as CSV (UTF-8) or Parquet"):
         if file.suffix.lower() == ".parquet":
-            table = pq.read_table(file, partitioning=None)
+            table = parquet.read_table(file)
             columns = table.column_names
             lines: list[dict[str, Any]] = table.to_pylist()
         else:
@@ -52,8 +52,6 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
                 reader = csv.DictReader(text, strict=True)
                 lines = list(reader)
                 columns = list(reader.fieldnames or [])
-    except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are ValueErrors
-        raise InputError(f"{file} cannot be read as CSV (UTF-8) or Parquet: {error}") from error
     absent = [f"no column {name!r}; its columns are {', '.join(columns) or 'none'}" for name in ("path", "label")]
     raise_all([text for text in absent if text.split("'")[1] not in columns], f"{file} cannot be used")
     return lines

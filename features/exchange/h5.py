@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from features.contained import contained
 from features.datasets.base import SPLITS
-from features.exchange.base import KEY, REMEDY, Content, Format, block_of, note, noted, wanted
+from features.exchange.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
 from features.files import written_whole
 from features.hdf5 import array, item, opened, text
 
@@ -21,11 +22,14 @@ class H5(Format):
 
     def read(self, source: Path, keys: Mapping[str, str]) -> Content:
         """Read the arrays that `FIELDS` names; others are passed over."""
-        with opened(source, REMEDY) as file:
-            classes, facts = noted(text(file, KEY), str(source)) if KEY in file.attrs else (None, None)
-            splits = [split for split in SPLITS if split in file.keys()]  # noqa: SIM118 (`in file` follows links)
-            blocks = [block_of(_arrays(item(file, s), keys), keys, f"{source}/{s}", s) for s in splits]
-            return Content(blocks or [block_of(_arrays(file, keys), keys, str(source), None)], classes, facts)
+        found = contained(arrays, source, [KEY, *wanted(keys).values()])
+        classes, facts = noted(str(found.pop(KEY)), str(source)) if KEY in found else (None, None)
+        blocks = []
+        for split in by_split([*found]):
+            prefix = f"{split}/" if split else ""
+            mine = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
+            blocks.append(block_of(mine, keys, f"{source}{prefix and '/'}{prefix.rstrip('/')}", split))
+        return Content(blocks, classes, facts)
 
     def write(self, content: Content, out: Path) -> None:
         """Write a group a split; arrays are contiguous, for features hardly compress."""
@@ -37,7 +41,16 @@ class H5(Format):
                     file[f"{split}/{name}"] = values.astype(h5py.string_dtype()) if texts else values
 
 
-def _arrays(group: h5py.Group, keys: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    there = list(group)
-    called = wanted(keys).values()
-    return {name: array(group, name) if name in called else np.empty(0) for name in there}
+def arrays(source: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Every array of the splits' groups, or of the top, by path, and what an export has noted under `KEY`.
+
+    Arrays that are not called one of `names` are empty here.
+
+    Raises:
+        InputError: the file is damaged, or an array is none that is read. `contained` is to call it.
+    """
+    with opened(source, REMEDY) as file:
+        note = {KEY: np.array(text(file, KEY))} if KEY in file.attrs else {}
+        groups = [f"{split}/" for split in SPLITS if split in file.keys()] or [""]  # noqa: SIM118 (`in file` follows links)
+        members = [prefix + name for prefix in groups for name in (item(file, prefix.rstrip("/")) if prefix else file)]
+        return note | {m: array(file, m) if m.rpartition("/")[2] in names else np.empty(0) for m in members}

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import jinja2
 import numpy as np
 import yaml
 
+from features import hdf5
 from features.datasets.base import reader_from
 from features.errors import InputError
 from features.files import written_whole
@@ -33,6 +33,7 @@ from pipeline.params import PATH, Params
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
 
+REMEDY = "`dvc repro` makes it, `dvc pull` brings it"
 CLASSES, EACH, SIDE = 4, 3, 128  # worst classes of a judgement, pictures of each, and their longer side in pixels
 
 
@@ -166,12 +167,13 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
     cell = paths.EncoderPaths(params.artifacts).cell(table.dataset, table.task)
     index, classes = read_index(paths.index(table.dataset)), read_names(paths.names(table.dataset)).classes
     test = index.rows("test")
-    with h5py.File(cell.test) as judged, h5py.File(cell.logits(run)) as scored:
-        names = yaml.safe_load(judged.attrs["names"])
-        for name, logits in scored[f"seed={params.grid.seeds[0]}"].items():
-            group = judged[f"judgement={name}"]
-            labels, rows, candidates = (group[key][:] for key in ("labels", "rows", "candidates"))
-            predicted = candidates[logits[:].argmax(1)]
+    with hdf5.opened(cell.test, REMEDY) as judged, hdf5.opened(cell.logits(run), REMEDY) as scored:
+        names, seed = hdf5.texts(judged, "names"), f"seed={params.grid.seeds[0]}"
+        for name in hdf5.item(scored, seed):
+            labels, rows, candidates = (
+                hdf5.array(judged, f"judgement={name}/{key}") for key in ("labels", "rows", "candidates")
+            )
+            predicted = candidates[hdf5.array(scored, f"{seed}/{name}").argmax(1)]
             wrong: dict[int, list[int]] = defaultdict(list)
             for i in np.flatnonzero(predicted != labels).tolist():
                 wrong[int(labels[i])].append(i)

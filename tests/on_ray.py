@@ -1,0 +1,86 @@
+"""Extractions on Ray in a process of their own, for Ray leaves warnings behind; prints what became of each.
+
+`python on_ray.py <folder>`: `images` there holds pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import torch
+from pictures import index_of, job, tiny_encoder
+
+from features import extraction_pipeline, image_store_writer
+from features.encoder import Encoder
+from features.errors import InputError
+from features.extraction import extract
+from features.extraction_pipeline import compute
+from features.extraction_ray import OnRay
+
+CROPS = 64
+ENCODE_SHARD, ENCODE_CROPS = image_store_writer.encode_shard, Encoder.encode_crops
+
+
+def load(folder: Path, device: str, *, seed: int = 0, dies: bool = False) -> Encoder:
+    """The tiny encoder in an actor that cuts shards as the test does and writes down each that it finishes."""
+    image_store_writer.CROPS_IN_SHARD = CROPS
+    calls = Counter[str]()
+
+    def noted(features: object, chunk: int) -> bytes:
+        with (folder / "log").open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        return ENCODE_SHARD(features, chunk)  # type: ignore[arg-type]
+
+    def dying(self: Encoder, crops: torch.Tensor, precision: str) -> torch.Tensor:
+        calls["batches"] += 1
+        if calls["batches"] == 10:  # in its second shard
+            (folder / "dead").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ENCODE_CROPS(self, crops, precision)  # type: ignore[arg-type]
+
+    extraction_pipeline.encode_shard = noted  # type: ignore[assignment]
+    Encoder.encode_crops = ENCODE_CROPS  # type: ignore[method-assign]
+    if dies and not (folder / "dead").exists():
+        Encoder.encode_crops = dying  # type: ignore[assignment, method-assign]
+    return tiny_encoder(folder / "encoder", seed)
+
+
+def run(folder: Path, engine: object, out: str) -> str:
+    """Extract; what the error says, if there is one."""
+    root = folder / "images"
+    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    order = {"train": 0, "val": 1, "test": 2}
+    rows = sorted(((path, int(path.split("/")[1]), path.split("/")[0]) for path in paths), key=lambda r: order[r[2]])
+    made = job(root, index_of(root, rows), tiny_encoder(folder / "encoder"))  # type: ignore[arg-type]
+    try:
+        extract(made, folder / out, folder / f"scratch-{out}", engine)  # type: ignore[arg-type]
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path) -> None:
+    import on_ray  # noqa: PLC0415 - this file, by the name that actors import it by
+    import ray
+
+    image_store_writer.CROPS_IN_SHARD = CROPS
+    run(folder, compute, "local.zarr")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    load_here = partial(on_ray.load, folder)
+    said = {
+        "killed": run(folder, OnRay(partial(load_here, dies=True), "cpu"), "killed.zarr"),
+        "other weights": run(folder, OnRay(partial(load_here, seed=1), "cpu"), "other.zarr"),
+        "too small": run(folder, OnRay(load_here, "cuda"), "small.zarr"),
+    }
+    ray.shutdown()
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
