@@ -2,8 +2,9 @@
 
 onnx, torchscript: pixels (N, 3, height, width) float32 in [0, 1], after resizing and cropping, to `logits` (N, C),
 divided by the temperature, and `probabilities` (N, C), their softmax; the normalisation of pixels is inside.
-safetensors: the tensors of both. open_clip: the classifier alone, (D, C), as open_clip's zero-shot evaluation takes it.
-Each says in its metadata what resizing and cropping must do, and the class names.
+safetensors: the tensors of both, the tower's with batch norms folded into convolutions. open_clip: the classifier
+alone, (D, C), as open_clip's zero-shot evaluation takes it. Each says in its metadata what resizing and cropping must
+do, and the class names.
 """
 
 from __future__ import annotations

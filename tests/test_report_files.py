@@ -118,6 +118,15 @@ def test_words_near_a_prompt_stand_nearest_first() -> None:
     assert {"of": "coop", "vector": "1", "words": "word11, word12"} in observe(params, table).words
 
 
+def test_a_rehearsal_stands_in_no_table() -> None:
+    tasks = {"t": {"protocol": "base_to_new", "shots": 16}, "t_rehearsal": {"protocol": "rehearsal", "shots": 16}}
+    put_scores(params := made_params(tasks=[*tasks]).model_copy(update={"tasks": tasks}))
+    write_report(params, Path("report"))
+    assert [table.task for table in read_summary(Path("report")).tables] == ["t"]
+    for file in ("results.csv", "generators.csv", "summary.md"):
+        assert "t_rehearsal" not in Path("report", file).read_text(encoding="utf-8")
+
+
 def test_missing_diagnostics_are_named_with_the_stage_to_run() -> None:
     put_scores(params := made_params())
     shutil.rmtree(params.artifacts / "diagnostics/caltech101/base_to_new/coop")
