@@ -1,0 +1,85 @@
+"""Progress as people meet it: on a terminal, without colour, in a log, quiet and verbose."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from features.progress import VERBOSITY, clock
+
+WORK = """
+from features.progress import Progress
+with Progress("extract birds", 3) as progress:
+    for epoch in range(3):
+        progress.advance(note=f"loss {epoch}")
+"""
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-7]|38|9[0-7])[;m]")
+SUMMARY = r"extract birds: 3 images, 3 in 0:0\d, [\d.]+ images/s"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in (VERBOSITY, "NO_COLOR", "FORCE_COLOR")}
+    return {**kept, "TERM": "xterm-256color", "COLUMNS": "100", **changes}
+
+
+def in_a_log(**changes: str) -> str:
+    command = [sys.executable, "-c", WORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(**changes), cwd=ROOT)
+    assert not done.stdout, "progress is no output"
+    return done.stderr
+
+
+def on_a_terminal(**changes: str) -> str:
+    ours, theirs = os.openpty()
+    with subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, env=environment(**changes), cwd=ROOT) as child:
+        os.close(theirs)
+        parts = []
+        try:
+            while part := os.read(ours, 4096):
+                parts.append(part)
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        assert child.wait() == 0
+    os.close(ours)
+    return b"".join(parts).decode()
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_terminal_shows_a_bar_with_rate_and_remaining_time_in_colour() -> None:
+    said = on_a_terminal()
+    assert "━" in said
+    assert re.search(r"3/3 images, [\d.]+/s, loss 2", said)
+    assert "left" in said
+    assert COLOUR.search(said)
+
+
+def test_no_color_takes_the_colour_alone() -> None:
+    said = on_a_terminal(NO_COLOR="1")
+    assert "━" in said
+    assert not COLOUR.search(said)
+
+
+def test_a_log_has_one_line_a_job() -> None:
+    assert re.fullmatch(SUMMARY + "\n", in_a_log())
+
+
+def test_quiet_says_nothing() -> None:
+    assert in_a_log(**{VERBOSITY: "quiet"}) == ""
+
+
+def test_verbose_says_every_step() -> None:
+    *steps, last = in_a_log(**{VERBOSITY: "verbose"}).splitlines()
+    assert steps == [f"extract birds: {n + 1}/3 images, loss {n}" for n in range(3)]
+    assert re.fullmatch(SUMMARY, last)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
+def test_times_are_read_as_on_a_clock(seconds: float, said: str) -> None:
+    assert clock(seconds) == said
