@@ -117,4 +117,5 @@ def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
     run(made, "git", "init", "-q")
     run(made, "dvc", "init", "-q")
     run(made, "dvc", "config", "core.analytics", "false")
+    shutil.copytree(ROOT / ".dvc/plots", made / ".dvc/plots")
     return made

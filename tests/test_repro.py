@@ -234,3 +234,32 @@ def test_ctrl_c_leaves_what_was_there_and_says_how_to_go_on(repo: Path, stage: s
     assert "Traceback" not in said
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert not part.exists()
+
+
+def test_the_readmes_everyday_commands_run(repo: Path) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    block = readme.partition("## Everyday commands")[2].partition("```sh\n")[2].partition("```")[0]
+    commands = [line.partition("#")[0].split() for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["source", *["shipyard"] * 5, *["dvc"] * 4]
+    for command in commands[1:]:
+        run(repo, *(word.replace("twemoji", "mine").replace("liteclip", "tiny") for word in command))
+
+
+def test_experiments_metrics_and_parameters_compare_with_a_commit(repo: Path) -> None:
+    run(repo, "git", "add", "-A")
+    run(repo, "git", "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-qm", "Results")
+    leaderboard = csv.reader(run(repo, "dvc", "exp", "show", "--csv").splitlines())
+    assert any(column.endswith("mine/base_to_new/coop+ship.json:H") for column in next(leaderboard))
+    metrics = repo / "artifacts/tiny/report/metrics/mine/base_to_new/coop.json"
+    before, params = metrics.read_text(encoding="utf-8"), json.loads(json.dumps(PARAMS))
+    params["methods"]["coop"]["epochs"] = 5
+    try:
+        write_params(repo, params)
+        metrics.write_text(re.sub(r'"H": *[\d.]+', '"H": 12.5', before), encoding="utf-8")
+        changed = json.loads(run(repo, "dvc", "params", "diff", "--json"))
+        assert changed["params.yaml"] == {"methods.coop.epochs": {"old": 2, "new": 5, "diff": 3}}
+        moved = json.loads(run(repo, "dvc", "metrics", "diff", "--json"))
+        assert {path: set(values) for path, values in moved.items()} == {metrics.relative_to(repo).as_posix(): {"H"}}
+    finally:
+        write_params(repo, PARAMS)
+        metrics.write_text(before, encoding="utf-8")
