@@ -1,0 +1,144 @@
+"""What a machine does to a run: full disks, folders without permission, clocks, second runs, lost remotes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks.faults.workspace import Row, Stage, Workspace, finish
+
+NOBODY = 65534
+WRITERS = ("index", "extract", "assemble", "finetune")  # Parquet, Zarr, HDF5, safetensors
+PLAIN = "a plain error; afterwards the same bytes"
+LONG_AGO, TO_COME = 10**9, 2 * 10**9  # 2001 and 2033
+
+
+def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each is tried once)
+    """A row a fault."""
+    stages = {stage.kind: stage for stage in reversed(space.stages())}
+    for kind in WRITERS:
+        yield _disk_full(space, stages[kind])
+        yield _no_permission(space, stages[kind])
+    yield _clock(space, "2001", LONG_AGO)
+    yield _clock(space, "2033", TO_COME)
+    yield _two_extractions(space, stages["extract"])
+    yield _two_runs(space, stages["finetune"])
+    yield _lost_remote(space)
+
+
+def _refused(space: Workspace, stage: Stage, word: str, prepare: Callable[[], object] = lambda: None) -> str:
+    """What is wrong with how a stage ends under a fault; nothing if it names the fault plainly and damages nothing."""
+    status, said = space.run(stage, prepare)
+    if status == 1 and word in said and "Traceback" not in said and not space.damaged():
+        return ""
+    return f"status {status}: {' '.join(said.split())[-200:]}"
+
+
+def _again(space: Workspace, stage: Stage) -> str:
+    """What is wrong once the fault is gone and the stage has run again."""
+    status, said = space.run(stage)
+    return "" if status == 0 and space.whole() else f"afterwards status {status} or other bytes: {said[-200:]}"
+
+
+def _disk_full(space: Workspace, stage: Stage) -> Row:
+    """A disk of one page where the stage's first output belongs."""
+    fault = f"disk full in `{stage.kind}` (a tmpfs of 4 kB, which needs root)"
+    space.clear(stage)
+    folder = (space.repo / stage.outs[0]).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=64", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603 (ours)
+        return Row(fault, 0, "not tried: no right to mount")
+    try:
+        wrong = _refused(space, stage, "No space left on device")
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 (ours)
+    return Row(fault, 1, PLAIN, wrong or _again(space, stage))
+
+
+def _no_permission(space: Workspace, stage: Stage) -> Row:
+    """The stage as the user nobody, in folders that belong to another."""
+    fault = f"`{stage.kind}` as nobody, in folders of root"
+    if os.geteuid() != 0:
+        return Row(fault, 0, "not tried: only root can become nobody")
+    space.clear(stage)
+
+    def become_nobody() -> None:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+    return Row(fault, 1, PLAIN, _refused(space, stage, "Permission denied", become_nobody) or _again(space, stage))
+
+
+def _clock(space: Workspace, year: str, when: int) -> Row:
+    """Every file of another time, as after a clock that was set, or an archive that was unpacked."""
+    for folder in ("data", "artifacts", "features", "pipeline", "stages"):
+        for file in (space.repo / folder).rglob("*"):
+            os.utime(file, (when, when))
+    ran = "Running stage" in space.dvc("repro")
+    wrong = "stages ran again" if ran else "" if space.whole() else "other bytes"
+    return Row(f"clock set: every file of the year {year}", 1, "nothing runs, nothing changes", wrong)
+
+
+def _two_extractions(space: Workspace, stage: Stage) -> Row:
+    """A second extraction while the first is stopped in the middle of its work."""
+    space.clear(stage)
+    scratch = space.repo / "artifacts/.scratch/extract"
+    first = space.start(stage, said=space.repo.parent / "first")
+    while not list(scratch.glob("*.lock")) and os.waitpid(first, os.WNOHANG) == (0, 0):
+        time.sleep(0.001)
+    os.killpg(first, signal.SIGSTOP)
+    wrong = _refused(space, stage, "another process extracts the same features now")
+    os.killpg(first, signal.SIGCONT)
+    disturbed = finish(first) != 0 or not space.whole()
+    wrong = wrong or ("the first was disturbed" if disturbed else "")
+    return Row("a second `extract` of the same", 1, "a plain error; the first goes on", wrong)
+
+
+def _two_runs(space: Workspace, stage: Stage) -> Row:
+    """Two `dvc repro --force` of one stage at once."""
+    command = ["dvc", "repro", "--force", "--single-item", stage.name]
+    env = {**os.environ, "PYTHONPATH": str(space.repo)}
+    runs = [
+        subprocess.Popen(command, cwd=space.repo, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 (ours)
+        for _ in range(2)
+    ]
+    said = [run.communicate()[0] for run in runs]
+    lost = [text for run, text in zip(runs, said, strict=True) if run.returncode]
+    plain = len(lost) < 2 and all("is busy" in text or "acquire lock" in text for text in lost)
+    whole = space.whole() and "Running stage" not in space.dvc("repro")
+    found = "one works, DVC tells the other what blocks it" if lost else "one waits for the other"
+    wrong = "" if plain and whole else f"damage, or no plain error: {' '.join(lost)[-200:]}"
+    return Row("two `dvc repro` at once in one workspace", 1, f"{found}; same bytes", wrong)
+
+
+def _lost_remote(space: Workspace) -> Row:
+    """A push that is killed, one whose remote is gone, then one that works; and all comes back from there."""
+    remote, lost = space.repo.parent / "remote", space.repo.parent / "lost"
+    remote.mkdir()
+    space.dvc("remote", "add", "--default", "--force", "shelf", str(remote))
+    with subprocess.Popen(["dvc", "push", "--quiet"], cwd=space.repo) as push:  # noqa: S607 (ours)
+        _until(lambda: any(file.is_file() for file in remote.rglob("*")) or push.poll() is not None)
+        push.kill()
+    remote.rename(lost)
+    remote.write_text("no folder any more", encoding="utf-8")
+    failed, unharmed = "ERROR" in space.dvc("push"), space.whole()
+    remote.unlink()
+    lost.rename(remote)
+    space.dvc("push")
+    for folder in (".dvc/cache", "artifacts"):
+        shutil.rmtree(space.repo / folder)
+    space.dvc("pull")
+    came = "" if space.whole() else "what came back is not what was pushed"
+    wrong = came if failed and unharmed else f"a plain error: {failed}, artifacts unharmed: {unharmed}"
+    found = "a plain error; the next push completes it, and a pull brings the same bytes"
+    return Row("the remote lost in the middle of a push", 1, found, wrong)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    while not done():
+        time.sleep(0.001)
