@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import pipeline.tasks
+from features.class_store import ClassTexts
 from features.errors import InputError
+from features.image_store import ImageStore
 from features.lookup import find, names
+from pipeline.assembly import Source, class_set
 from pipeline.sampling import draw
 from pipeline.tasks.base import Catalog, ClassRef, Plan, Protocol
 from pipeline.tasks.base_to_new import BaseToNew
@@ -190,6 +193,24 @@ def test_domain_generalization_names_every_class_that_the_source_has_not() -> No
     with pytest.raises(InputError, match="2 problems") as caught:
         DOMAIN.plan("t", named(s=["tabby cat", "dog"], t=["tabby", "dog", "zebra"]))
     assert "'tabby' did you mean 'tabby cat'?" in str(caught.value)
+
+
+def test_a_longer_name_that_is_not_in_the_task_changes_none_of_its_tokens() -> None:
+    """So that a class that is added later, for one, does not repeat the rehearsal."""
+    texts = ClassTexts(
+        names=("cat", "sea horse", "joshua tree"),
+        templates=("a photo of a {}.",),
+        tokens=np.array([[9, 1, 8, 0, 0], [9, 2, 3, 8, 0], [9, 4, 5, 6, 8]]),
+        text_features=np.eye(3, dtype=np.float32)[None],
+        logit_scale=10.0,
+        encoder="tiny",
+        weights_sha256="0" * 64,
+    )
+    sources = {"d": Source(object.__new__(ImageStore), texts)}  # whose images are not asked for
+    refs = tuple(ClassRef("d", i) for i in range(3))
+    found = class_set(Plan(refs[:1], refs[1:2], ()), sources)
+    assert found.tokens.tolist() == [[9, 1, 8, 0], [9, 2, 3, 8]]
+    assert class_set(Plan(refs, (), ()), sources).tokens.tolist() == texts.tokens.tolist()
 
 
 LABELS = np.repeat(np.arange(5), 10)
