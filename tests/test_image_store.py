@@ -79,6 +79,13 @@ def test_round_trip(index: Index, tmp_path: Path) -> None:
         assert part in store.info()
 
 
+def test_a_data_set_to_be_judged_on_has_no_training_images(tmp_path: Path) -> None:
+    only_test = make_images(tmp_path / "images", {"train": 0, "val": 0, "test": 5})
+    store = ImageStore.open(write(tmp_path / "a.zarr", only_test), verify=True)
+    assert store.load("train").features.shape == (0, 3, DIM)
+    assert store.load("test").features.shape == (5, 1, DIM)
+
+
 def test_layout_is_what_zarr_itself_reads_and_would_write(index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
     group = zarr.open_group(path, mode="r")
