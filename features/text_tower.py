@@ -155,7 +155,7 @@ class TextTower(nn.Module):
 
     def _one_pass(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         with autocast(prefix.device, self.precision):
-            return self._features(prefix, suffix, eot).float()
+            return self._features(prefix, suffix, eot).to(prefix.dtype)
 
     def _features(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         (g, p, w), (c, t) = prefix.shape, suffix.shape[1:3]

@@ -34,8 +34,9 @@ class RunLogits:
 def write_logits(path: Path, found: RunLogits) -> None:
     """Write the file, whole or not at all."""
     with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
+        held = file.create_group("labels")  # by name: a group that HDF5 makes on the way would hold the time
         for name, labels in found.labels.items():
-            file[f"labels/{name}"] = labels
+            held[name] = labels
         for seed, judged in found.seeds.items():
             group = file.create_group(f"seed={seed}")
             for name, logits in judged.items():
