@@ -161,7 +161,7 @@ def _open_clip(model: Model, out: Path) -> None:
     if not isinstance(found, LinearClassifier):
         raise InputError(
             f"open_clip's classifier is one vector a class, and that of the run {model.run!r} "
-            f"({type(found).__name__}) is more; take --to onnx, torchscript or safetensors"
+            f"({type(found).__name__}) is more; take --to onnx, torchscript or safetensors, or another run (--run)"
         )
     weights = (found.weights.T * (found.logit_scale / _clip_scale(model))).contiguous()
     with written_whole(out) as part:

@@ -139,10 +139,12 @@ def _picked(params: Params, cell: TaskPaths, run: str | None, seed: int | None) 
         run = choice.run
     seed = seed if seed is not None else choice.seed if choice else params.grid.seeds[0]
     if not weights(cell.fitted(run), seed).is_file():
-        known = [
-            f"{file.parent.name} (seed {file.stem.removeprefix('seed=')})" for file in cell.fitted("").glob("*/seed=*")
-        ]
-        raise InputError(f"{cell.task} has no run {run!r} with seed {seed}; {nearest(f'{run} (seed {seed})', known)}")
+        runs = [folder.name for folder in cell.fitted("").glob("*")]
+        seeds = [file.stem.removeprefix("seed=") for file in cell.fitted(run).glob("seed=*")]
+        lacks = (
+            f"seed {seed} of {run!r}; {nearest(str(seed), seeds)}" if seeds else f"run {run!r}; {nearest(run, runs)}"
+        )
+        raise InputError(f"{cell.task} has no {lacks}")
     rehearsed = choice.of(run) if choice else None
     return run, seed, rehearsed.temperature if rehearsed else None
 

@@ -104,8 +104,8 @@ def test_what_is_missing_is_said_with_the_remedy(project: Path) -> None:
     assert "no image is meant by nothing*" in str(call("nothing*").exception)
     wrong = CliRunner().invoke(app, ["predict", "mien", "photos"]).exception
     assert "did you mean 'mine'?" in str(wrong)
-    assert "has no run 'coop' with seed 1; did" in str(call("photos", "--run", "coop").exception)
-    assert "seed 2; did you mean 'zero_shot (seed 1)'?" in str(call("photos", "--seed", "2").exception)
+    assert "mine has no run 'coop'; known: zero_shot" in str(call("photos", "--run", "coop").exception)
+    assert "mine has no seed 2 of 'zero_shot'; known: 1" in str(call("photos", "--seed", "2").exception)
     (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
     said = str(call("photos").exception)
     assert "shipyard run mine" in said
