@@ -36,8 +36,8 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     """Every command of the page, after each other, but for the one that installs."""
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
-    made = Done(repository(tmp_path_factory.mktemp("repo")))
     with pytest.MonkeyPatch.context() as patch, warm_path():
+        made = Done(repository(tmp_path_factory.mktemp("repo")))
         patch.chdir(made.folder)
         patch.setattr(cli, "repro", lambda: made.repros.append(run(made.folder, "dvc", "repro")))
         for line in COMMANDS:

@@ -145,7 +145,7 @@ def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_run
 ) -> None:
     params = changed("methods", "clip_adapter", "ratio", 0.5)
     write_params(colleague, params)
-    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", f"select@{CELL}", "report"}
+    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
     assert ran(run(colleague, "dvc", "repro")) == method
     run(colleague, "dvc", "push", "--run-cache")
 
@@ -171,7 +171,6 @@ def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
         f"judge_generator@{CELL}-ship",
         f"project@{CELL}-ship",
         *synthetic,
-        f"select@{CELL}",
         "report",
     }
 
