@@ -14,6 +14,7 @@ from features.augment import Preprocess
 from features.devices import Precision, autocast, keep_freed_memory
 from features.errors import InputError
 from features.folding import fold_batch_norms
+from features.lean_import import import_open_clip
 from features.weights import Source, locate
 
 
@@ -88,7 +89,7 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _build(source: Source, where: str) -> nn.Module:
-    import open_clip
+    open_clip = import_open_clip()
 
     options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "weights_only": True, "pretrained_text": False}
     if source.preprocess:
@@ -118,6 +119,6 @@ def _first_lines(error: Exception, count: int = 6) -> str:
 
 
 def _embed_dim(model: str) -> int:
-    import open_clip
+    open_clip = import_open_clip()
 
     return int(open_clip.get_model_config(model)["embed_dim"])

@@ -17,6 +17,7 @@ from typing import Any
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
 from features.errors import InputError, nearest
+from features.lean_import import import_open_clip
 
 LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random:"
 CONFIG = "open_clip_config.json"
@@ -107,7 +108,7 @@ def _check_file(file: Path, where: str) -> Path:
 
 
 def _check_model(model: str, where: str) -> None:
-    import open_clip
+    open_clip = import_open_clip()
 
     known = open_clip.list_models()
     if model not in known:
@@ -120,7 +121,7 @@ def _check_model(model: str, where: str) -> None:
 
 def _tag_config(model: str, tag: str | None, where: str) -> dict[str, Any]:
     """open_clip's entry for a tag: where the weights lie and how their images are preprocessed."""
-    import open_clip
+    open_clip = import_open_clip()
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     config: dict[str, Any] = open_clip.get_pretrained_cfg(model, tag) if tag else {}
@@ -142,7 +143,7 @@ def _tag_config(model: str, tag: str | None, where: str) -> dict[str, Any]:
 
 def _fetch(model: str, config: dict[str, Any], where: str) -> Path:
     """The checkpoint of a tag, from open_clip's cache or the network."""
-    import open_clip
+    open_clip = import_open_clip()
 
     repository, _, filename = config.get("hf_hub", "").rpartition("/")
     names = [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
