@@ -22,10 +22,12 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="
 FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
 
 # Imported by stages, but never a dep: these read settings, whose values DVC tracks one by one, name paths, which
-# dvc.yaml says itself, and speak to people. They decide no byte, and a new parameter must not redo every extraction.
+# dvc.yaml says itself, import packages, and speak to people. They decide no byte, and a new parameter must not redo
+# every extraction.
 PLUMBING = {
     "features/commandline.py",
     "features/errors.py",
+    "features/lean_import.py",
     "features/lookup.py",
     "features/progress.py",
     "features/settings.py",
