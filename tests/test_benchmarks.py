@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,11 @@ def test_new_rows_replace_their_own_and_those_of_another_machine(
     assert "| two | 1 | 10 | s | 10 | 6 | ok |" in page
     __main__.keep([replace(one, machine="another")])
     assert [row.name for row in __main__.read_latest()] == ["one"]
+
+
+def test_committed_numbers_are_whole_and_those_of_the_page() -> None:
+    rows = json.loads(__main__.LATEST.read_text(encoding="utf-8"))
+    assert rows
+    assert all(list(row) == [field.name for field in fields(Row)] for row in rows)
+    page = __main__.PAGE.read_text(encoding="utf-8")
+    assert __main__.in_page(page, __main__.read_latest()) == page

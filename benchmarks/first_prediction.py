@@ -1,0 +1,43 @@
+"""One image from a cold start: `python -m benchmarks.first_prediction FILE`.
+
+It imports what `shipyard predict` does; reading `params.yaml` and the choice, which it leaves out, takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch.nn import functional as F
+
+import pipeline.cli  # noqa: F401 (for its time)
+from benchmarks.measure import ROOT
+from features.devices import pick_device
+from features.encoder import load_encoder
+from pipeline.methods.base import LinearClassifier
+from pipeline.predicting import Model, predict
+
+CLASSES = 100
+
+
+def model() -> Model:
+    """LiteCLIP with a classifier of random directions."""
+    encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
+    weights = F.normalize(torch.randn(CLASSES, encoder.embed_dim), dim=-1).to(encoder.device)
+    scored = torch.ones(CLASSES, dtype=torch.bool, device=encoder.device)
+    return Model(
+        task="made_up",
+        run="made_up",
+        seed=1,
+        encoder=encoder,
+        precision="float32",
+        classifier=LinearClassifier(torch.tensor(100.0, device=encoder.device), scored, weights=weights),
+        reads_patches=False,
+        names=tuple(map(str, range(CLASSES))),
+        seen=(True,) * CLASSES,
+        temperature=None,
+    )
+
+
+if __name__ == "__main__":
+    print(next(iter(predict(model(), sys.argv[1:], top=5))))
