@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, NamedTuple
@@ -34,7 +35,9 @@ class OwnImages(Reader):
         templates: hand-crafted prompts, each with one `{}` for the class name.
         fractions: about which share of each class is train, val and test (CoOp's for data sets without a split). An
             image's split is drawn from its path and `split_seed` alone, so adding or removing one moves no other one;
-            but a class that would have no training image gets its first in the draw.
+            but where a class would have none in a split that has a share, the next in the draw is moved there. Of two
+            images one is for training, the other for the test; one alone is for training. Where train and test are
+            given and val is not, it is drawn from train.
         split_seed: another number draws other splits.
         unseen: classes to learn from their names alone, as a list or as a text file in `classes/` with a name a line.
             Those without images come last; all images of the others are test images.
@@ -90,18 +93,21 @@ class OwnImages(Reader):
 
     def _split(self, rows: Sequence[Row]) -> Iterator[tuple[str, str, Split]]:
         """Every row with its split: the given one, or one that is drawn."""
-        drawn: dict[str, list[tuple[float, str]]] = {}
-        for row in rows:
-            if row.split is None:
-                drawn.setdefault(row.label, []).append((self._number(row.path), row.path))
-            else:
-                yield row.path, row.label, row.split
         train, val, _ = self.fractions
-        for label, numbered in drawn.items():
-            first = min(numbered)
-            for number, path in numbered:
-                in_train = number < train or (number, path) == first
-                yield path, label, "train" if in_train else "val" if number < train + val else "test"
+        shares: dict[Split | None, Sequence[float]] = {None: self.fractions}
+        if not any(row.split in (None, "val") for row in rows):  # as CoOp does where authors have train and test alone
+            shares["train"] = [train / (train + val), val / (train + val), 0.0] if train + val else [1.0, 0.0, 0.0]
+        drawn: dict[tuple[Split | None, str], list[tuple[float, str]]] = {}
+        for row in rows:
+            if row.split in shares:
+                drawn.setdefault((row.split, row.label), []).append((self._number(row.path), row.path))
+            elif row.split is not None:
+                yield row.path, row.label, row.split
+        for (split, label), numbered in drawn.items():
+            numbered.sort()
+            first, second = cuts([number for number, _ in numbered], shares[split])
+            for place, (_, path) in enumerate(numbered):
+                yield path, label, "train" if place < first else "val" if place < second else "test"
 
     def _number(self, path: str) -> float:
         """Uniform in [0, 1)."""
@@ -116,6 +122,19 @@ class OwnImages(Reader):
                 f"unseen: {self.unseen!r} is not in {NAMES}/, the folder of names that DVC watches: move it"
             )
         return read_names_file(Path(self.unseen))
+
+
+def cuts(numbers: Sequence[float], shares: Sequence[float]) -> tuple[int, int]:
+    """Where, among numbers in [0, 1) that ascend, validation and test images begin, given the shares of the splits.
+
+    Each split with a share gets an image while there are enough: training first, then the test, then validation.
+    """
+    train, val, test = shares
+    judged = int(test > 0 and len(numbers) > 1)
+    chosen = int(val > 0 and len(numbers) > 1 + judged)
+    first = min(max(bisect_left(numbers, train), 1), len(numbers) - judged - chosen)
+    second = min(max(bisect_left(numbers, train + val), first + chosen), len(numbers) - judged)
+    return first, second
 
 
 def read_names_file(path: Path) -> list[str]:

@@ -11,6 +11,8 @@ from features.guard import read_json
 from features.settings import Settings, parse
 from pipeline.scores import Count, Percent
 
+LOWEST, HIGHEST = 1e-3, 1e3  # of a temperature; at the highest, CLIP's logits make all classes equally probable
+
 
 class Rehearsed(Settings):
     """What a run got in the rehearsal; `score` and all below are None where it cannot score every class.
@@ -19,7 +21,8 @@ class Rehearsed(Settings):
         run: `coop`, or `coop+ship`.
         accuracies: `seen` and, if some classes played unseen ones, `unseen`: means over classes, then over seeds.
         score: their harmonic mean, taken per seed, or the one accuracy that there is. low, high: 95 % of its bootstrap.
-        temperature: what the run's logits are to be divided by, so that their softmax is calibrated on the rehearsal.
+        temperature: what the run's logits are to be divided by, so that their softmax is calibrated on the rehearsal;
+            at a bound, `doubt` says what that means.
     """
 
     run: str
@@ -27,7 +30,7 @@ class Rehearsed(Settings):
     score: Percent | None = None
     low: Percent | None = None
     high: Percent | None = None
-    temperature: Annotated[float, Field(gt=0)] | None = None
+    temperature: Annotated[float, Field(ge=LOWEST, le=HIGHEST)] | None = None
 
 
 class Choice(Settings):
@@ -76,8 +79,24 @@ def choice_text(choice: Choice) -> str:
             f"{choice.dataset}: for new images `{choice.run}`, seed {choice.seed}, is chosen by a rehearsal",
             f"  validation photographs: {on}; the best in {choice.confidence:.0f} of 100 bootstrap samples",
             *(f"  {line}".rstrip() for line in table),
+            *(f"  {said}" for one in choice.runs if (said := doubt(one.run, one.temperature))),
         ]
     )
+
+
+def doubt(run: str, temperature: float | None) -> str | None:
+    """What to say of a run whose temperature ended at a bound; None: it did not."""
+    if temperature == HIGHEST:
+        return (
+            f"{run}: of the rehearsal's photographs its logits said no more than chance does, so its probabilities are "
+            "nearly the same for all classes; their order is as it was"
+        )
+    if temperature == LOWEST:
+        return (
+            f"{run}: the rehearsal's photographs could not show how sure it may be, so its probabilities are nearly 0 "
+            "or 1; do not rely on them"
+        )
+    return None
 
 
 def _cells(found: Rehearsed, choice: Choice) -> list[str]:

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from features.errors import raise_all
 from features.files import write_json
+from pipeline.calibration import fit_temperature
 from pipeline.choice import Choice, Rehearsed
 from pipeline.logit_store import RunLogits, read_logits
 from pipeline.metrics import harmonic_mean
@@ -129,22 +128,6 @@ def _score(accuracies: Sequence[Floats]) -> Floats:
 
 
 def _temperature(found: RunLogits, seeds: Sequence[int]) -> float:
-    """The temperature of a run: on all judged images and seeds at once."""
-    pairs = [(found.seeds[seed][name], labels) for seed in seeds for name, labels in found.labels.items()]
-    return fit_temperature(
-        np.concatenate([logits for logits, _ in pairs]), np.concatenate([labels for _, labels in pairs])
-    )
-
-
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """What to divide logits (N, C) by, so that their softmax is least surprised by labels (N,) (Guo et al. 2017).
-
-    Every class counts the same, however many images it has.
-    """
-    weights = 1 / np.bincount(labels)[labels]
-    exact, rows = logits.astype(np.float64), np.arange(len(labels))
-
-    def surprise(log_temperature: float) -> float:
-        return -float(weights @ log_softmax(exact / np.exp(log_temperature), axis=1)[rows, labels])
-
-    return float(np.exp(minimize_scalar(surprise, bounds=(np.log(1e-2), np.log(1e2)), method="bounded").x))
+    """The temperature of a run: on all judged images, by all seeds at once."""
+    logits = [np.concatenate([found.seeds[seed][name] for name in found.labels]) for seed in seeds]
+    return fit_temperature(np.stack(logits), np.concatenate(list(found.labels.values())))

@@ -37,7 +37,7 @@ app.add_typer(cli_words.app)
 
 def main() -> None:
     """Entry point of the console script."""
-    run_app(app, "what was complete is kept; `shipyard run` goes on from here")
+    run_app(app, "nothing is half-written, and what was complete is kept; the same command goes on from there")
 
 
 def _print_version(wanted: bool) -> None:
@@ -97,9 +97,8 @@ def run(
 
     os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
     before = params.read()
-    wanted = _grid_of(params.parse_text(before), datasets) if datasets else []
     runs = recipes.read(recipe).assignments() if recipe else [[]]
-    texts = [overrides.apply(before, [*run, *wanted, *(settings or [])]) for run in runs]
+    texts = [_changed(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
     for changed in map(params.parse_text, texts):
         check(changed)
         check_data(changed)
@@ -116,13 +115,26 @@ def run(
         before = after
 
 
+def _changed(text: str, datasets: list[str], settings: list[str]) -> str:
+    """The text of params.yaml with these data sets as its grid, and then the settings."""
+    wanted = _grid_of(params.parse_text(text), datasets) if datasets else []
+    return overrides.apply(text, [*wanted, *settings])
+
+
 def _grid_of(found: params.Params, datasets: list[str]) -> list[str]:
     """Settings that run data sets: one of one's own with its task and the rehearsal that chooses, others without."""
     own = [name for name in datasets if name in found.tasks]
     choose = [name for name in own if rehearsal_of(name) in found.tasks]
     tasks = [*own, *map(rehearsal_of, choose)]
-    named = {"datasets": datasets, "choose": choose} | ({"tasks": tasks} if own else {})
-    return [f"grid.{key}=[{', '.join(names)}]" for key, names in named.items()]
+    if not own:  # tasks that no data set has to itself: those of the grid, or the first that there is
+        others = [
+            name
+            for name, task in found.tasks.items()
+            if name not in found.data.sets and task.get("protocol") != params.REHEARSAL
+        ]
+        tasks = [name for name in found.grid.tasks if name in others] or others[:1]
+    named = {"datasets": datasets, "choose": choose, "tasks": tasks}
+    return [f"grid.{key}=[{', '.join(names)}]" for key, names in named.items() if names != getattr(found.grid, key)]
 
 
 def _tell_choice(found: params.Params) -> None:

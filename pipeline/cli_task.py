@@ -36,7 +36,7 @@ def new(
     split_seed: Annotated[int, typer.Option(min=0, help="Another number draws other splits.")] = 0,
 ) -> None:
     """Check your images and names, split them, write the task into params.yaml, and say what to run next."""
-    from pipeline.new_task import NewTask, create, seen_ids, split_counts
+    from pipeline.new_task import NewTask, create, seen_ids, split_counts, unjudged
 
     wanted = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
     made = create(wanted)
@@ -45,6 +45,8 @@ def new(
     judged = len(made.listing.images) - sum(counts.values())
     print(f"{name}: {seen} classes with {', '.join(f'{count} {split}' for split, count in counts.items())} images")
     print(f"{' ' * len(name)}  {only_named} classes from their names alone, with {judged} images to test them on")
+    for said in unjudged(made.listing):
+        print(f"note: {said}")
     print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{rehearsal_of(name)})")
     print(f"         {made.names}, where a new class is a new line")
     if made.absolute:

@@ -64,12 +64,15 @@ def predict(
     from features.progress import Progress
     from pipeline import predicting
     from pipeline import prediction_files as files
+    from pipeline.choice import doubt
     from pipeline.params import load
 
     wanted = predicting.expand(paths, sys.stdin)
     if not wanted:
         raise InputError(f"no image is meant by {' '.join(paths)}: give files, folders or globs that match some")
     model = predicting.open_model(load(), name, run=run, seed=seed)
+    if said := doubt(model.run, model.temperature):
+        print(f"note: {said}", file=sys.stderr)
     with Progress("predict", len(wanted)) as progress:
         found = list(predicting.predict(model, wanted, top, progress.advance))
     writers: list[tuple[Path | None, Callable[[TextIO], None]]] = [

@@ -30,6 +30,7 @@ from pipeline.tasks.rehearsal import Rehearsal
 T = TypeVar("T")
 
 PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), Rehearsal(protocol=params.REHEARSAL))
+SHOWN = 10  # most classes that a note names
 HEADER = "# Classes of {name} without training images, a name a line; add one here to add a class.\n"
 
 
@@ -98,7 +99,8 @@ def create(new: NewTask) -> Written:
             problems.attempt(partial(protocol.plan, new.name, {new.name: _catalog(listing)}))
     names = NAMES / f"{new.name}.txt"
     ours = new.unseen is not None and new.unseen.resolve() == names.resolve()
-    if names.exists() and not ours:
+    lines = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
+    if not ours and names.exists() and names.read_bytes() != lines.encode():  # the same: of an interrupted `create`
         problems.found.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
     changed = problems.attempt(partial(_changed, text, new, {**spec, "unseen": names.as_posix()}))
     raise_all(problems.found, f"the task {new.name!r} cannot be made; nothing was written")
@@ -106,8 +108,7 @@ def create(new: NewTask) -> Written:
     assert changed is not None  # noqa: S101
     if not ours:
         with written_whole(names) as part:
-            lines = [HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())]
-            part.write_text("".join(lines), encoding="utf-8")
+            part.write_text(lines, encoding="utf-8")
     params.write(changed)
     return Written(listing, names, absolute)
 
@@ -123,7 +124,7 @@ def _spec(new: NewTask, root: Path, problems: _Problems) -> tuple[dict[str, Any]
     spec["path"] = folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
     if table:
         spec["table"] = new.images.name
-    elif (folder / "train").is_dir() and (folder / "test").is_dir():
+    elif problems.attempt(partial(_split_by_folders, folder)):
         spec["splits"] = "folders"
     if new.templates:
         spec["templates"] = list(new.templates)
@@ -136,6 +137,24 @@ def _spec(new: NewTask, root: Path, problems: _Problems) -> tuple[dict[str, Any]
         if file is not None and (mapping := problems.attempt(partial(read_mapping, file, *columns))):
             spec[option] = mapping
     return spec, not inside
+
+
+def _split_by_folders(folder: Path) -> bool:
+    """Whether its folders are splits, not classes.
+
+    Raises:
+        InputError: some are, it seems, but others are not.
+    """
+    names = sorted(entry.name for entry in folder.glob("[!.]*") if entry.is_dir())
+    if {"train", "test"} <= {*names} <= {*SPLITS}:
+        return True
+    likely = [name for name in names if name.lower() in (*SPLITS, "valid", "validation")]
+    if "train" in map(str.lower, likely) and len(likely) > 1:
+        raise InputError(
+            f"{folder}: {', '.join(likely)} look like splits; then name them train, test and, if there is one, val, "
+            f"with no folder beside them, and the classes' folders inside. These are here: {', '.join(names)}"
+        )
+    return False
 
 
 def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
@@ -202,6 +221,20 @@ def split_counts(listing: Listing) -> Mapping[str, int]:
     seen = seen_ids(listing)
     counts = Counter(image.split for image in listing.images if image.class_id in seen)
     return {split: counts[split] for split in SPLITS}
+
+
+def unjudged(listing: Listing) -> Iterator[str]:
+    """What to say of seen classes that have too few images to be judged by."""
+    seen = seen_ids(listing)
+    for split, what, means in (
+        ("val", "validation image", "the choice of a run does not count them"),
+        ("test", "test image", "no result counts them"),
+    ):
+        lack = sorted(seen - {image.class_id for image in listing.images if image.split == split})
+        if lack:
+            named = ", ".join(repr(listing.classes[class_id]) for class_id in lack[:SHOWN])
+            more = f" and {len(lack) - SHOWN} more" if len(lack) > SHOWN else ""
+            yield f"{len(lack)} of {len(seen)} classes have no {what}, so {means}: {named}{more}"
 
 
 def seen_ids(listing: Listing) -> frozenset[int]:

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from pipeline.choice import Choice, choice_text, read_choice
-from pipeline.choosing import bootstrap, choose, fit_temperature
+from pipeline.calibration import fit_temperature
+from pipeline.choice import HIGHEST, LOWEST, Choice, choice_text, read_choice
+from pipeline.choosing import bootstrap, choose
 from pipeline.logit_store import RunLogits, read_logits, write_logits
 from pipeline.paths import TaskPaths
 
@@ -105,16 +106,44 @@ def test_without_unseen_classes_the_seen_ones_decide(tmp_path: Path) -> None:
 def test_a_temperature_is_fitted_to_each_run_with_classes_weighted_equally(tmp_path: Path) -> None:
     """Right with probability q in the mean over classes: softmax says q where T = margin / ln(3 q / (1 - q))."""
     (zero,) = chosen(tmp_path, {"zero_shot": RUNS["zero_shot"]}).runs
-    q = (2 / 3 + 1 + 1 + 0) / 4  # seen and unseen together
+    right = (2 / 3 + 1 + 1 + 0) / 4  # seen and unseen together
+    q = 8 / 9 * right + 1 / 9 / 4  # of seven images; the ninth part is for all four classes alike
     assert zero.temperature == pytest.approx(4 / np.log(3 * q / (1 - q)), rel=1e-3)
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 7.0])
-def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 7.0, 300.0])
+@pytest.mark.parametrize("seeds", [(), (2,)], ids=["one seed", "two seeds"])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float, seeds: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    logits = 5 * rng.standard_normal((20_000, 5))
-    labels = (logits / temperature + rng.gumbel(size=logits.shape)).argmax(1)  # draws of the softmax
+    sure = 5 * rng.standard_normal((20_000, 5))
+    labels = (sure + rng.gumbel(size=sure.shape)).argmax(1)  # draws of the softmax
+    logits = np.broadcast_to(sure * temperature, (*seeds, *sure.shape))
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_images_that_are_all_right_do_not_make_the_next_one_certain() -> None:
+    labels = np.repeat(np.arange(4), 10)
+    temperature = fit_temperature(20 * np.eye(4)[labels], labels)
+    said = 1 / (1 + 3 * np.exp(-20 / temperature))
+    assert said == pytest.approx(41 / 42 + 1 / 42 / 4)  # of forty images
+
+
+@pytest.mark.parametrize(
+    ("says", "bound", "words"),
+    [
+        ([1, 2, 3, 0], HIGHEST, "zero_shot: of the rehearsal's photographs its logits said no more than chance does"),
+        ([0, 1, 2, 3], LOWEST, "zero_shot: the rehearsal's photographs could not show how sure it may be"),
+    ],
+    ids=["always wrong", "right by a hair"],
+)
+def test_a_temperature_at_a_bound_is_told(says: list[int], bound: float, words: str, tmp_path: Path) -> None:
+    labels = {"seen": np.array([0, 1, 2, 3])}
+    logits = (10.0 if bound == HIGHEST else 1e-4) * np.eye(4)[says]
+    made = RunLogits(labels, {1: {"seen": logits.astype(np.float16)}})
+    choice = chosen(tmp_path, {"zero_shot": made}, seeds=(1,))
+    assert choice.runs[0].temperature == bound
+    assert words in choice_text(choice)
+    assert words not in choice_text(chosen(tmp_path))
 
 
 def test_the_bootstrap_varies_as_means_of_coin_tosses_do() -> None:

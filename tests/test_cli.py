@@ -158,14 +158,24 @@ def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_n
         "(results)",
     ]
     assert "chosen/mybirds/mybirds.json" in str(result.exception), "nothing has run, so nothing is chosen"
-    alone = call("run", "caltech101")
+    alone = call("run", "--set", "grid.datasets=[twemoji]")
     assert "take another task, such as --set 'grid.tasks=[base_to_new]'" in str(alone.exception)
-    assert call("run", "twemoji", "--set", "grid.tasks=[base_to_new]").exception is None
+    assert call("run", "twemoji").output.splitlines() == [
+        "params.yaml: datasets: [mybirds] -> [twemoji]",
+        "params.yaml: tasks: [mybirds, mybirds_rehearsal] -> [base_to_new]",
+        "params.yaml: choose: [mybirds] -> []",
+        "(repro)",
+        "(results)",
+    ]
     assert params.load() == before
     call("run", "mybirds")
     (project / "other.yaml").write_text("title: x\nsettings: {grid.tasks: [base_to_new], grid.datasets: [twemoji]}\n")
     assert call("run", "--recipe", "other.yaml").exception is None
     assert params.load() == before
+    call("run", "mybirds")
+    (project / "more.yaml").write_text("title: x\nsettings: {grid.tasks: [class_incremental]}\n")
+    assert call("run", "twemoji", "--recipe", "more.yaml").exception is None
+    assert params.load().grid.tasks == ["class_incremental"], "the recipe's"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +276,22 @@ def test_ctrl_c_waits_for_the_stage_and_says_how_to_resume(pipeline_of: Path) ->
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert (pipeline_of / "ended").exists(), "the stage was killed before it had tidied up"
-    assert errors.rstrip().endswith("`shipyard run` goes on from here")
+    assert errors.rstrip().endswith("what was complete is kept; the same command goes on from there")
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_in_task_new_writes_nothing(pipeline_of: Path) -> None:
+    os.mkfifo(pipeline_of / "names.txt")
+    process = start("task", "new", "mine", "--images", "photos", "--unseen", "names.txt", cwd=pipeline_of)
+    with (pipeline_of / "names.txt").open("w"):  # it waits for names now
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == (
+        "interrupted: nothing is half-written, and what was complete is kept; the same command goes on from there"
+    )
+    assert (pipeline_of / "params.yaml").read_text(encoding="utf-8") == SHIPPED
+    assert not (pipeline_of / "classes").exists()
 
 
 def test_report_before_any_run_says_what_to_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,12 +241,26 @@ def test_all_images_of_a_class_that_is_named_unseen_are_for_the_test(tmp_path: P
     assert {split for name, split in placed(listing).values() if name == "emu"} == set(SPLITS)
 
 
-def test_a_small_class_keeps_a_training_image(tmp_path: Path) -> None:
-    touch(tmp_path / "d", [f"{i}/{j}.jpg" for i in range(30) for j in range(2)])
-    trained = {
-        name for name, split in placed(read(tmp_path, reader="image_folder", path="d")).values() if split == "train"
-    }
-    assert len(trained) == 30
+@pytest.mark.parametrize(
+    ("images", "splits"), [(1, {"train"}), (2, {"train", "test"}), (3, set(SPLITS)), (4, set(SPLITS))]
+)
+def test_a_small_class_is_trained_on_first_then_judged_then_chosen_by(
+    images: int, splits: set[str], tmp_path: Path
+) -> None:
+    touch(tmp_path / "d", [f"{i}/{j}.jpg" for i in range(30) for j in range(images)])
+    found: dict[str, set[str]] = {}
+    for name, split in placed(read(tmp_path, reader="image_folder", path="d")).values():
+        found.setdefault(name, set()).add(split)
+    assert list(found.values()) == [splits] * 30
+
+
+def test_where_train_and_test_alone_are_given_validation_is_drawn_from_train(tmp_path: Path) -> None:
+    touch(tmp_path / "d", [f"{part}/{name}/{i}.jpg" for part in ("train", "test") for name in "ab" for i in range(70)])
+    found = placed(read(tmp_path, reader="image_folder", path="d", splits="folders"))
+    assert {split for path, (_, split) in found.items() if path.startswith("test/")} == {"test"}
+    drawn = Counter(of for path, of in found.items() if path.startswith("train/"))
+    assert set(drawn) == {(name, split) for name in "ab" for split in ("train", "val")}
+    assert 10 < drawn["a", "val"] < 30, "two of seven, as of 50 and 20 percent"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

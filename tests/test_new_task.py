@@ -86,6 +86,50 @@ def test_folders_that_are_split_stay_so(project: Path) -> None:
     assert Path(params.load().data.sets["mybirds"]["path"]) == project / "split"
 
 
+@pytest.mark.parametrize("there", [("train", "val"), ("train", "test", "valid"), ("Train", "Test")], ids="-".join)
+def test_folders_that_look_like_splits_are_not_taken_for_classes(there: tuple[str, ...], project: Path) -> None:
+    for folder in (f"{split}/{name}" for split in there for name in ("tern", "kestrel")):
+        (project / "split" / folder).mkdir(parents=True)
+        (project / "split" / folder / "1.jpg").touch()
+    said = str(new("--images", "split").exception)
+    assert "look like splits; then name them train, test and, if there is one, val" in said
+    assert params.read() == SHIPPED
+
+
+def test_a_class_may_be_called_train(project: Path) -> None:
+    (project / "data/birds/tern").rename(project / "data/birds/train")
+    result = new("--images", "data/birds")
+    assert result.exit_code == 0, result.exception
+    assert "3 classes with" in result.output
+
+
+def test_classes_with_few_images_are_told(project: Path) -> None:
+    for name, count in {"one": 1, "two": 2, "three": 3}.items():
+        (project / "data/birds" / name).mkdir()
+        for i in range(count):
+            (project / "data/birds" / name / f"{i}.jpg").touch()
+    notes = [line for line in new("--images", "data/birds").output.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: 2 of 6 classes have no validation image, so the choice of a run does not count them: 'one', 'two'",
+        "note: 1 of 6 classes have no test image, so no result counts them: 'one'",
+    ]
+
+
+def test_interrupted_between_its_two_files_the_same_command_goes_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(params, "write", interrupt)
+        assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 130
+    assert params.read() == SHIPPED
+    assert "another task" in str(new("--images", "data/birds").exception), "these would be other names"
+    assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 0
+    assert "mybirds" in params.load().tasks
+
+
 def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> None:
     (project / "data/birds/empty").mkdir()
     Path("names.txt").write_text("owl\nowl\n", encoding="utf-8")
@@ -112,7 +156,7 @@ def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> No
         (["--images", "data/birds", "--unseen", "long.txt"], "64 tokens"),
         (["--images", "data/birds", "--unseen", "all.txt"], "every folder is among the unseen names"),
         (["--images", "data/birds", "--unseen", "two.txt"], "takes at least 2: give images of more classes"),
-        (["--images", "few"], "no validation image of 'tern'"),
+        (["--images", "few"], "no validation image of 'tern'"),  # and one image is for training
         (["--images", "few"], "has no test images"),
     ],
 )

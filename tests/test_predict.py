@@ -5,7 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import trained
+from closure import ROOT
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
@@ -127,3 +134,30 @@ def test_features_of_another_encoder_are_refused(project: Path) -> None:
     text = params.read().replace("random:0", "random:1")
     with pytest.raises(InputError, match=r"shipyard run mine"):
         open_model(params.parse_text(text), "mine")
+
+
+def test_ctrl_c_ends_it_at_once_and_writes_nothing(project: Path) -> None:
+    """As a person meets it, at a terminal: some images are done, many are not."""
+    for i in range(20_000):
+        (project / f"photos/many{i}.png").hardlink_to(project / "photos/0.png")
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "predict", "mine", "photos"]
+    ours, terminal = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    with subprocess.Popen([*command, "--csv", "found.csv"], env=env, stderr=terminal) as process:
+        os.close(terminal)
+        said = read_until(ours, " images, ")
+        process.send_signal(signal.SIGINT)
+        said += read_until(ours, None)
+        assert process.wait(timeout=60) == 130
+    assert "interrupted: nothing is half-written" in said
+    assert "Traceback" not in said
+    assert not [*project.glob("*found.csv*")]
+
+
+def read_until(terminal: int, words: str | None) -> str:
+    """What a terminal shows until it shows the words, or until the program has ended."""
+    said = b""
+    with suppress(OSError):  # nobody writes any more
+        while words is None or words not in said.decode(errors="replace"):
+            said += os.read(terminal, 1 << 16)
+    return said.decode(errors="replace")

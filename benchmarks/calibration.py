@@ -1,0 +1,71 @@
+"""`python -m benchmarks.calibration NAME`: how far the probabilities of a task of one's own can be trusted.
+
+Predicts the task's test images, which nothing was fitted to, as `shipyard predict` does, with each run that its
+rehearsal calibrated. Prints the accuracy and the expected calibration error (Guo et al. 2017, Eq. 5; points, 15 bins)
+of the calibrated probabilities, and of the same logits left as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from features.commandline import run_app
+from features.datasets.base import reader_from
+from features.index import read_index, read_names
+from pipeline import paths
+from pipeline.choice import read_choice
+from pipeline.diagnostics import reliability
+from pipeline.params import Params, load
+from pipeline.predicting import open_model, predict
+
+HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was", "temperature")
+
+
+def ece(logits: Tensor, labels: Tensor) -> float:
+    """The expected calibration error in points of logits (N, C), given labels (N,)."""
+    bins = reliability(logits, labels)
+    return sum(count * abs(accuracy - confidence) for _, count, confidence, accuracy in bins) / len(labels)
+
+
+def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
+    """A line for each run and for its test images of seen, of unseen and of all classes."""
+    index, names = read_index(paths.index(name)), read_names(paths.names(name)).classes
+    folder = reader_from(params.data.sets[name], name).folder(Path(params.data.root))
+    rows = index.rows("test")
+    files = [str(folder / index.paths[row]) for row in rows]
+    for found in read_choice(paths.EncoderPaths(params.artifacts).cell(name, name).chosen).runs:
+        if found.temperature is None:
+            continue
+        model = open_model(params, name, run=found.run)
+        said = [dict(zip(one.classes, one.probabilities, strict=True)) for one in predict(model, files, len(names))]
+        logits = torch.tensor([[one[candidate] for candidate in model.names] for one in said]).double().log()
+        labels = torch.tensor([model.names.index(names[index.class_ids[row]]) for row in rows])
+        seen = torch.tensor(model.seen)[labels]
+        for which, mask in (("seen", seen), ("unseen", ~seen), ("all", torch.ones_like(seen))):
+            if mask.any():
+                of, right = logits[mask], labels[mask]
+                accuracy = 100 * float((of.argmax(1) == right).double().mean())
+                numbers = (accuracy, ece(of, right), ece(of * found.temperature, right))
+                yield found.run, which, str(len(of)), *(f"{x:.2f}" for x in numbers), f"{found.temperature:.4g}"
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as a table of Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (HEAD, ("---",) * len(HEAD), *rows))
+
+
+def main(name: Annotated[str, typer.Argument(metavar="NAME", help="As `shipyard task new` named it.")]) -> None:
+    """Print the table."""
+    print(table(list(lines(load(), name))))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    run_app(app, "nothing is kept; start again")
