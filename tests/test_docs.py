@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
 import torch
+from click import ClickException
 from layouts import touch
-from typer.testing import CliRunner
+from typer.main import get_command
 
 import features.datasets
 import pipeline.methods
@@ -104,11 +107,35 @@ def test_settings_that_pages_name_exist(page: Path) -> None:
             block = block[part]
 
 
-def test_shipyard_commands_in_pages_exist() -> None:
+def commands(program: str) -> list[tuple[str, list[str]]]:
+    """Every call of a program in the pages' shell blocks: the page, and the words behind the program's name."""
+    found = []
     for page in PAGES:
-        for line in re.findall(r"(?:\.venv/bin/)?shipyard ((?:[a-z]+ ?)+)", " ".join(blocks(page, "sh"))):
-            words = [word for word in line.split() if word not in ("caltech101", "mybirds", "artifacts")]
-            assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0, f"{page.name}: shipyard {line}"
+        for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
+            words = [*dropwhile(lambda word: "=" in word, shlex.split(line, comments=True))]  # X=1 before a command
+            if words and Path(words[0]).name == program:
+                found.append((page.name, words[1:]))
+    return found
+
+
+def test_shipyard_understands_every_command_of_the_pages() -> None:
+    assert len(commands("shipyard")) > 20
+    for page, words in commands("shipyard"):
+        leaf = get_command(app)
+        while words and words[0] in getattr(leaf, "commands", ()):
+            leaf = leaf.commands[words.pop(0)]  # type: ignore[attr-defined]
+        try:
+            leaf.make_context("shipyard", words)  # parses, and runs nothing
+        except ClickException as error:
+            pytest.fail(f"{page}: {words}: {error.format_message()}")
+
+
+def test_dvc_understands_every_command_of_the_pages() -> None:
+    from dvc.cli import parse_args
+
+    assert len(commands("dvc")) > 20
+    for _, words in commands("dvc"):
+        parse_args(words)
 
 
 def test_make_targets_in_pages_exist() -> None:
