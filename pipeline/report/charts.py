@@ -94,7 +94,7 @@ def confusion() -> Spec:
                 "field": "share",
                 "type": "quantitative",
                 "title": "% of the class",
-                "scale": {"domain": [0, 100]},
+                "scale": {"domain": [0, 100], "interpolate": "rgb"},  # of paper and ink, no hue between them
             },
             "tooltip": tooltip("class", "predicted", "images", "share"),
         },
