@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import tarfile
 import threading
@@ -322,6 +323,11 @@ def test_addresses_and_checksums_are_torchvisions_where_it_has_them() -> None:
     ours = {name: archives_of(name)[0] for name in known}
     assert {name: (a.url, a.checksum.removeprefix("md5:")) for name, a in ours.items()} == known
     assert archives_of("fgvc_aircraft")[0].url == official.FGVCAircraft._URL
+    for name, made in {"caltech101": official.Caltech101, "eurosat": official.EuroSAT}.items():
+        (archive,) = archives_of(name)
+        text = inspect.getsource(made.download)  # it has no name for either
+        assert archive.url in text
+        assert archive.checksum.removeprefix("md5:") in text
 
 
 # The command line

@@ -17,7 +17,9 @@ class ImageNetSketch(ImageNetTestSet):
     source: ClassVar[str] = "`shipyard data get imagenet_sketch` fetches it"
     images: ClassVar[tuple[str, ...]] = ("images", "sketch")  # the latter: the archive as it is
     archives: ClassVar[tuple[Archive, ...]] = (
-        Archive(  # address: a co-author's; nobody publishes a checksum
+        # address: a co-author's; nobody publishes its checksum (tensorflow_datasets has that of the copy at Google
+        # Drive; whether it is the same file is not known to us)
+        Archive(
             "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
             creates="sketch",
             inside="sketch",

@@ -18,11 +18,11 @@ class ImageNetV2(ImageNetTestSet):
     images: ClassVar[tuple[str, ...]] = ("imagenetv2-matched-frequency-format-val",)
     numbered: ClassVar[bool] = True
     archives: ClassVar[tuple[Archive, ...]] = (
-        Archive(  # address: the authors'; sha256: tensorflow_datasets, of this file at its older address
+        Archive(  # address: the authors'; sha256: tensorflow_datasets (older releases: of the file at an older address)
             "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
             creates="imagenetv2-matched-frequency-format-val",
             inside="imagenetv2-matched-frequency-format-val",
-            checksum="sha256:a32004f9e773279307499059d320336a23ccdc62cb32063da29bae9bd04c122c",
+            checksum="sha256:f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
         ),
     )
     origin: ClassVar[Origin] = Origin(
