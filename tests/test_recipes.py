@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from layouts import TREES
 
+import pipeline.tasks
+from features.datasets.base import SPLITS, reader_from
 from features.errors import InputError
+from features.lookup import find
+from features.settings import parse
 from pipeline import overrides, params, recipes
-from pipeline.check import check
+from pipeline.check import check, check_data
 from pipeline.params import Params
+from pipeline.tasks.base import Catalog, Protocol, Transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = params.read(ROOT / "params.yaml")
@@ -35,6 +42,40 @@ def test_every_run_of_a_recipe_passes_the_check(path: Path) -> None:
         check(other)
     assert path.stem.replace("_", " ").lower() in recipes.read(path).title.lower()
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A miniature of every data set, all below one folder, and the options that so few images need."""
+    root = tmp_path_factory.mktemp("data")
+    return root, {name: make(root) for name, make in TREES.items()}
+
+
+def catalog(found: Params, dataset: str, root: Path, options: dict[str, Any]) -> Catalog:
+    """What is really read where `params.yaml` says that the data set lies."""
+    spec = {**found.data.sets[dataset], **options.get(dataset, {})}
+    listing = reader_from(spec, dataset).read(root)
+    ids = {split: [image.class_id for image in listing.images if image.split == split] for split in SPLITS}
+    return Catalog(listing.classes, {s: np.bincount(ids[s], minlength=len(listing.classes)) for s in SPLITS})
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_every_task_of_a_recipe_can_be_planned_on_miniatures_of_its_data(
+    path: Path, data_root: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing is indexed yet
+    root, options = data_root
+    for found in runs(path):
+        check_data(found.model_copy(update={"data": found.data.model_copy(update={"root": str(root)})}))
+        catalogs = {name: catalog(found, name, root, options) for name in found.grid.datasets}
+        for task in found.grid.tasks:
+            protocol = parse(find(pipeline.tasks, found.tasks[task]["protocol"], Protocol), found.tasks[task], task)
+            for name in found.grid.datasets:
+                plan = protocol.plan(name, catalogs)
+                judged = [(judgement.split, ref) for judgement in plan.judgements for ref in judgement.judged]
+                assert any(catalogs[ref.dataset].counts[split][ref.class_id] for split, ref in judged), "test images"
+                on_itself = isinstance(protocol, Transfer) and protocol.source == name
+                assert bool(plan.unseen) == (protocol.has_unseen and not on_itself)
 
 
 def block(found: Params, kind: Any, name: str, dataset: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class CoOp(Method):
     needs_text_tower: ClassVar[bool] = True
 
     init: str | None = "a photo of a"  # words the context starts from (CoCoOp section 4); null: N(0, 0.02^2)
-    context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (CoOp 16, CoCoOp and SHIP 4)
+    context: Annotated[int, Field(ge=1, le=60)] = 4  # M, context vectors (CoOp 16, CoCoOp and SHIP 4; its Table 5: 60)
     # end | middle | front: where the class name stands among them (CoOp Eq. 2 and 4)
     class_token_position: Position = "end"  # noqa: S105 (a word of the prompt, not a password)
     class_specific: bool = False  # M vectors for each class (CoOp section 2.2, CSC)

@@ -16,7 +16,12 @@ from pipeline.scores import HARMONIC_MEAN, Scores
 FOLDER = Path("assets/published")
 # Where the papers' word for a row is not ours: their f-VAEGAN ends in a softmax classifier of its features.
 RUNS = MappingProxyType(
-    {"clip": "zero_shot", "f_vaegan": "linear_probe+f_vaegan", "tf_vaegan": "linear_probe+tf_vaegan"}
+    {
+        "clip": "zero_shot",
+        "coop+vpt": "vpt",
+        "f_vaegan": "linear_probe+f_vaegan",
+        "tf_vaegan": "linear_probe+tf_vaegan",
+    }
 )
 ELEVEN = frozenset(
     [
@@ -38,11 +43,37 @@ TRANSFER = MappingProxyType({"source": "accuracy", "target": "accuracy"})
 
 
 @dataclass(frozen=True)
+class OpenAiClip:
+    """One of OpenAI's encoders: its name in a file's column `encoder`, and its architecture, as people write it."""
+
+    name: str
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"OpenAI's CLIP {self.architecture}"
+
+    def same_as(self, spec: EncoderSpec) -> bool:
+        """Whether ours is the same, so that a difference is one of methods."""
+        model = self.architecture.replace("/", "-").replace("ResNet-", "RN")
+        return spec.pretrained == "openai" and spec.model in (model, f"{model}-quickgelu")
+
+
+VIT_B16 = OpenAiClip("vit_b16", "ViT-B/16")
+COOPS = (
+    OpenAiClip("rn50", "ResNet-50"),
+    OpenAiClip("rn101", "ResNet-101"),
+    OpenAiClip("vit_b32", "ViT-B/32"),
+    VIT_B16,
+)
+
+
+@dataclass(frozen=True)
 class Published:
     """One table of a paper, in a file of `assets/published` with the columns method, dataset and those of `columns`.
 
     A column `features` says, where it is filled, of what else than CLIP's features a row is: no run of ours is that, so
-    it is only shown. A column such as `generators.ship.prompt_length` is a setting that a run must have.
+    it is only shown. A column such as `methods.coop.context` is a setting that a run must have, where it is filled. Of
+    a file with a column `encoder` the table is the rows of its own.
 
     Attributes:
         protocol: what our task must follow for the numbers to be of the same thing.
@@ -51,8 +82,7 @@ class Published:
         shots: training images per seen class in the paper; None: all.
         trained_on: the data set that the paper learns from in a transfer; None: the one that is judged.
         averaged: the data sets of the paper's averages, the file's data set `average`.
-        encoder: the paper's encoder, in words.
-        models: open_clip's names of that encoder; with one of them and the tag `pretrained`, ours is the same.
+        encoder: the paper's.
     """
 
     file: str
@@ -62,13 +92,7 @@ class Published:
     shots: int | None = 16
     trained_on: str | None = None
     averaged: frozenset[str] = ELEVEN
-    encoder: str = "OpenAI's CLIP ViT-B/16"
-    models: tuple[str, ...] = ("ViT-B-16-quickgelu", "ViT-B-16")
-    pretrained: str = "openai"
-
-    def same_encoder(self, spec: EncoderSpec) -> bool:
-        """Whether our encoder is the paper's, so that a difference is one of methods."""
-        return spec.model in self.models and spec.pretrained == self.pretrained
+    encoder: OpenAiClip = VIT_B16
 
     def values(self, scores: Scores, averaged: Sequence[str], params: Params) -> Mapping[str, float]:
         """Judgement -> percent as published for this data set and run; empty where there is nothing to compare.
@@ -112,21 +136,47 @@ class Published:
                 _ = row["method"], row["dataset"], self._numbers(row)
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error!r}. Restore it: git checkout {path}") from error
-        return rows
+        return [row for row in rows if row.get("encoder", self.encoder.name) == self.encoder.name]
 
 
 def _set_so(row: Mapping[str, str], params: Params) -> bool:
     """Whether `params` has the settings that a row is of."""
     for column, value in row.items():
-        kind, _, key = column.partition(".")
-        if kind == "generators" and value:
-            name, _, setting = key.partition(".")
-            if str(params.block("generators", name)[0].get(setting)).lower() != value:
-                return False
+        match column.split("."):
+            case ("generators" | "methods") as kind, name, setting if value:
+                if str(params.block(kind, name)[0].get(setting)).lower() != value:
+                    return False
     return True
 
 
 TABLES = (
+    *(
+        Published(
+            file="coop_domain_generalization_16shot.csv",
+            protocol="domain_generalization",
+            columns=TRANSFER,
+            source="CoOp (arXiv:2109.01134), Tables 1 and 6",
+            trained_on="imagenet",
+            encoder=encoder,
+        )
+        for encoder in COOPS
+    ),
+    *(
+        Published(
+            file="coop_few_shot_16shot.csv",
+            protocol="few_shot",
+            columns=MappingProxyType({"all": "accuracy"}),
+            source="CoOp (arXiv:2109.01134), Tables 2, 3 and 7",
+            encoder=encoder,
+        )
+        for encoder in COOPS
+    ),
+    Published(
+        file="cocoop_bigger_coop.csv",
+        protocol="base_to_new",
+        columns=BASE_TO_NEW,
+        source="CoCoOp (arXiv:2203.05557), Table 5",
+    ),
     Published(
         file="ship_ablations.csv",
         protocol="base_to_new",
@@ -176,12 +226,15 @@ TABLES = (
 )
 
 
-def tables_of(protocol: str) -> tuple[Published, ...]:
-    """The published tables of a protocol."""
-    return tuple(table for table in TABLES if table.protocol == protocol)
+def tables_of(protocol: str, spec: EncoderSpec) -> tuple[Published, ...]:
+    """The published tables of a protocol: those of our encoder if there are any, else those of the papers' ViT-B/16."""
+    found = [table for table in TABLES if table.protocol == protocol]
+    same = [table for table in found if table.encoder.same_as(spec)]
+    return tuple(same or [table for table in found if table.encoder == VIT_B16])
 
 
 def find(scores: Scores, averaged: Sequence[str], params: Params) -> tuple[Published | None, Mapping[str, float]]:
     """The first published table with values for a run, and these: judgement -> percent (`Published.values`)."""
-    found = ((table, table.values(scores, averaged, params)) for table in tables_of(scores.protocol))
+    known = tables_of(scores.protocol, params.encoder)
+    found = ((table, table.values(scores, averaged, params)) for table in known)
     return next(((table, values) for table, values in found if values), (None, {}))

@@ -175,15 +175,16 @@ def _judged(scores: Scores) -> tuple[Judged, ...]:
 def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = ()) -> Table:
     first = group[0]
     beside = {scores.run: find(scores, averaged, params) for scores in group}
-    references = [(table, row) for table in tables_of(first.protocol) for row in table.references(first.dataset)]
+    known = tables_of(first.protocol, params.encoder)
+    references = [(table, row) for table in known for row in table.references(first.dataset)]
     used = [table for table, _ in beside.values() if table] + [table for table, _ in references]
     note = None
     if used:
         note = PublishedNote(
             source="; ".join(dict.fromkeys(table.source for table in used)),
-            encoder=used[0].encoder,
+            encoder=str(used[0].encoder),
             shots=used[0].shots,
-            same_encoder=used[0].same_encoder(params.encoder),
+            same_encoder=used[0].encoder.same_as(params.encoder),
         )
     return Table(
         task=first.task,
