@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.errors import InputError
 from features.tensors import load_tensors
 from features.text_tower import TextTower
 from pipeline import metrics
@@ -21,6 +20,7 @@ from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, write_scor
 from pipeline.task_store import Header, JudgedRows, load_names, load_test
 
 BATCH = 8192  # test images a pass, so that memory does not grow with the test set
+NAMED = 3  # classes that the reason for a dash names
 
 
 def evaluate(
@@ -35,17 +35,17 @@ def evaluate(
 ) -> None:
     """Judge every seed's classifier on the cell's `test.h5`; write its scores, its logits and its diagnostics."""
     header, judgements = load_test(cell.test, patches=method.needs_patches)
-    run = run_name(name, generator)
+    run, names = run_name(name, generator), load_names(cell.test)
     found, logits = [], {}
     for seed in seeds:
         classifier = open_classifier(
             method, cell.fitted(run), seed, weights_sha256=header.weights_sha256, tower=tower, device=device
         )
-        results = {j.name: _judge(classifier, j, device) for j in judgements}
+        results = {j.name: _judge(classifier, j, names, device) for j in judgements}
         logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
         found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
     write_logits(cell.logits(run), _stored(judgements, logits))
-    write_diagnostics(cell.diagnostics(run), _scored(judgements, load_names(cell.test), logits), cell.fitted(run))
+    write_diagnostics(cell.diagnostics(run), _scored(judgements, names, logits), cell.fitted(run))
     scores = Scores(
         dataset=header.dataset,
         trained_on=header.trained_on,
@@ -88,18 +88,28 @@ def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tenso
         return torch.cat([classifier.logits(part, candidates).cpu() for part in torch.split(features, BATCH)])
 
 
-def _judge(classifier: Classifier, judgement: JudgedRows, device: torch.device) -> tuple[Judgement, Tensor | None]:
+def _judge(
+    classifier: Classifier, judgement: JudgedRows, names: Sequence[str], device: torch.device
+) -> tuple[Judgement, Tensor | None]:
     """The judgement, and its logits (N, M), or a dash with the reason and no logits."""
     candidates = torch.from_numpy(judgement.candidates).to(device)
     rows = judgement.rows.tensors().to(device)
     judged = Judgement(accuracy=None, n=len(rows), classes=len(candidates), average=judgement.average, reason="")
-    try:
-        logits = score(classifier, rows.centre if rows.patches is None else rows.patches, candidates)
-    except InputError as error:
-        return judged.model_copy(update={"reason": str(error)}), None
+    if len(unscored := candidates[~classifier.scored[candidates]]):
+        reason = _why([names[i] for i in unscored.tolist()], len(candidates))
+        return judged.model_copy(update={"reason": reason}), None
+    logits = score(classifier, rows.centre if rows.patches is None else rows.patches, candidates)
     labels = _places(judgement)
     measure = metrics.per_class_accuracy if judgement.average == "per_class" else metrics.accuracy
     return judged.model_copy(update={"accuracy": measure(logits, labels), "reason": None}), logits
+
+
+def _why(unscored: Sequence[str], candidates: int) -> str:
+    """Why there is a dash: how many of the candidates cannot be scored, which, and what they lack."""
+    named = [repr(name) for name in unscored[:NAMED]]
+    more = len(unscored) - len(named)
+    which = f"{', '.join(named)} and {more} more" if more else ", ".join(named)
+    return f"{len(unscored)} of {candidates} classes cannot be scored, for no image stands for them: {which}"
 
 
 def _places(judgement: JudgedRows) -> Tensor:

@@ -1,0 +1,73 @@
+"""`evaluate`: scores of every seed, and a dash that says which classes cannot be scored and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_task import CLASSES, SYNTHETIC, VALIDATION, fit, method
+
+from features.errors import InputError
+from features.tensors import save_tensors
+from pipeline.arrays import LabelledFeatures
+from pipeline.evaluation import _why, evaluate
+from pipeline.paths import EncoderPaths, TaskPaths, run_name, weights
+from pipeline.scores import Scores, read_scores
+from pipeline.task_store import Header, JudgedRows, Rows, save_test
+
+SHA = "0" * 64
+
+
+def rows(images: LabelledFeatures, *, broken: int = 0) -> Rows:
+    features = images.features[:, :1].numpy().astype(np.float16)
+    features[:broken, 0, 3] = np.nan
+    return Rows(features, images.labels.numpy(), np.arange(len(images)))
+
+
+def judged(folder: Path, name: str, generator: str | None = None, *, broken: int = 0) -> Scores:
+    """The score file of a method that was fitted on the small task, judged on seen classes and on others."""
+    cell: TaskPaths = EncoderPaths(folder).cell("d", "t")
+    header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", SHA)
+    judgements = [
+        JudgedRows("base", "micro", np.arange(4), rows(VALIDATION, broken=broken)),
+        JudgedRows("new", "micro", np.arange(4, 6), rows(SYNTHETIC)),
+    ]
+    save_test(cell.test, header, judgements, CLASSES.names)
+    fitted = fit(name, SYNTHETIC if generator else None)
+    run = run_name(name, generator)
+    save_tensors(fitted.state(), weights(cell.fitted(run), 1), weights_sha256=SHA)
+    evaluate(
+        type(method(name)), name=name, generator=generator, seeds=[1], tower=None, device=torch.device("cpu"), cell=cell
+    )
+    return read_scores(cell.scores(run))
+
+
+@pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f", "linear_probe", "lp_plus_plus"])
+def test_a_method_that_needs_images_has_a_dash_for_classes_without_and_names_them(name: str, tmp_path: Path) -> None:
+    (seed,) = judged(tmp_path, name).seeds
+    assert seed.judgements["base"].accuracy == 100.0
+    assert seed.judgements["new"].accuracy is None
+    assert seed.judgements["new"].reason == (
+        "2 of 2 classes cannot be scored, for no image stands for them: 'dog', 'windsor chair'"
+    )
+    assert seed.harmonic_mean is None
+
+
+def test_of_many_classes_three_are_named() -> None:
+    assert _why(list("abcde"), 9) == (
+        "5 of 9 classes cannot be scored, for no image stands for them: 'a', 'b', 'c' and 2 more"
+    )
+
+
+def test_with_synthetic_features_there_is_a_number(tmp_path: Path) -> None:
+    (seed,) = judged(tmp_path, "tip_adapter", "ship").seeds
+    assert seed.judgements["new"].accuracy == 100.0
+    assert seed.harmonic_mean == 100.0
+
+
+def test_broken_test_features_are_an_error_and_no_dash(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 of 12 features are NaN or infinite; extract them anew"):
+        judged(tmp_path, "zero_shot", broken=1)
+    assert not EncoderPaths(tmp_path).cell("d", "t").scores("zero_shot").exists()
