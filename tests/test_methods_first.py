@@ -58,6 +58,26 @@ def test_clip_adapter_mix_is_equations_3_to_5() -> None:
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-6)
 
 
+def test_clip_adapters_ratio_is_the_best_on_validation() -> None:
+    """What the search ends at is bit for bit what training with that ratio alone gives; of equals the first."""
+    noisy = tiny.features([0, 1, 2, 3], 25, 1, noise=0.25)
+    ids, ratios = CLASSES.seen_ids, [0.0, 0.2, 0.6, 1.0]
+    alone = {ratio: fit("clip_adapter", ratio=ratio, validation=noisy) for ratio in ratios}
+    right = {r: int((one.logits(noisy.centre, ids).argmax(1) == noisy.labels).sum()) for r, one in alone.items()}
+    best = max(right, key=lambda ratio: right[ratio])
+    assert len({*right.values()}) > 1, "else any ratio would do"
+    for order in (ratios, ratios[::-1]):
+        found = fit("clip_adapter", ratios=order, validation=noisy)
+        wanted = next(r for r in order if right[r] == right[best])
+        assert float(found.state()["ratio"]) == pytest.approx(wanted)
+        assert all(torch.equal(found.state()[key], tensor) for key, tensor in alone[wanted].state().items())
+
+
+def test_without_validation_the_fixed_ratio_is_taken() -> None:
+    found = fit("clip_adapter", ratio=0.7, ratios=[0.2, 0.4], validation=NO_VALIDATION)
+    assert float(found.state()["ratio"]) == pytest.approx(0.7)
+
+
 def test_tip_adapter_logits_are_equation_6() -> None:
     rng = np.random.default_rng(0)
     f, keys, w = (_unit(rng.normal(size=size)) for size in ((4, 8), (5, 8), (3, 8)))

@@ -3,6 +3,9 @@
 f' = ratio * A(f) + (1 - ratio) * f with A(f) = ReLU(W_2 ReLU(W_1 f)), no biases, D -> D/4 -> D; then f' is normalised
 and scored against the zero-shot text features. Reproduces the rows `CLIP-Adapter` and `CLIP-Adapter + SHIP` of SHIP
 Table 1; neither paper's code gives the training settings for them, so these are ours.
+
+The paper searches the ratio for each data set, without saying on which images: `ratios` are tried on validation. An
+adapter is trained for each of them, all in one loop, from the same weights and on the same batches.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from torch.nn import functional as F
 from features.text_tower import TextTower
 from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training import Batches, cosine, minimise, places, trained_classes
+from pipeline.training import Batches, cosine, descend, places, trained_classes
 
 
 def adapted(features: Tensor, down: Tensor, up: Tensor, ratio: Tensor) -> Tensor:
-    """Mix unit features (N, D) with their adapted selves: down (H, D), up (D, H), ratio (); unit rows (N, D)."""
-    mixed = ratio * F.relu(F.relu(features @ down.T) @ up.T) + (1 - ratio) * features
+    """Mix unit features (N, D) with their adapted selves: down (H, D), up (D, H), ratio (); unit rows (N, D).
+
+    Of R adapters at once, down (R, H, D), up (R, D, H), ratio (R, 1, 1): (R, N, D).
+    """
+    mixed = ratio * F.relu(F.relu(features @ down.mT) @ up.mT) + (1 - ratio) * features
     return F.normalize(mixed, dim=-1)
 
 
@@ -40,13 +46,17 @@ class AdapterClassifier(Classifier):
         return self.logit_scale * adapted(features, self.down, self.up, self.ratio) @ self.weights[class_ids].T
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class ClipAdapter(Method):
     """Settings of CLIP-Adapter."""
 
     classifier: ClassVar[type[Classifier]] = AdapterClassifier
 
     reduction: Annotated[int, Field(ge=1)] = 4  # D -> D / reduction -> D (paper)
-    ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of the adapted feature (official code)
+    ratio: Share = 0.2  # share of the adapted feature, where none is searched (official code)
+    ratios: Annotated[list[Share], Field(min_length=1)] | None = None  # shares tried on validation; null: none
     epochs: Annotated[int, Field(ge=1)] = 200  # passes over the training images (CoOp's schedule)
     batch: Annotated[int, Field(ge=1)] = 256  # real images a step
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, cosine decay a step
@@ -58,34 +68,38 @@ class ClipAdapter(Method):
         classes: ClassSet,
         *,
         synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
+        validation: LabelledFeatures,
         tower: TextTower | None,  # noqa: ARG002
         rng: torch.Generator,
     ) -> AdapterClassifier:
-        """Train both layers; text features stay as they are."""
-        d = train.features.shape[-1]
-        device = train.features.device
-        down = nn.Parameter(_uniform(d // self.reduction, d, rng).to(device))
-        up = nn.Parameter(_uniform(d, d // self.reduction, rng).to(device))
-        ids = trained_classes(classes, synthetic)
-        scale, ratio = scale_of(classes), torch.tensor(self.ratio, device=device)
-        weights = classes.text_features[ids]
+        """Train both layers; text features stay as they are. Of ratios that tie on validation the first is taken."""
+        d, device = train.features.shape[-1], train.features.device
+        tried = self.ratios if self.ratios and len(validation) else [self.ratio]
+        ratios = torch.tensor(tried, device=device)[:, None, None]
+        down, up = _uniform(d // self.reduction, d, rng).to(device), _uniform(d, d // self.reduction, rng).to(device)
+        downs, ups = (nn.Parameter(layer.repeat(len(tried), 1, 1)) for layer in (down, up))
+        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
+        target, weights = places(ids, len(classes)), classes.text_features[ids]
 
-        def logits(features: Tensor) -> Tensor:
-            scores: Tensor = scale * adapted(features, down, up, ratio) @ weights.T
-            return scores
+        def loss(features: Tensor, labels: Tensor) -> Tensor:
+            scores = scale * adapted(features, downs, ups, ratios) @ weights.T
+            mean = F.cross_entropy(scores.flatten(0, 1), target[labels].repeat(len(tried)))
+            return len(tried) * mean  # the sum over adapters: each learns as if it were alone
 
         batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
-        optimizer = torch.optim.AdamW([down, up], self.learning_rate)
-        minimise(batches, logits, places(ids, len(classes)), optimizer, cosine(batches.steps))
-        return AdapterClassifier(
-            scale,
-            everything_scored(classes),
-            weights=classes.text_features,
-            down=down.detach(),
-            up=up.detach(),
-            ratio=ratio,
-        )
+        descend(batches, loss, torch.optim.AdamW([downs, ups], self.learning_rate), cosine(batches.steps))
+        everyone = everything_scored(classes)
+        fitted = [
+            AdapterClassifier(scale, everyone, weights=classes.text_features, down=down, up=up, ratio=ratio.squeeze())
+            for down, up, ratio in zip(downs.detach(), ups.detach(), ratios, strict=True)
+        ]
+        return max(fitted, key=lambda one: _right(one, validation, classes.seen_ids))
+
+
+def _right(fitted: AdapterClassifier, validation: LabelledFeatures, candidates: Tensor) -> int:
+    """How many validation images are told right among the classes `candidates` (S,)."""
+    chosen = candidates[fitted.logits(validation.centre, candidates).argmax(1)]
+    return int((chosen == validation.labels).sum())
 
 
 def _uniform(rows: int, columns: int, rng: torch.Generator) -> Tensor:
