@@ -239,7 +239,7 @@ def image_folder(root: Path) -> Spec:
 def image_table(root: Path) -> Spec:
     touch(root / "mine", [f"{i}.jpg" for i in range(10)])
     lines = ["path,label", *(f"{i}.jpg,{name}" for i, name in enumerate(["okapi", "quokka"] * 5))]
-    (root / "mine/labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    (root / "mine/labels.csv").write_bytes("\r\n".join(lines).encode())
     return {"path": "mine", "table": "labels.csv", "unseen": ["numbat"]}
 
 

@@ -16,7 +16,7 @@ from layouts import TREES, touch
 import features.datasets
 from features.datasets.base import Listing, Published, Reader, reader_from
 from features.errors import InputError
-from features.imagenet_classes import class_names, wordnet_ids
+from features.imagenet_classes import ImageNetTestSet, class_names, wordnet_ids
 from features.images import UnreadableImageError, decode
 from features.index import mistakes
 from features.lookup import find, names
@@ -63,6 +63,20 @@ def test_extensions_may_be_of_either_case(name: str, tmp_path: Path) -> None:
     after = read(tmp_path, name, **spec)
     assert Counter(image.class_id for image in after.images) == before
     assert all((folder / image.path).is_file() for image in after.images)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_else_lies_in_a_copy_is_no_image_of_it(name: str, tmp_path: Path) -> None:
+    """But where every folder is a class a strange one is named: it may be a class under another name."""
+    spec = TREES[name](tmp_path)
+    before = read(tmp_path, name, **spec)
+    folder = reader_from({"reader": name, **spec}, "").folder(tmp_path)
+    touch(folder, [".DS_Store", "Thumbs.db", "readme.txt", ".cache/1.jpg", "a backup/1.jpg"])
+    if issubclass(find(features.datasets, name, Reader), ImageNetTestSet):
+        with pytest.raises(InputError, match="a backup: no class of this data set"):
+            read(tmp_path, name, **spec)
+        shutil.rmtree(folder / "a backup")
+    assert read(tmp_path, name, **spec) == before
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -15,8 +16,12 @@ from torch.nn import functional as F
 from features.errors import InputError
 from features.tensors import load_tensors, save_tensors
 from pipeline.arrays import LabelledFeatures, refuse_unusable
+from pipeline.fitting import finetune
 from pipeline.methods.base import Classifier
 from pipeline.seeds import stream
+from pipeline.task_store import Header, Rows, load_train, save_train
+
+CPU = torch.device("cpu")
 
 # A few learned vectors before a random tower cannot separate what they like; their loss must fall all the same.
 PROMPTS = {"cocoop", "coop", "kgcoop", "plot", "proda", "tcp", "vpt"} & set(ALL)
@@ -151,3 +156,14 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
     with pytest.raises(InputError, match="validation: 1 of 12 images have features that are NaN or infinite"):
         refuse_unusable(CLASSES, validation=unseen)
     refuse_unusable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)
+
+
+def test_features_that_no_method_can_use_stop_finetune_before_it_writes(tmp_path: Path) -> None:
+    features = TRAIN.features.numpy().astype(np.float16)
+    features[3, 1, 5] = np.nan
+    header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", TOWER.config.weights_sha256)
+    save_train(tmp_path / "train.h5", header, CLASSES, {1: Rows(features, TRAIN.labels.numpy(), np.arange(32))})
+    task, out = load_train(tmp_path / "train.h5"), tmp_path / "out"
+    with pytest.raises(InputError, match="train: 1 of 32 images have features that are NaN or infinite"):
+        finetune(method("coop"), task, task, seeds=[1], tower=TOWER, synthetic=None, device=CPU, out=out)
+    assert not out.exists()

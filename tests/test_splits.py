@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import LOCS, write_mat, xian
+from layouts import LOCS, TREES, write_mat, xian
 from numpy.typing import NDArray
 
 import features.datasets
@@ -180,13 +180,16 @@ def test_what_a_matlab_file_lacks_is_named(hdf5: bool, tmp_path: Path) -> None:
         MatFile(tmp_path / "m/res101.mat", ["labels"])
 
 
-def test_a_list_without_its_split_says_what_to_get(tmp_path: Path) -> None:
-    xian(tmp_path, "SUN/images", "SUN", ["a/x/1.jpg", "a/x/2.jpg", "a/x/3.jpg", "a/y/1.jpg", "a/y/2.jpg"])
-    (tmp_path / "SUN/res101.mat").unlink()
+@pytest.mark.parametrize("gone", ["res101.mat", "att_splits.mat"])
+@pytest.mark.parametrize("name", XIAN)
+def test_a_list_without_its_split_says_what_to_get(name: str, gone: str, tmp_path: Path) -> None:
+    spec = TREES[name](tmp_path)
+    next(tmp_path.rglob(gone)).unlink()
+    folder = XIAN[name][0].partition("/")[0]
     with pytest.raises(
-        InputError, match=r"(?s)no res101\.mat and att_splits\.mat.*xlsa17/data/SUN.*shipyard data get sun"
+        InputError, match=rf"(?s)no res101\.mat and att_splits\.mat.*xlsa17/data/{folder}.*shipyard data get"
     ):
-        reader_from({"reader": "sun"}, "here").read(tmp_path)
+        reader_from({"reader": name, **spec}, "here").read(tmp_path)
 
 
 @pytest.mark.parametrize(
