@@ -25,7 +25,11 @@ GRID = {
     "synthetic_methods": ["tip_adapter"],
     "seeds": [1],
 }
-SETS = {name: {"reader": "image_folder", "path": name, "splits": "folders"} for name in ("mine", "other")}
+ALL_TRAIN = [0.7, 0.0, 0.3]  # no validation image is drawn from the folder `train`
+SETS = {
+    name: {"reader": "image_folder", "path": name, "splits": "folders", "fractions": ALL_TRAIN}
+    for name in ("mine", "other")
+}
 CELL = {"dataset": "other", "task": "transfer"}
 
 
