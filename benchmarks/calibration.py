@@ -47,8 +47,8 @@ def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
         logits = torch.tensor([[one[candidate] for candidate in model.names] for one in said]).double().log()
         labels = torch.tensor([model.names.index(names[index.class_ids[row]]) for row in rows])
         seen = torch.tensor(model.seen)[labels]
-        for which, mask in (("seen", seen), ("unseen", ~seen), ("all", torch.ones_like(seen))):
-            if mask.any():
+        for which, mask in (("seen", seen), ("unseen", ~seen), ("all", seen | ~seen)):
+            if mask.any() and not (which == "all" and seen.all()):
                 of, right = logits[mask], labels[mask]
                 accuracy = 100 * float((of.argmax(1) == right).double().mean())
                 numbers = (accuracy, ece(of, right), ece(of * found.temperature, right))

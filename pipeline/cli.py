@@ -36,7 +36,7 @@ app.add_typer(cli_words.app)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line to its end."""
     run_app(app, "nothing is half-written, and what was complete is kept; the same command goes on from there")
 
 

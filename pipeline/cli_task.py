@@ -35,7 +35,11 @@ def new(
     descriptions: Annotated[Path | None, typer.Option(help="CSV name,description: a few words about a class.")] = None,
     split_seed: Annotated[int, typer.Option(min=0, help="Another number draws other splits.")] = 0,
 ) -> None:
-    """Check your images and names, split them, write the task into params.yaml, and say what to run next."""
+    """Make a task of your images and of names of classes without any.
+
+    Everything is checked first, and every fault told at once. Then the images are split into training, validation and
+    test, the task is written into params.yaml, and the next command is said.
+    """
     from pipeline.new_task import NewTask, create, seen_ids, split_counts, unjudged
 
     wanted = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)

@@ -46,7 +46,7 @@ app = typer.Typer(rich_markup_mode=None)
 )
 def predict(
     name: Task,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs; - reads a list.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders, globs; - reads a list.")],
     *,
     top: Annotated[int, typer.Option(min=1, help="How many classes of an image to tell.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write a line an image and rank; - prints it.")] = None,

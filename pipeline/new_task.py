@@ -91,7 +91,10 @@ def create(new: NewTask) -> Written:
     root = Path(params.parse_text(text).data.root)
     spec, absolute = _spec(new, root, problems)
     unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
-    listing = problems.attempt(lambda: reader_from({**spec, "unseen": unseen or []}, f"task {new.name}").read(root))
+    listing = None
+    if new.images.exists():
+        named = {**spec, "unseen": unseen or []}
+        listing = problems.attempt(lambda: reader_from(named, f"task {new.name}").read(root))
     if listing is not None:
         problems.found += [*mistakes(listing), *_too_few(listing, new.shots)]
         problems.attempt(partial(_refuse_long_texts, listing))

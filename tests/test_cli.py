@@ -47,6 +47,19 @@ except KeyboardInterrupt:
     Path("ended").touch()
     raise SystemExit(130)
 """
+LOADING = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "pipeline.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from pipeline.__main__ import main
+
+main()
+"""
 SHIPYARD = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
@@ -292,6 +305,12 @@ def test_ctrl_c_in_task_new_writes_nothing(pipeline_of: Path) -> None:
     )
     assert (pipeline_of / "params.yaml").read_text(encoding="utf-8") == SHIPPED
     assert not (pipeline_of / "classes").exists()
+
+
+def test_ctrl_c_while_libraries_load_is_understood() -> None:
+    command = [sys.executable, "-c", LOADING]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"interrupted: nothing had begun\n")
 
 
 def test_report_before_any_run_says_what_to_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,12 @@ def test_what_cannot_work_is_refused(project: Path, options: list[str], words: s
     assert words in str(result.exception)
 
 
+def test_images_that_are_not_there_are_told_once(project: Path) -> None:
+    said = str(new("--images", "nowhere").exception)
+    assert "(1 problem)" in said
+    assert "no such folder" in said
+
+
 def test_a_name_is_taken_once(project: Path) -> None:
     assert new("--images", "data/birds").exit_code == 0
     assert "is there already" in str(new("--images", "data/birds").exception)
