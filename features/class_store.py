@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from torch.nn import functional as F
 
 from features import hdf5
 from features.errors import InputError
-from features.files import written_whole
 from features.prompts import class_tokens, filled, tokenize
 from features.text_tower import TextTower
 
@@ -86,7 +84,7 @@ def encode_classes(
 
 def save_classes(texts: ClassTexts, path: Path) -> None:
     """Write the file, whole or not at all; the same texts give the same bytes."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
+    with hdf5.created(path) as file:
         file.attrs["names"] = json.dumps(texts.names, ensure_ascii=False)
         file.attrs["templates"] = json.dumps(texts.templates, ensure_ascii=False)
         file.attrs["logit_scale"] = texts.logit_scale

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from features.errors import InputError
@@ -30,13 +30,19 @@ def written_whole(path: Path) -> Iterator[Path]:
             remove(path)
         part.replace(path)
     except OSError as error:
-        remove(part)
+        _discard(part)
         raise InputError(
             f"cannot write {path}: {error.strerror or error}. What was there before is untouched."
         ) from error
     except BaseException:
-        remove(part)
+        _discard(part)
         raise
+
+
+def _discard(part: Path) -> None:
+    """Remove what was half-written, if the disk lets us; the error that stopped the writing is the one to tell."""
+    with suppress(OSError):
+        remove(part)
 
 
 def remove(path: Path) -> None:

@@ -1,7 +1,8 @@
-"""HDF5 files read with suspicion: no links that lead out of the file, no arrays that the file cannot hold."""
+"""HDF5 files, written whole, and read with suspicion: no links out of the file, no arrays that it cannot hold."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
+from features.files import written_whole
 from features.guard import parsing, refuse_hollow
 
 
@@ -22,6 +24,19 @@ def opened(path: Path, remedy: str) -> Iterator[h5py.File]:
     """An HDF5 file, open for reading; whatever goes wrong inside is an `InputError`."""
     with parsing(path, remedy), h5py.File(path, "r") as file:
         yield file
+
+
+@contextmanager
+def created(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file, which appears whole or not at all.
+
+    It is made in memory: over a full disk libhdf5 fails again and again as it closes, and then crashes the process.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w", libver="v110") as file:
+        yield file
+    with written_whole(path) as part:
+        part.write_bytes(memory.getbuffer())
 
 
 def item(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:

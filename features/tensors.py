@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from features.errors import InputError
@@ -25,7 +25,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, **facts: str) -> Non
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as part:
-        save_file(plain, part, metadata={"facts": json.dumps(facts, sort_keys=True)})
+        part.write_bytes(save(plain, metadata={"facts": json.dumps(facts, sort_keys=True)}))
 
 
 def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from features import hdf5
 from features.errors import InputError
-from features.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class RunLogits:
 
 def write_logits(path: Path, found: RunLogits) -> None:
     """Write the file, whole or not at all."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
+    with hdf5.created(path) as file:
         held = file.create_group("labels")  # by name: a group that HDF5 makes on the way would hold the time
         for name, labels in found.labels.items():
             held[name] = labels

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from features import hdf5
 from features.errors import InputError, nearest
-from features.files import written_whole
 from features.hdf5 import array, item
 from features.text_tower import TextTower
 from pipeline.arrays import Average, ClassSet, LabelledFeatures
@@ -120,7 +119,7 @@ class TrainTask:
 
 def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
     """Write `train.h5` or `validation.h5`: the classes, and the rows of each seed."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
+    with hdf5.created(path) as file:
         _write_header(file, header)
         group = file.create_group("classes")
         group.attrs["names"] = json.dumps(classes.names, ensure_ascii=False)
@@ -149,7 +148,7 @@ def load_train(path: Path) -> TrainTask:
 
 def save_test(path: Path, header: Header, judgements: Sequence[JudgedRows], names: Sequence[str]) -> None:
     """Write `test.h5`: every judgement's images, and the classes that they are judged among; `names` of all classes."""
-    with written_whole(path) as part, h5py.File(part, "w", libver="v110") as file:
+    with hdf5.created(path) as file:
         _write_header(file, header)
         file.attrs["judgements"] = json.dumps([judgement.name for judgement in judgements])
         file.attrs["names"] = json.dumps(list(names), ensure_ascii=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,27 @@ def test_the_same_content_gives_the_same_bytes(write: Callable[[Path], None], tm
     write(tmp_path / "one")
     write(tmp_path / "two")
     assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_disk_that_takes_no_more_is_a_plain_error(write: Callable[[Path], None], tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # bytes of any file of this process
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*File too large"):
+            write(tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_disk_that_is_read_only_is_a_plain_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # what such a disk does even where there is nothing to unlink
+    with pytest.raises(InputError, match=r"cannot write .*Read-only file system"):
+        write_tensors(tmp_path / "x")
 
 
 def test_class_texts_round_trip(tmp_path: Path) -> None:

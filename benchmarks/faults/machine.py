@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from benchmarks.faults.workspace import Row, Stage, Workspace, finish
 
-NOBODY = 65534
 WRITERS = ("index", "extract", "assemble", "finetune")  # Parquet, Zarr, HDF5, safetensors
 PLAIN = "a plain error; afterwards the same bytes"
 LONG_AGO, TO_COME = 10**9, 2 * 10**9  # 2001 and 2033
@@ -21,8 +22,8 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each i
     """A row a fault."""
     stages = {stage.kind: stage for stage in reversed(space.stages())}
     for kind in WRITERS:
-        yield _disk_full(space, stages[kind])
-        yield _no_permission(space, stages[kind])
+        yield _cannot_write(space, stages[kind], "the disk full", "size=4k,nr_inodes=64", "No space left on device")
+        yield _cannot_write(space, stages[kind], "the folder not writable", "ro", "Read-only file system")
     yield _clock(space, "2001", LONG_AGO)
     yield _clock(space, "2033", TO_COME)
     yield _two_extractions(space, stages["extract"])
@@ -30,9 +31,9 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each i
     yield _lost_remote(space)
 
 
-def _refused(space: Workspace, stage: Stage, word: str, prepare: Callable[[], object] = lambda: None) -> str:
+def _refused(space: Workspace, stage: Stage, word: str) -> str:
     """What is wrong with how a stage ends under a fault; nothing if it names the fault plainly and damages nothing."""
-    status, said = space.run(stage, prepare)
+    status, said = space.run(stage)
     if status == 1 and word in said and "Traceback" not in said and not space.damaged():
         return ""
     return f"status {status}: {' '.join(said.split())[-200:]}"
@@ -44,34 +45,28 @@ def _again(space: Workspace, stage: Stage) -> str:
     return "" if status == 0 and space.whole() else f"afterwards status {status} or other bytes: {said[-200:]}"
 
 
-def _disk_full(space: Workspace, stage: Stage) -> Row:
-    """A disk of one page where the stage's first output belongs."""
-    fault = f"disk full in `{stage.kind}` (a tmpfs of 4 kB, which needs root)"
-    space.clear(stage)
+@contextmanager
+def _mounted(stage: Stage, space: Workspace, options: str) -> Iterator[bool]:
+    """Another file system where the stage's first output belongs, or no right to mount one."""
     folder = (space.repo / stage.outs[0]).parent
     folder.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=64", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:  # noqa: S603 (ours)
-        return Row(fault, 0, "not tried: no right to mount")
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0  # noqa: S603 (ours)
     try:
-        wrong = _refused(space, stage, "No space left on device")
+        yield mounted
     finally:
-        subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 (ours)
-    return Row(fault, 1, PLAIN, wrong or _again(space, stage))
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)  # noqa: S603, S607 (ours)
 
 
-def _no_permission(space: Workspace, stage: Stage) -> Row:
-    """The stage as the user nobody, in folders that belong to another."""
-    fault = f"`{stage.kind}` as nobody, in folders of root"
-    if os.geteuid() != 0:
-        return Row(fault, 0, "not tried: only root can become nobody")
+def _cannot_write(space: Workspace, stage: Stage, fault: str, options: str, word: str) -> Row:
+    """A stage on a file system that takes nothing, then on the usual one."""
+    fault = f"`{stage.kind}`, {fault}"
     space.clear(stage)
-
-    def become_nobody() -> None:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-    return Row(fault, 1, PLAIN, _refused(space, stage, "Permission denied", become_nobody) or _again(space, stage))
+    with _mounted(stage, space, options) as mounted:
+        wrong = _refused(space, stage, word) if mounted else ""
+    wrong = _again(space, stage) or wrong
+    return Row(fault, int(mounted), PLAIN if mounted else "not tried: no right to mount", wrong)
 
 
 def _clock(space: Workspace, year: str, when: int) -> Row:
@@ -88,6 +83,8 @@ def _two_extractions(space: Workspace, stage: Stage) -> Row:
     """A second extraction while the first is stopped in the middle of its work."""
     space.clear(stage)
     scratch = space.repo / "artifacts/.scratch/extract"
+    for stale in scratch.glob("*.lock"):  # of a run that was killed; the system has freed the lock itself
+        stale.unlink()
     first = space.start(stage, said=space.repo.parent / "first")
     while not list(scratch.glob("*.lock")) and os.waitpid(first, os.WNOHANG) == (0, 0):
         time.sleep(0.001)
@@ -121,7 +118,7 @@ def _lost_remote(space: Workspace) -> Row:
     remote, lost = space.repo.parent / "remote", space.repo.parent / "lost"
     remote.mkdir()
     space.dvc("remote", "add", "--default", "--force", "shelf", str(remote))
-    with subprocess.Popen(["dvc", "push", "--quiet"], cwd=space.repo) as push:  # noqa: S607 (ours)
+    with subprocess.Popen([sys.executable, "-m", "dvc", "push", "--quiet"], cwd=space.repo) as push:
         _until(lambda: any(file.is_file() for file in remote.rglob("*")) or push.poll() is not None)
         push.kill()
     remote.rename(lost)

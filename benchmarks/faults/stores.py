@@ -71,7 +71,7 @@ def _truncated(name: str, files: list[Path], read: Callable[[], object]) -> Row:
     tried, missed = 0, []
     for file in files:
         good = file.read_bytes()
-        for length in sorted({0, 1, len(good) // 2, len(good) - 1} - {len(good)}):
+        for length in sorted({0, 1, len(good) // 2, len(good) - 2}):  # JSON loses nothing with its last line break
             _put(file, good[:length])
             tried += 1
             if _accepts(read):

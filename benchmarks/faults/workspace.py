@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -98,9 +98,10 @@ class Workspace:
         """What `dvc` says."""
         return str(import_module("small_repo").run(self.repo, "dvc", *arguments, check=False))
 
-    def start(self, stage: Stage, prepare: Callable[[], object] = lambda: None, said: Path | None = None) -> int:
+    def start(self, stage: Stage, said: Path | None = None) -> int:
         """The process id of a child that runs the stage; what it says goes to a file."""
         if child := os.fork():
+            os.setpgid(child, child)  # here, too: who comes first is not known
             return child
         status = NEW
         try:
@@ -109,7 +110,6 @@ class Workspace:
             out = os.open(said or self.said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
             os.dup2(out, 1)
             os.dup2(out, 2)
-            prepare()
             status = _become(stage.arguments, self.repo)
         except BaseException:  # noqa: BLE001 (the child must end here, whatever happened)
             traceback.print_exc()
@@ -117,9 +117,9 @@ class Workspace:
             sys.stderr.flush()
             os._exit(status)
 
-    def run(self, stage: Stage, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
+    def run(self, stage: Stage) -> tuple[int, str]:
         """A stage's exit status, and what it said."""
-        status = finish(self.start(stage, prepare))
+        status = finish(self.start(stage))
         return status, self.said.read_text(encoding="utf-8", errors="replace")
 
 
@@ -161,7 +161,6 @@ def workspace() -> Iterator[Workspace]:
     for name in LIBRARIES:  # children are forks, which start at once
         import_module(name)
     with TemporaryDirectory() as folder, small_repo.warm_path():
-        Path(folder).chmod(0o755)
         repo = Path(folder) / "repo"
         repo.mkdir()
         small_repo.make_repo(repo)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from features.contained import contained
 from features.datasets.base import SPLITS
 from features.exchange.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
-from features.files import written_whole
-from features.hdf5 import array, item, opened, text
+from features.hdf5 import array, created, item, opened, text
 
 
 class H5(Format):
@@ -33,12 +32,12 @@ class H5(Format):
 
     def write(self, content: Content, out: Path) -> None:
         """Write a group a split; arrays are contiguous, for features hardly compress."""
-        with written_whole(out) as part, h5py.File(part, "w", libver="v110") as file:
+        with created(out) as file:
             file.attrs[KEY] = note(content)
             for split, arrays in content.splits().items():
+                group = file.create_group(split)  # by name: one that HDF5 makes on the way would hold the time
                 for name, values in arrays.items():
-                    texts = values.dtype.kind == "U"
-                    file[f"{split}/{name}"] = values.astype(h5py.string_dtype()) if texts else values
+                    group[name] = values.astype(h5py.string_dtype()) if values.dtype.kind == "U" else values
 
 
 def arrays(source: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
