@@ -38,7 +38,8 @@ def test_results_are_tidy() -> None:
     write_report(params, Path("report"))
     with Path("report/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images"]
+    known = ["task", "dataset", "method", "seed", "judgement", "accuracy", "n"]
+    assert list(rows[0]) == [*known, "missing_images", "unreadable_images"]
     assert len(rows) == 5 * 2 * 3
     found = {(r["method"], r["seed"], r["judgement"]): (r["accuracy"], r["n"]) for r in rows}
     assert found["coop+ship", "2", "new"] == ("72.0", "40")

@@ -131,6 +131,16 @@ def test_a_dash_on_one_data_set_is_a_dash_on_the_average() -> None:
     assert (judged.accuracy, judged.reason) == (None, "no mean without eurosat")
 
 
+def test_the_average_counts_what_was_left_out_anywhere_and_a_shared_source_once() -> None:
+    lacks = [{"training": 3, "base": 1}, {"training": 4, "base": 2, "new": 5}]
+    found = [pair(name, 90, 20).model_copy(update={"unreadable": n}) for name, n in zip("ab", lacks, strict=True)]
+    (_, (mean,)) = next(averages(found))
+    assert mean.unreadable == {"training": 7, "base": 3, "new": 5}
+    shared = [s.model_copy(update={"trained_on": "c", "unreadable": {"training": 3, "base": 1}}) for s in found]
+    (_, (mean,)) = next(averages(shared))
+    assert mean.unreadable == {"training": 3, "base": 2}
+
+
 def test_one_data_set_has_no_average() -> None:
     assert not list(averages([pair("dtd", 90, 20)]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
@@ -45,9 +46,17 @@ def _average(runs: Sequence[Scores]) -> Scores:
             "dataset": AVERAGE,
             "trained_on": sources.pop() if len(sources) == 1 else AVERAGE,
             "seeds": tuple(seeds),
+            "unreadable": _unreadable(runs),
             "missing": {dataset: lacks for s in runs for dataset, lacks in s.missing.items()},
         }
     )
+
+
+def _unreadable(runs: Sequence[Scores]) -> dict[str, int]:
+    """Images that were left out of all of them together; those of a source that several share count once."""
+    training = sum({s.trained_on: s.unreadable.get("training", 0) for s in runs}.values())
+    judged = sum((Counter(s.unreadable) for s in runs), Counter[str]())
+    return {name: training if name == "training" else count for name, count in judged.items()}
 
 
 def _mean(parts: Sequence[tuple[str, Judgement]]) -> Judgement:

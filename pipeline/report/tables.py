@@ -11,12 +11,15 @@ from pipeline.report.summary import Reference, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.scores import HARMONIC_MEAN, Scores
 
+RESULTS = ("task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images", "unreadable_images")
+
 
 def results_csv(scores: Sequence[Scores]) -> str:
     """Tidy results: a line per task, data set, run, seed and judgement.
 
     `method` is the run (`coop+ship`), `accuracy` percent, empty where there is none; `n` test images. H has lines of
     its own, judgement `harmonic_mean`, n the images of both judgements; leave them out before averaging judgements.
+    `missing_images`: of a partial copy; `unreadable_images`: left out of the training images and of these test images.
     """
     lines: list[tuple[object, ...]] = []
     for run in scores:
@@ -26,8 +29,9 @@ def results_csv(scores: Sequence[Scores]) -> str:
                 pair = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
                 value = seed.accuracy(name)
                 n = sum(seed.judgements[part].n for part in pair)
-                lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n, lacking))
-    return _csv(("task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images"), lines)
+                bad = sum(run.unreadable.get(part, 0) for part in ("training", *pair))
+                lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n, lacking, bad))
+    return _csv(RESULTS, lines)
 
 
 def metrics(summary: Summary) -> dict[str, dict[str, float]]:

@@ -1,0 +1,62 @@
+"""Images that were left out (`extract.on_bad_image: skip`), from the files to every table that they touch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from pictures import picture
+from small_repo import ENCODER, PARAMS, write_params
+
+from pipeline.params import load
+from pipeline.report.build import write_report
+from pipeline.report.console import read_summary, results_text
+
+CELL = {"dataset": "mine", "task": "base_to_new"}
+BAD = ("train/cat/0.png", "train/kite/1.png", "test/drum/0.png", "test/drum/2.png")
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four classes of pictures, four of which are none: three of the seen classes `cat` and `drum`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    names = [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("cat", "drum") for i in range(3)]
+    names += [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("kite", "owl") for i in range(3)]
+    for number, file in enumerate(tmp_path / "data/mine" / name for name in names):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(file)
+    for name in BAD:
+        (tmp_path / "data/mine" / name).write_bytes(b"<html>")
+    grid = {"methods": ["zero_shot"], "generators": [], "synthetic_methods": [], "seeds": [1]}
+    sets = {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders"}}
+    changed = {"data": {"root": "data", "sets": sets}, "extract": {**PARAMS["extract"], "on_bad_image": "skip"}}
+    write_params(Path(), {**PARAMS, "grid": {**PARAMS["grid"], **grid}, **changed})
+
+
+def stage(name: str, **options: str) -> None:
+    import_module(f"stages.{name}").main(**options)
+
+
+def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    stage("index", dataset="mine")
+    stage("extract", dataset="mine")
+    stage("text_tower")
+    stage("classes", dataset="mine")
+    stage("assemble", **CELL)
+    stage("finetune", **CELL, method="zero_shot")
+    stage("evaluate", **CELL, method="zero_shot")
+    write_report(load(), Path("report"))
+    capsys.readouterr()
+    counts = "Left out because they could not be read (extract.on_bad_image: skip): 2 of base, 1 of training."
+    assert counts in Path("report/summary.md").read_text(encoding="utf-8")
+    assert counts in Path("report/index.html").read_text(encoding="utf-8")
+    assert counts in results_text(read_summary(Path("report")), Path("report"), Path("page"))
+    with Path("report/results.csv").open(encoding="utf-8") as file:
+        found = {row["judgement"]: (row["n"], row["unreadable_images"]) for row in csv.DictReader(file)}
+    assert found == {"base": ("4", "3"), "new": ("6", "1"), "harmonic_mean": ("10", "3")}
