@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,10 @@ BY_INDEX_ONLY = ("thread.png",)  # a picture, yet none that can be cropped squar
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def test_there_are_forty_kinds_of_bad_images() -> None:
+    assert len(UNREADABLE) >= 40
 
 
 @pytest.mark.parametrize("name", [name for name in UNREADABLE if name not in BY_INDEX_ONLY])
@@ -150,16 +156,40 @@ KINDS = {
 }
 
 
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """Work in the folder as a user who needs permissions, as root does not."""
+    folder.chmod(0o777)
+    with chdir(folder):
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_file_of_the_data_set_is_refused_at_the_index(tmp_path: Path, kind: str) -> None:
-    if kind == "no permission" and os.geteuid() == 0:
-        pytest.skip("root reads what it has no permission for; `python -m benchmarks.faults` tries it as nobody")
-    folder = tmp_path / "images"
-    path = put(folder, kind)
+    path = put(tmp_path / "images", kind)
     listing = Listing((Listed(path, 0, "train"),), ("cat",), ("a {}.",), Origin("t", "l", "h", "c"))
-    with pytest.raises(InputError, match=KINDS[kind]):
-        write_index(listing, folder, tmp_path / "i.parquet", tmp_path / "i.json", tmp_path / "cache.json")
+    someone = nobody if kind == "no permission" else chdir
+    with someone(tmp_path), pytest.raises(InputError, match=KINDS[kind]):
+        write_index(listing, Path("images"), Path("i.parquet"), Path("i.json"), Path("cache.json"))
     assert not (tmp_path / "i.parquet").exists()
+
+
+def test_an_image_that_may_no_longer_be_read_is_a_bad_image(tmp_path: Path, encoder: Encoder) -> None:
+    folder = tmp_path / "images"
+    index = index_of(folder, [(name, 0, "train") for name in write(folder, READABLE)])
+    (folder / "alpha.png").chmod(0)
+    with nobody(tmp_path):
+        with pytest.raises(InputError, match=r"(?s)\(1 problem\).*alpha\.png: .*Permission denied"):
+            extract(job(Path("images"), index, encoder), Path("a.zarr"), Path("scratch"))
+        extract(job(Path("images"), index, encoder, on_bad_image="skip"), Path("a.zarr"), Path("scratch"))
+    assert "Permission denied" in (tmp_path / "a.zarr" / INVALID).read_text()
 
 
 def test_a_link_within_the_data_set_and_a_linked_folder_are_followed(tmp_path: Path) -> None:

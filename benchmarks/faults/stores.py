@@ -43,6 +43,7 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:
     }
     for name, (path, read) in kinds.items():
         yield _truncated(name, [path], _reading(path, read))
+    yield _seen_by_dvc(space, [path for path, _ in kinds.values()])
 
 
 def _reading(path: Path, read: Callable[[Path], object]) -> Callable[[], object]:
@@ -65,6 +66,19 @@ def _flipped(name: str, store: Path, times: int) -> Row:
                 missed.append(f"{file.relative_to(store)}, byte {place}, was taken for whole")
         _put(file, good)
     return Row(f"a flipped bit: {name}", tried, "all found", missed[0] if missed else "")
+
+
+def _seen_by_dvc(space: Workspace, files: list[Path]) -> Row:
+    """One bit turned round in the middle of each file."""
+    missed = []
+    for file in files:
+        good = file.read_bytes()
+        place = len(good) // 2
+        _put(file, good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        if "modified:" not in space.dvc("status"):
+            missed.append(f"{file.name} was taken for whole")
+        _put(file, good)
+    return Row("a flipped bit: each of these files, at `dvc status`", len(files), "all found", "; ".join(missed))
 
 
 def _truncated(name: str, files: list[Path], read: Callable[[], object]) -> Row:
