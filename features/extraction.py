@@ -8,14 +8,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from features.decode_worker import Problem
 from features.errors import InputError, raise_all, shown
-from features.extraction_pipeline import BAD, Advance, Extraction, compute
+from features.extraction_pipeline import Advance, Extraction, compute
 from features.files import canonical_json, remove
 from features.image_store import INVALID
-from features.image_store_writer import Shard, plan_shards, write_store
+from features.image_store_writer import Shard, plan_shards, shard_files, write_store
 from features.progress import Progress, quiet
 
 REVISION = 1  # of all between a file's bytes and its features; another one makes shards of interrupted runs void
@@ -27,15 +28,23 @@ Engine = Callable[[Extraction, Sequence[Shard], Path, Advance], list[Problem]]  
 def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute) -> None:
     """Write the store `out`; finished shards wait below `scratch` until all are there, and a rerun goes on from them.
 
+    They wait in `job.bucket` as well, if there is one, and a rerun on another machine goes on from those.
+
     Raises:
         InputError: files that are not those of the index, images that cannot be decoded (all of them, once the others
-            are done), features that are not finite, a full disk, or another extraction of the same at work.
+            are done), features that are not finite, a full disk, another extraction of the same at work, or a bucket
+            that cannot be used.
     """
     facts = job.facts()
     key = hashlib.sha256(canonical_json([REVISION, facts]).encode()).hexdigest()[:16]
     kept = scratch / f"{out.stem}-{key}"
     shards = plan_shards(job.index, 1 + job.views.count, job.patches)
+    bucket = job.bucket.of(kept.name) if job.bucket else None
+    job = replace(job, bucket=bucket)
     with _alone(scratch / f"{kept.name}.lock"):
+        if bucket:
+            bucket.try_out()
+            bucket.fetch(kept, [shard.key for shard in shards if not (kept / shard.key).exists()])
         todo = [shard for shard in shards if not _finished(job, kept / shard.key)]
         _refuse_changed(job, todo)
         total = len(job.index.paths)
@@ -51,6 +60,8 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
             write_store(out, job.index, finished, job.encoder.embed_dim, facts, invalid=invalid)
         _tell(invalid, out)
         remove(kept)
+        if bucket:
+            bucket.clear()
 
 
 def cost(job: Extraction) -> str:
@@ -65,13 +76,13 @@ def cost(job: Extraction) -> str:
 
 def _finished(job: Extraction, file: Path) -> bool:
     """Whether a shard needs no work; one with invalid images is no use to a run that refuses them."""
-    return file.is_file() and (job.on_bad_image == "skip" or not file.with_name(f"{file.name}{BAD}").exists())
+    return file.is_file() and (job.on_bad_image == "skip" or not shard_files(file)[0].exists())
 
 
 def _invalid(kept: Path, shards: Sequence[Shard]) -> dict[str, str]:
     """Path -> reason of every image that was left out, also by earlier runs, in the index's order of shards."""
     invalid: dict[str, str] = {}
-    for file in (kept / f"{shard.key}{BAD}" for shard in shards):
+    for file in (shard_files(kept / shard.key)[0] for shard in shards):
         if file.exists():
             invalid |= json.loads(file.read_text(encoding="utf-8"))
     return invalid

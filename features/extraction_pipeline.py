@@ -20,25 +20,23 @@ import torch
 from torch import Tensor
 
 from features.augment import Views
+from features.bucket import Bucket
 from features.decode_worker import ImageRef, Problem, Recipe
 from features.decoding import Decoded, Decoders
 from features.devices import Precision, cores
 from features.encoder import Encoder
 from features.errors import InputError, raise_all
-from features.files import remove, write_json, written_whole
-from features.image_store_writer import Shard, chunk_rows, encode_shard, patches_file
+from features.image_store_writer import Shard, chunk_rows, write_shard
 from features.index import Index
 from features.making import FORMAT
 from features.patch_tokens import encode_with_patches
 
 BadImages = Literal["fail", "skip"]
 Advance = Callable[[int], None]  # is told how many more images are done
-BAD = ".bad.json"  # after a shard's key: which of its images are invalid, and why
 
 LANES = 8  # most forward passes at a time on a CPU, for each takes the memory of a batch
-CPU_BATCH = (
-    16  # most crops in one of them: LiteCLIP takes 21 ms a crop with 4 and with 64, and 0.1 GB more memory each 4
-)
+# Most crops in one of them: LiteCLIP takes 21 ms a crop with 4 and with 64, and 0.1 GB more memory each 4.
+CPU_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class Extraction:
         workers: processes that decode; 0 decodes in a thread of this one.
         patches: P, patch tokens that are kept of each centre crop; 0: none.
         on_bad_image: `fail` finishes the other shards and reports all bad images; `skip` marks them invalid.
+        bucket: where finished shards are put as well, for machines that share no file system.
     """
 
     index: Index
@@ -65,6 +64,7 @@ class Extraction:
     workers: int
     patches: int = 0
     on_bad_image: BadImages = "fail"
+    bucket: Bucket | None = None
 
     def facts(self) -> dict[str, Any]:
         """What decides the features of an image, for the store's `meta.json`."""
@@ -225,21 +225,9 @@ class _Pipeline:
             "or, if it is, look for weights that are damaged",
         )
         features = self.kept / work.shard.key
-        self._say_invalid(features, reasons)
-        chunk = chunk_rows(work.shard.views, self.job.patches)
-        files = (features, patches_file(features))[: len(arrays)]
-        for file, array in reversed(list(zip(files, arrays, strict=True))):  # the features last: they stand for both
-            with written_whole(file) as part:
-                part.write_bytes(encode_shard(array, chunk))
-
-    @staticmethod
-    def _say_invalid(features: Path, reasons: dict[str, str]) -> None:
-        """Before the features, for their presence says that all is there."""
-        said = features.with_name(f"{features.name}{BAD}")
-        if reasons:
-            write_json(said, reasons)
-        else:
-            remove(said)
+        write_shard(features, arrays, chunk_rows(work.shard.views, self.job.patches), reasons)
+        if self.job.bucket:
+            self.job.bucket.put(features)
 
 
 def _stored(values: Tensor) -> Tensor:

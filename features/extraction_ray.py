@@ -3,7 +3,8 @@
 An actor computes a shard exactly as a process of one's own does (`extraction_pipeline.compute`), so the store has the
 same bytes. One that dies costs its shard, which another takes. The driver alone puts the store together.
 
-The images, the project and `artifacts/` must be at the same path on every node, as on a shared file system.
+The images and the project must be at the same path on every node; so must the folder where finished shards wait, if
+they do not wait in a bucket (`features.bucket`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from features.decode_worker import Problem
@@ -60,7 +62,10 @@ class OnRay:
             dispatch = _Dispatch(
                 ray, lambda: remote.remote(node, plain, kept.resolve()), job.index, advance, deque(todo)
             )
-            return dispatch.run(min(room, len(todo)))
+            problems = dispatch.run(min(room, len(todo)))
+        if job.bucket:
+            job.bucket.fetch(kept, [shard.key for shard in todo])
+        return problems
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,11 @@ class _Actor:
         """Load the encoder; here and not before, for Ray tells only of a method what went wrong.
 
         Raises:
-            InputError: the weights are not here, or not the driver's.
+            InputError: the weights are not here, or not the driver's; or the bucket cannot be used from here.
         """
         os.chdir(self.node.root)
+        if self.job.bucket:
+            self.job.bucket.try_out()
         encoder = self.node.load(self.node.device)
         if encoder.weights_sha256 != self.node.weights_sha256:
             raise InputError(
@@ -98,7 +105,9 @@ class _Actor:
 
     def run(self, index: Index, shard: Shard) -> list[Problem]:
         """Write one shard, whose images `index` holds alone; say which of them failed."""
-        return compute(replace(self.job, index=index), [shard], self.kept, lambda _: None, cpus=self.node.cpus)
+        job = replace(self.job, index=index)
+        with TemporaryDirectory() if job.bucket else nullcontext(self.kept) as kept:
+            return compute(job, [shard], Path(kept), lambda _: None, cpus=self.node.cpus)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
-from features.files import sha256, write_json, written_whole
+from features.files import remove, sha256, write_json, written_whole
 from features.image_store import INVALID, META, Meta
 from features.index import Index
 from features.making import sealed
@@ -86,9 +86,12 @@ def _digest(rows: Iterable[tuple[object, ...]]) -> str:
     return hasher.hexdigest()
 
 
-def patches_file(features: Path) -> Path:
-    """Where the patch tokens of a finished shard wait, beside its features."""
-    return features.with_name(f"{features.name}.patches")
+def shard_files(features: Path) -> tuple[Path, Path, Path]:
+    """The files of a finished shard, as they are written: its invalid images and why (JSON), patch tokens, features.
+
+    The first two are there where there is something to say; the last stands for all.
+    """
+    return features.with_name(f"{features.name}.bad.json"), features.with_name(f"{features.name}.patches"), features
 
 
 def encode_shard(values: NDArray[np.float16], chunk: int) -> bytes:
@@ -102,6 +105,31 @@ def encode_shard(values: NDArray[np.float16], chunk: int) -> bytes:
     array = create_array(MemoryStore(held), None, values.shape, np.float16, chunk)
     array[...] = values
     return held["c/0/0/0"].to_bytes()
+
+
+def write_shard(
+    features: Path, arrays: Sequence[NDArray[np.float16]], chunk: int, invalid: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Write a finished shard's files; the features go first and come last, for they say that all is there.
+
+    Args:
+        features: where these go.
+        arrays: features (n, K, D), and patch tokens (n, P, D) if any.
+        chunk: images in a chunk.
+        invalid: path -> reason of its images that have no features.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    said, patches, _ = shard_files(features)
+    remove(features)
+    if invalid:
+        write_json(said, dict(invalid))
+    else:
+        remove(said)
+    for file, values in reversed(list(zip((features, patches), arrays, strict=False))):
+        with written_whole(file) as part:
+            part.write_bytes(encode_shard(values, chunk))
 
 
 def write_store(
@@ -136,7 +164,8 @@ def write_store(
             _fill(root, f"{split}/labels", index.class_ids[rows])
             _fill(root, f"{split}/valid", np.array([index.paths[row] not in invalid for row in rows], np.bool_))
         for shard, file in shards:
-            arrays = {"features": file} | ({"patches": patches_file(file)} if patches else {})
+            _, patch_tokens, _ = shard_files(file)
+            arrays = {"features": file} | ({"patches": patch_tokens} if patches else {})
             for name, source in arrays.items():
                 _link(source, part / shard.split / name / "c" / str(shard.number) / "0" / "0")
         if invalid:

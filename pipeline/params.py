@@ -60,6 +60,7 @@ class Compute(Settings):
     batch: Positive
     workers: Annotated[int, Field(ge=0)]
     verify: bool
+    shards: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+")] | None = None  # an address: `features.bucket.shelf`
 
 
 class Data(Settings):

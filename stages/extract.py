@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from features.augment import Views
+from features.bucket import shelf
 from features.datasets.base import reader_from
 from features.devices import pick_device
 from features.encoder import load_encoder
@@ -31,6 +32,7 @@ def main(dataset: Dataset) -> None:
     load_on = partial(load_encoder, params.grid.encoder, spec.model, spec.pretrained)
     on_ray = settings.engine == "ray"  # whose driver computes nothing, and may have no GPU
     encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))
+    scratch, bucket = shelf(params.compute.shards, paths.SCRATCH / "extract")
     job = Extraction(
         index=read_index(paths.index(dataset)),
         folder=folder,
@@ -41,9 +43,10 @@ def main(dataset: Dataset) -> None:
         workers=params.compute.workers,
         patches=patches_per_image(encoder) if settings.patch_tokens else 0,
         on_bad_image=settings.on_bad_image,
+        bucket=bucket,
     )
     engine = OnRay(load_on, params.compute.device) if on_ray else compute
-    extract(job, paths.EncoderPaths(params.artifacts).features(dataset), paths.SCRATCH / "extract", engine)
+    extract(job, paths.EncoderPaths(params.artifacts).features(dataset), scratch, engine)
 
 
 if __name__ == "__main__":

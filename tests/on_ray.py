@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from loopback_s3 import s3_server
 from pictures import index_of, job, tiny_encoder
 
-from features import extraction_pipeline, image_store_writer
+from features import image_store_writer
+from features.bucket import Bucket
 from features.encoder import Encoder
 from features.errors import InputError
 from features.extraction import extract
@@ -44,20 +46,20 @@ def load(folder: Path, device: str, *, seed: int = 0, dies: bool = False) -> Enc
             os.kill(os.getpid(), signal.SIGKILL)
         return ENCODE_CROPS(self, crops, precision)  # type: ignore[arg-type]
 
-    extraction_pipeline.encode_shard = noted  # type: ignore[assignment]
+    image_store_writer.encode_shard = noted  # type: ignore[assignment]
     Encoder.encode_crops = ENCODE_CROPS  # type: ignore[method-assign]
     if dies and not (folder / "dead").exists():
         Encoder.encode_crops = dying  # type: ignore[assignment, method-assign]
     return tiny_encoder(folder / "encoder", seed)
 
 
-def run(folder: Path, engine: object, out: str) -> str:
+def run(folder: Path, engine: object, out: str, bucket: Bucket | None = None) -> str:
     """Extract; what the error says, if there is one."""
     root = folder / "images"
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     order = {"train": 0, "val": 1, "test": 2}
     rows = sorted(((path, int(path.split("/")[1]), path.split("/")[0]) for path in paths), key=lambda r: order[r[2]])
-    made = job(root, index_of(root, rows), tiny_encoder(folder / "encoder"))  # type: ignore[arg-type]
+    made = job(root, index_of(root, rows), tiny_encoder(folder / "encoder"), bucket=bucket)  # type: ignore[arg-type]
     try:
         extract(made, folder / out, folder / f"scratch-{out}", engine)  # type: ignore[arg-type]
     except InputError as error:
@@ -71,14 +73,19 @@ def main(folder: Path) -> None:
 
     image_store_writer.CROPS_IN_SHARD = CROPS
     run(folder, compute, "local.zarr")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     load_here = partial(on_ray.load, folder)
-    said = {
-        "killed": run(folder, OnRay(partial(load_here, dies=True), "cpu"), "killed.zarr"),
-        "other weights": run(folder, OnRay(partial(load_here, seed=1), "cpu"), "other.zarr"),
-        "too small": run(folder, OnRay(load_here, "cuda"), "small.zarr"),
-    }
-    ray.shutdown()
+    with s3_server() as settings:
+        os.environ.update(settings)  # before Ray's processes are there, so that they have it too
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        said = {
+            "killed": run(folder, OnRay(partial(load_here, dies=True), "cpu"), "killed.zarr"),
+            "wrote": (folder / "log").read_text(),
+            "other weights": run(folder, OnRay(partial(load_here, seed=1), "cpu"), "other.zarr"),
+            "too small": run(folder, OnRay(load_here, "cuda"), "small.zarr"),
+            "bucket": run(folder, OnRay(load_here, "cpu"), "bucket.zarr", Bucket("s3://team/shards")),
+            "no bucket": run(folder, OnRay(load_here, "cpu"), "none.zarr", Bucket("s3://nowhere/shards")),
+        }
+        ray.shutdown()
     print(json.dumps(said))
 
 

@@ -289,7 +289,7 @@ def after(module, name, calls):
 
 where, name, calls = {
     "first batch": (extraction_pipeline.Decoders, "submit", 3),
-    "second shard encoded": (extraction_pipeline, "encode_shard", 2),
+    "second shard encoded": (image_store_writer, "encode_shard", 2),
     "all shards there": (extraction, "_refuse_problems", 1),
     "store half put together": (image_store_writer, "_link", 2),
     "store in place": (extraction, "write_store", 1),

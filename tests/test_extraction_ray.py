@@ -46,9 +46,17 @@ def test_a_killed_actor_costs_its_shard_alone_and_no_byte(done: tuple[Path, dict
     assert said["killed"] == ""
     assert contents(folder / "local.zarr")
     assert contents(folder / "killed.zarr") == contents(folder / "local.zarr")
-    wrote = (folder / "log").read_text().split()
+    wrote = said["wrote"].split()
     assert len(wrote) == 5, "each of the five shards is written once"
     assert (folder / "dead").read_text() in wrote, "what the dead actor had finished is kept"
+
+
+@needs_ray
+def test_actors_that_share_a_bucket_alone_make_the_same_bytes(done: tuple[Path, dict[str, str]]) -> None:
+    folder, said = done
+    assert said["bucket"] == ""
+    assert contents(folder / "bucket.zarr") == contents(folder / "local.zarr")
+    assert "s3://nowhere/shards/none-" in said["no bucket"]
 
 
 @needs_ray

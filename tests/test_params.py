@@ -51,7 +51,7 @@ BAD = [
     ("grid.seed", [1], "seed: unknown key; did you mean 'seeds'?"),
     ("gird", {}, "gird: unknown key; did you mean 'grid'?"),
     ("extract.view", 3, "extract.view: unknown key; did you mean 'views'?"),
-    ("compute.gpu", True, "compute.gpu: unknown key; known: batch, device, verify, workers"),
+    ("compute.gpu", True, "compute.gpu: unknown key; known: batch, device, shards, verify, workers"),
     ("encoders.e.pretraind", "openai", "encoders.e.pretraind: unknown key; did you mean 'pretrained'?"),
     ("text_tower.precision", "float16", "text_tower.precision: 'float16' cannot be used"),
     ("synthesis.perclass", 3, "synthesis.perclass: unknown key; did you mean 'per_class'?"),
@@ -90,6 +90,10 @@ BAD = [
     ("extract.engine", "dask", "extract.engine: 'dask' cannot be used: Input should be 'local' or 'ray'"),
     ("extract.on_bad_images", "skip", "extract.on_bad_images: unknown key; did you mean 'on_bad_image'?"),
     ("compute.verify", 1, "compute.verify: 1 cannot be used"),
+    ("compute.shards", "bucket/prefix", "compute.shards: 'bucket/prefix' cannot be used"),
+    ("extract.patch_tokens", "yes", "extract.patch_tokens: 'yes' cannot be used"),
+    ("extract.view_seed", -1, "extract.view_seed: -1 cannot be used"),
+    ("extract.view_seed", 0.0, "extract.view_seed: 0.0 cannot be used"),
     ("extract.view_scale", [0.5, 1.5], "extract.view_scale.1: 1.5 cannot be used"),
     ("extract.view_scale", [float("nan"), 1.0], "extract.view_scale.0: nan cannot be used"),
     ("extract.view_scale", [0.5, float("inf")], "extract.view_scale.1: inf cannot be used"),
@@ -132,6 +136,10 @@ def test_bad_value_is_named_with_the_rule(key: str, value: Any, message: str) ->
         params.parse_text(changed(key, value))
     assert message in str(caught.value)
     assert str(caught.value).startswith("params.yaml")
+
+
+def test_there_are_sixty_kinds_of_bad_values() -> None:
+    assert len(set(IDS)) >= 60
 
 
 def test_all_mistakes_at_once() -> None:

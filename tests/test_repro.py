@@ -106,12 +106,14 @@ STALE = {
         "report",
     },
     "compute.batch": set(),
+    "compute.shards": set(),
     "compute.workers": set(),
     "extract.engine": set(),
     "extract.on_bad_image": {"extract@mine", "report"},
     "data.root": set(),
 }
 VALUES = {
+    "compute.shards": "s3://bucket/prefix",
     "data.root": "elsewhere",
     "extract.engine": "ray",
     "extract.on_bad_image": "skip",

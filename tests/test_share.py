@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -14,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 import yaml
-from small_repo import PARAMS, make_repo, ran, run, warm_path, write_params
+from loopback_s3 import s3_server
+from small_repo import PARAMS, lock, make_repo, ran, run, warm_path, write_params
 
 CELL = "mine-base_to_new"
 SMALL: dict[str, Any] = {
@@ -55,20 +56,10 @@ def folder_remote(place: Path, _: pytest.MonkeyPatch) -> Iterator[str]:
 
 @contextmanager
 def s3_remote(_: Path, environment: pytest.MonkeyPatch) -> Iterator[str]:
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that only this case needs)
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        address = f"http://{host}:{port}"
-        requests.put(f"{address}/team", timeout=10).raise_for_status()  # the bucket
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            environment.setenv(name, "test")
-        environment.setenv("AWS_ENDPOINT_URL", address)
+    with s3_server() as settings:
+        for name, value in settings.items():
+            environment.setenv(name, value)
         yield "s3://team/shipyard"
-    finally:
-        server.stop()
 
 
 @contextmanager
@@ -134,16 +125,20 @@ def colleague(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def changed(kind: str, name: str, key: str, value: object) -> dict[str, Any]:
+def changed(block: str, values: dict[str, object]) -> dict[str, Any]:
+    """The parameters with other values in one block, named by a dotted key."""
     params: dict[str, Any] = json.loads(json.dumps(SMALL))
-    params[kind][name][key] = value
+    place = params
+    for name in block.split("."):
+        place = place[name]
+    place.update(values)
     return params
 
 
 def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_runs(
     origin: Path, colleague: Path
 ) -> None:
-    params = changed("methods", "clip_adapter", "ratio", 0.5)
+    params = changed("methods.clip_adapter", {"ratio": 0.5})
     write_params(colleague, params)
     method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
     assert ran(run(colleague, "dvc", "repro")) == method
@@ -163,7 +158,7 @@ def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_run
 def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
     run(colleague, "git", "checkout", "-q", "dvc.lock")
     run(colleague, "dvc", "checkout")
-    write_params(colleague, changed("generators", "ship", "epochs", 3))
+    write_params(colleague, changed("generators.ship", {"epochs": 3}))
     synthetic = {f"finetune_synthetic@{CELL}-ship-taskres", f"evaluate_synthetic@{CELL}-ship-taskres"}
     assert ran(run(colleague, "dvc", "repro")) == {
         f"train_generator@{CELL}-ship",
@@ -173,6 +168,37 @@ def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
         *synthetic,
         "report",
     }
+
+
+def test_two_people_may_share_one_cache_whose_files_are_links(origin: Path, tmp_path: Path) -> None:
+    cache = origin / ".dvc/cache"
+    made = clone(origin, tmp_path / "repo")
+    run(made, "dvc", "cache", "dir", "--local", str(cache))
+    run(made, "dvc", "config", "--local", "cache.shared", "group")
+    run(made, "dvc", "config", "--local", "cache.type", "hardlink")
+    run(made, "dvc", "checkout")
+    assert (made / "artifacts/tiny/features/mine.zarr/meta.json").stat().st_nlink > 1
+    write_params(made, changed("methods.clip_adapter", {"ratio": 0.4}))
+    assert f"finetune@{CELL}-clip_adapter" in ran(run(made, "dvc", "repro"))
+    files = [file for file in (cache / "files/md5").glob("??/*") if file.is_file()]
+    assert files
+    for file in files:
+        digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        assert digest == file.parent.name + file.name.removesuffix(".dir"), "a stage wrote into the cache"
+    assert ran(run(origin, "dvc", "repro")) == set()
+
+
+def test_finished_shards_may_wait_in_a_bucket(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, extract = lock(origin), ("dvc", "repro", "--force", "--single-item", "extract@mine")
+    with s3_remote(tmp_path, monkeypatch):
+        try:
+            write_params(origin, changed("compute", {"shards": "s3://nowhere/shards"}))
+            assert "bucket does not exist" in run(origin, *extract, check=False)
+            write_params(origin, changed("compute", {"shards": "s3://team/shards"}))
+            assert ran(run(origin, *extract)) == {"extract@mine"}
+        finally:
+            write_params(origin, SMALL)
+    assert lock(origin) == before
 
 
 def test_imported_features_go_through_the_pipeline_without_images(origin: Path, tmp_path: Path) -> None:

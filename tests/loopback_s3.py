@@ -1,0 +1,24 @@
+"""An S3 server on loopback, with the empty bucket `team`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+
+
+@contextmanager
+def s3_server() -> Iterator[dict[str, str]]:
+    """The environment in which every client of S3 speaks to it."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that few tests need)
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        address = f"http://{host}:{port}"
+        requests.put(f"{address}/team", timeout=10).raise_for_status()
+        yield {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": address}
+    finally:
+        server.stop()

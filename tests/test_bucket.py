@@ -1,0 +1,193 @@
+"""`compute.shards`: finished shards wait in a bucket or a shared folder, and whoever comes next goes on from them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import s3fs
+from loopback_s3 import s3_server
+from pictures import contents, job, make_images, reindex, tiny_encoder
+
+from features import extraction, extraction_pipeline, image_store_writer
+from features.bucket import Bucket, shelf
+from features.encoder import Encoder
+from features.errors import InputError
+from features.extraction import extract
+from features.image_store_writer import shard_files, write_shard
+from features.index import Index
+
+BUCKET = Bucket("s3://team/shards")
+COUNTS = {"train": 40, "val": 5, "test": 21}  # 5 shards
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    with s3_server() as settings, pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        yield
+    forget_clients()
+
+
+def forget_clients() -> None:
+    """fsspec keeps one a process, and it knows its server from the environment of the time when it was made."""
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_store_writer, "CROPS_IN_SHARD", 64)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Index]:
+    """66 pictures, two of which are none."""
+    folder = tmp_path_factory.mktemp("images")
+    index = make_images(folder, COUNTS)  # type: ignore[arg-type]
+    for row in (2, 41):
+        (folder / index.paths[row]).write_bytes(b"<html>")
+    return folder, reindex(folder, index)
+
+
+Store = Callable[[Path, Bucket | None], dict[str, bytes]]
+
+
+@pytest.fixture(scope="module")
+def stored(images: tuple[Path, Index], encoder: Encoder) -> Store:
+    """Makes the store on a machine that has nothing but the images and the bucket."""
+
+    def make(machine: Path, bucket: Bucket | None) -> dict[str, bytes]:
+        made = job(*images, encoder, on_bad_image="skip", patches=4, bucket=bucket)
+        extract(made, machine / "a.zarr", machine / "scratch")
+        return contents(machine / "a.zarr")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stored: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_store_writer, "CROPS_IN_SHARD", 64)
+        return stored(tmp_path_factory.mktemp("alone"), None)
+
+
+def names() -> list[str]:
+    """What lies in the bucket."""
+    with BUCKET._open() as (files, root):
+        return [str(name).removeprefix(root) for name in files.find(root)]
+
+
+class MachineLost(BaseException):
+    """Nothing that a program could answer."""
+
+
+def lost_at(monkeypatch: pytest.MonkeyPatch, module: object, name: str, time: int = 0) -> list[object]:
+    """The machine is lost as it does this for the given time, from 1, or never; returns what it did."""
+    inner: Callable[..., Any] = getattr(module, name)
+    done: list[object] = []
+
+    def call(*args: Any, **options: Any) -> Any:
+        done.append(args)
+        if 0 < time <= len(done):  # and nothing after it, whatever is waiting
+            raise MachineLost
+        return inner(*args, **options)
+
+    monkeypatch.setattr(module, name, call)
+    return done
+
+
+IN_THE_THIRD_SHARD = (extraction_pipeline, "write_shard", 3)
+AS_THE_STORE_WAS_PUT_TOGETHER = (extraction, "write_store", 1)
+
+
+@pytest.mark.parametrize(("moment", "left"), [(IN_THE_THIRD_SHARD, 3), (AS_THE_STORE_WAS_PUT_TOGETHER, 0)])
+def test_another_machine_goes_on_from_what_a_lost_one_had_finished(
+    stored: Store, undisturbed: dict[str, bytes], tmp_path: Path, moment: tuple[object, str, int], left: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        lost_at(patch, *moment)
+        with pytest.raises(MachineLost):
+            stored(tmp_path / "lost", BUCKET)
+    assert len([file for file in names() if "." not in Path(file).name]) == 5 - left
+    with pytest.MonkeyPatch.context() as patch:
+        written = lost_at(patch, extraction_pipeline, "write_shard")
+        assert stored(tmp_path / "next", BUCKET) == undisturbed
+    assert len(written) == left
+    assert "invalid.json" in undisturbed
+    assert "train/patches/zarr.json" in undisturbed
+    assert not names()
+
+
+def test_a_shard_put_again_takes_the_place_of_all_that_was_said_of_it(tmp_path: Path) -> None:
+    arrays = [np.ones((2, 1, 4), np.float16)]
+    for folder, invalid in {"then": {"a.png": "permission denied"}, "now": {}}.items():
+        write_shard(tmp_path / folder / "key", arrays, 1, invalid)
+        BUCKET.put(tmp_path / folder / "key")
+    said, _, features = shard_files(tmp_path / "then/key")
+    assert said.exists()
+    BUCKET.fetch(tmp_path / "then", ["key", "another"])
+    assert not said.exists()
+    assert contents(tmp_path / "then") == contents(tmp_path / "now") == {"key": features.read_bytes()}
+    BUCKET.clear()
+
+
+def refused(images: tuple[Path, Index], encoder: Encoder, folder: Path, address: str) -> str:
+    """What is said of a bucket that cannot be used, before any image is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        lost_at(patch, extraction, "compute", 1)
+        with pytest.raises(InputError, match=r"compute\.shards: .* cannot be used: .* set compute.shards to") as caught:
+            extract(job(*images, encoder, bucket=Bucket(address)), folder / "a.zarr", folder / "s", extraction.compute)
+    return str(caught.value)
+
+
+def test_a_bucket_that_is_not_there_is_told_before_work(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path
+) -> None:
+    assert "bucket does not exist" in refused(images, encoder, tmp_path, "s3://nowhere/shards")
+    assert "Protocol not known: s4" in refused(images, encoder, tmp_path, "s4://team/shards")
+
+
+def test_a_server_that_does_not_answer_is_told_before_work(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    forget_clients()
+    try:
+        assert f"127.0.0.1:{port}" in refused(images, encoder, tmp_path, "s3://team/shards")
+    finally:
+        forget_clients()
+
+
+def test_without_a_client_for_s3_the_message_says_what_to_install(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules["fsspec.registry"].__dict__["_registry"], "s3", raising=False)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    assert "pip install 'shipyard-clip[s3]'" in refused(images, encoder, tmp_path, "s3://team/shards")
+
+
+def test_shards_in_a_shared_folder_give_the_same_bytes(
+    images: tuple[Path, Index], encoder: Encoder, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    folder, bucket = shelf(f"file://{tmp_path}/shared", tmp_path / "scratch")
+    assert (folder, bucket) == (tmp_path / "shared", None)
+    extract(job(*images, encoder, on_bad_image="skip", patches=4), tmp_path / "a.zarr", folder)
+    assert contents(tmp_path / "a.zarr") == undisturbed
+    assert shelf(None, tmp_path) == (tmp_path, None)
+    assert shelf("s3://team/shards", tmp_path) == (tmp_path, BUCKET)
+    with pytest.raises(InputError, match="write file:///shared/folder"):
+        shelf("file://shared", tmp_path)
