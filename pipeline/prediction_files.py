@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader
 
 from features.files import written_whole
 from features.images import read_image
+from pipeline.choice import doubt
 from pipeline.predicting import Model, Prediction
 
 COLUMNS = ("path", "rank", "class", "probability", "seen")
@@ -78,6 +79,7 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
     environment = Environment(loader=PackageLoader("pipeline", "."), autoescape=True)
     page = environment.get_template("gallery.html").stream(
         model=model,
+        doubt=doubt(model.run, model.temperature),
         pictures=((found, thumbnail(found.path)) for found in predictions if found.problem is None),
         problems=[found for found in predictions if found.problem is not None],
     )

@@ -25,8 +25,10 @@ from typer.testing import CliRunner, Result
 
 from features.augment import crops
 from features.errors import InputError
+from features.files import write_json
 from features.images import read_image
 from pipeline import params
+from pipeline.choice import HIGHEST
 from pipeline.cli import app
 from pipeline.predicting import CENTRE, expand, open_model, predict
 
@@ -128,6 +130,18 @@ def test_a_run_that_is_named_is_taken_and_calibrated_if_it_was_rehearsed(project
     assert call("photos/0.png", "--csv", "-", "--run", "zero_shot").stdout != chosen
     call("photos/0.png", "--run", "zero_shot", "--html", "a.html")
     assert "not\n  calibrated" in Path("a.html").read_text(encoding="utf-8")
+
+
+def test_a_temperature_at_its_bound_is_told_at_once_and_on_the_page(project: Path) -> None:
+    flat = trained.choice("zero_shot").of("zero_shot")
+    assert flat is not None
+    made = trained.choice("zero_shot").model_copy(update={"runs": (flat.model_copy(update={"temperature": HIGHEST}),)})
+    write_json(project / "artifacts/tiny/chosen/mine/mine.json", made.model_dump(mode="json"))
+    result = call("photos/0.png", "--html", "a.html", "--json", "a.json")
+    assert "note: zero_shot: of the rehearsal's photographs its logits said no more than chance" in result.stderr
+    assert "said no more than chance" in Path("a.html").read_text(encoding="utf-8")
+    (image,) = json.loads(Path("a.json").read_text(encoding="utf-8"))["images"]
+    assert [p["probability"] for p in image["predictions"]] == pytest.approx([0.25] * 3, abs=0.01)
 
 
 def test_features_of_another_encoder_are_refused(project: Path) -> None:
