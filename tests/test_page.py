@@ -125,6 +125,18 @@ def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [375, 820, 1400])
+def test_nothing_is_cut_off_at_any_width(width: int, opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    page.set_viewport_size({"width": width, "height": 800})
+    fits = "all => all.every(part => part.scrollWidth <= part.clientWidth)"
+    page.wait_for_function(f"document.documentElement.scrollWidth === {width}", timeout=20_000)
+    page.wait_for_function(f"({fits})([...document.querySelectorAll('.chart')])", timeout=20_000)
+    assert page.eval_on_selector_all(".scroll:has(> .sortable)", fits), "a table needs scrolling sideways"
+    page.set_viewport_size({"width": 390, "height": 800})
+
+
+@needs_browser
 def test_dark_mode_changes_paper_and_ink(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
     ink = "getComputedStyle(document.body).color"
