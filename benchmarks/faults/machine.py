@@ -126,11 +126,11 @@ def _lost_remote(space: Workspace) -> Row:
     failed, unharmed = "ERROR" in space.dvc("push"), space.whole()
     remote.unlink()
     lost.rename(remote)
-    space.dvc("push")
+    said = space.dvc("push")
     for folder in (".dvc/cache", "artifacts"):
         shutil.rmtree(space.repo / folder)
-    space.dvc("pull")
-    came = "" if space.whole() else "what came back is not what was pushed"
+    said += space.dvc("pull")
+    came = "" if space.whole() else f"what came back is not what was pushed: {' '.join(said.split())[-400:]}"
     wrong = came if failed and unharmed else f"a plain error: {failed}, artifacts unharmed: {unharmed}"
     found = "a plain error; the next push completes it, and a pull brings the same bytes"
     return Row("the remote lost in the middle of a push", 1, found, wrong)
