@@ -89,7 +89,7 @@ def test_ctrl_c_ends_the_cells_at_work_and_says_how_to_go_on(repo: Path) -> None
         finally:
             child.kill()
         assert child.returncode == 130
-        assert "`shipyard run` goes on from here" in said
+        assert "the same command goes on from there" in said
         assert "Traceback" not in said
         assert not list((repo / "artifacts").rglob(".*.part"))
         assert epochs(repo, COOP) == 2

@@ -26,8 +26,8 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
-    names = [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("cat", "drum") for i in range(3)]
-    names += [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("kite", "owl") for i in range(3)]
+    splits, classes = ("train", "val", "test"), ("cat", "drum", "kite", "owl")
+    names = [f"{split}/{name}/{i}.png" for split in splits for name in classes for i in range(3)]
     for number, file in enumerate(tmp_path / "data/mine" / name for name in names):
         file.parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(file)
