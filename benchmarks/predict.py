@@ -24,7 +24,7 @@ def rows(*, small: bool) -> list[Row]:
     """Seconds to the first, and images a second."""
     made = model()
     with tempfile.TemporaryDirectory() as name:
-        paths = [str(path) for path in photographs(Path(name), 11 * (8 if small else 80))]
+        paths = [str(path) for path in photographs(Path(name), CROPS * (32 if small else 96))]
         command = [sys.executable, "-m", "benchmarks.first_prediction", paths[0]]
         first = min(seconds(lambda: run_module(command)) for _ in range(2 if small else 5))
 
