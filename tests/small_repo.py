@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,24 @@ def write_params(repo: Path, params: dict[str, Any]) -> None:
     (repo / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
+def write_encoder(folder: Path) -> None:
+    """`encoder/`, an encoder with random weights."""
+    (folder / "encoder").mkdir()
+    (folder / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+
+
+def stage(name: str, **options: str) -> None:
+    """Run a stage here and now, in the current folder."""
+    import_module(f"stages.{name}").main(**options)
+
+
 def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
     """The code, the encoder and pictures of four classes in a new git and DVC repository; nothing has run in it."""
     for name in ("classes", "draws", "features", "pipeline", "stages", "assets/published"):
         shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, made / name)
-    (made / "encoder").mkdir()
-    (made / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    write_encoder(made)
     number = 0
     for split, count in {"train": 3, "val": 1, "test": 3}.items():
         for name in ("cat", "sea horse", "kite", "drum"):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pictures import picture
-from small_repo import ENCODER, PARAMS, write_params
+from small_repo import PARAMS, stage, write_encoder, write_params
 
 from pipeline.params import load
 from pipeline.report.build import read_grid, summarise
@@ -33,10 +32,6 @@ SETS = {
 CELL = {"dataset": "other", "task": "transfer"}
 
 
-def stage(name: str, **options: str) -> None:
-    import_module(f"stages.{name}").main(**options)
-
-
 def write_project(folder: Path, **task: Any) -> None:
     """`params.yaml` with a task that learns from `mine`."""
     tasks = {"transfer": {"protocol": "cross_dataset", "source": "mine", "shots": 2, **task}}
@@ -49,8 +44,7 @@ def write_project(folder: Path, **task: Any) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two data sets that share one class by name, after the stages that know no task."""
     made = tmp_path_factory.mktemp("project")
-    (made / "encoder").mkdir()
-    (made / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    write_encoder(made)
     number = 0
     for dataset, classes in (("mine", SOURCE), ("other", TARGET)):
         for split in ("train", "test"):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-from importlib import import_module
 from pathlib import Path
 
 import layouts
 import pytest
 from pictures import picture
-from small_repo import ENCODER, PARAMS, write_params
+from small_repo import PARAMS, stage, write_encoder, write_params
 
 from features.errors import InputError
 from pipeline.params import load
@@ -27,8 +25,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oxford Pets with two breeds of four photographs each, of which `pug_4.jpg` is gone."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
-    (tmp_path / "encoder").mkdir()
-    (tmp_path / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    write_encoder(tmp_path)
     breeds = {name.lower(): [f"{name}_{i}.jpg" for i in (1, 2, 3, 4)] for name in ("Abyssinian", "pug")}
     layouts.zhou(tmp_path / "data/oxford_pets", "images", "OxfordPets", layouts.split_of(**breeds))
     for number, file in enumerate(sorted((tmp_path / "data/oxford_pets/images").iterdir())):
@@ -43,10 +40,6 @@ def write(*, allow_partial: bool) -> None:
     tasks = {"base_to_new": {"protocol": "base_to_new", "shots": 1}}
     data = {"root": "data", "sets": {"pets": pets}}
     write_params(Path(), {**PARAMS, "grid": {**PARAMS["grid"], **grid}, "data": data, "tasks": tasks})
-
-
-def stage(name: str, **options: str) -> None:
-    import_module(f"stages.{name}").main(**options)
 
 
 def test_every_number_of_the_report_is_marked() -> None:

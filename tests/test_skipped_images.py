@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from pictures import picture
-from small_repo import ENCODER, PARAMS, write_params
+from small_repo import PARAMS, stage, write_encoder, write_params
 
 from pipeline.params import load
 from pipeline.report.build import write_report
@@ -24,8 +22,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four classes of pictures, four of which are none: three of the seen classes `cat` and `drum`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
-    (tmp_path / "encoder").mkdir()
-    (tmp_path / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
+    write_encoder(tmp_path)
     splits, classes = ("train", "val", "test"), ("cat", "drum", "kite", "owl")
     names = [f"{split}/{name}/{i}.png" for split in splits for name in classes for i in range(3)]
     for number, file in enumerate(tmp_path / "data/mine" / name for name in names):
@@ -37,10 +34,6 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = {"mine": {"reader": "image_folder", "path": "mine", "splits": "folders"}}
     changed = {"data": {"root": "data", "sets": sets}, "extract": {**PARAMS["extract"], "on_bad_image": "skip"}}
     write_params(Path(), {**PARAMS, "grid": {**PARAMS["grid"], **grid}, **changed})
-
-
-def stage(name: str, **options: str) -> None:
-    import_module(f"stages.{name}").main(**options)
 
 
 def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixture[str]) -> None:
