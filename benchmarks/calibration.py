@@ -23,14 +23,14 @@ from pipeline.choice import read_choice
 from pipeline.diagnostics import reliability
 from pipeline.params import Params, load
 from pipeline.predicting import open_model, predict
+from pipeline.report.observed import calibration_error
 
 HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was", "temperature")
 
 
 def ece(logits: Tensor, labels: Tensor) -> float:
     """The expected calibration error in points of logits (N, C), given labels (N,)."""
-    bins = reliability(logits, labels)
-    return sum(count * abs(accuracy - confidence) for _, count, confidence, accuracy in bins) / len(labels)
+    return calibration_error([found[1:] for found in reliability(logits, labels)])
 
 
 def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:

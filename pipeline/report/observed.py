@@ -122,15 +122,19 @@ def _shown(name: str, taken: dict[str, int], classes: int) -> dict[str, int]:
     return {other: taken[other] for other in (name, *kept) if other in taken}
 
 
+def calibration_error(bins: Sequence[tuple[int, float, float]]) -> float:
+    """The expected calibration error of bins: images, mean confidence, accuracy (Guo et al. 2017, Eq. 5)."""
+    images = sum(count for count, _, _ in bins)
+    return sum(count * abs(accuracy - confidence) for count, confidence, accuracy in bins) / images
+
+
 def _add_reliability(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:
-    """Bins, and the expected calibration error that they make (Guo et al. 2017, Eq. 5)."""
+    """Bins, and the expected calibration error that they make."""
     bins: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     for row in rows:
         bins[row["judgement"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
     for judgement, found in bins.items():
-        n = sum(images for images, _, _ in found)
-        ece = sum(images * abs(accuracy - confidence) for images, confidence, accuracy in found) / n
-        seen.ece.setdefault(run, {})[judgement] = ece
+        seen.ece.setdefault(run, {})[judgement] = calibration_error(found)
         seen.reliability.extend(
             {"run": run, "judgement": judgement, "images": n, "confidence": round(c, 2), "accuracy": round(a, 2)}
             for n, c, a in found
