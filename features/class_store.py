@@ -56,25 +56,27 @@ def encode_classes(
     *,
     descriptions: Mapping[str, str] = MappingProxyType({}),
     missing: int = 0,
-    batch: int = 256,
 ) -> ClassTexts:
-    """Read every class name in every template, with its description if it has one; C x K short text passes.
+    """Read every class name in every template, with its description if it has one; C passes of K short texts.
+
+    A class's texts go through the tower by themselves: in a larger batch sums may round otherwise, and a class that is
+    added later would change the others' features, and with them all that was learned from these.
 
     Raises:
         InputError: class names that leave no room for a learned context, or templates that are too long with them.
     """
     config = tower.config
     tokens = class_tokens(names, context_length=config.context_length, prompt=LONGEST_PROMPT)
-    features = []
-    for template in templates:
-        texts = tokenize(filled(template, names, descriptions), room=config.context_length)
-        with torch.inference_mode():
-            features.append(torch.cat([tower.encode(chunk) for chunk in torch.split(texts, batch)]))
+    of_each = zip(*(filled(template, names, descriptions) for template in templates), strict=True)
+    texts = tokenize([text for of_class in of_each for text in of_class], room=config.context_length)
+    by_class = torch.split(texts.to(tower.text_projection.device), len(templates))
+    with torch.inference_mode():
+        features = torch.stack([tower.encode(of_class) for of_class in by_class], dim=1)
     return ClassTexts(
         names=tuple(names),
         templates=tuple(templates),
         tokens=tokens.numpy(),
-        text_features=torch.stack(features).cpu().numpy(),
+        text_features=features.cpu().numpy(),
         logit_scale=config.logit_scale,
         encoder=config.encoder,
         weights_sha256=config.weights_sha256,

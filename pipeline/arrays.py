@@ -79,6 +79,28 @@ class ClassSet:
         """(U,) int64: positions of the unseen classes."""
         return (~self.seen).nonzero().squeeze(1)
 
+    def subset(self, ids: Tensor) -> ClassSet:
+        """The classes at ids (S,), with tokens only as long as their own."""
+        tokens = self.tokens[ids]
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in ids.tolist()),
+            seen=self.seen[ids],
+            text_features=self.text_features[ids],
+            tokens=tokens[:, : max(tokens.argmax(1).tolist(), default=-1) + 1],  # the EOT has the largest id
+        )
+
+    def followed_by(self, others: ClassSet) -> ClassSet:
+        """These classes and then others of the same encoder."""
+        both, longest = (self, others), max(self.tokens.shape[1], others.tokens.shape[1])
+        return replace(
+            self,
+            names=self.names + others.names,
+            seen=torch.cat([found.seen for found in both]),
+            text_features=torch.cat([found.text_features for found in both]),
+            tokens=torch.cat([F.pad(found.tokens, (0, longest - found.tokens.shape[1])) for found in both]),
+        )
+
     def to(self, device: torch.device) -> ClassSet:
         """The same classes on another device."""
         return replace(

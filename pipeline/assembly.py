@@ -67,8 +67,8 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
     twice = [f"{name!r}: in {' and '.join(sorted(found))}" for name, found in origins.items() if len(found) > 1]
     raise_all(twice, "names stand for two classes of the task; only one can be told from both")
     weights = {name: source.texts.zero_shot_weights() for name, source in sources.items()}
-    found = [np.trim_zeros(sources[ref.dataset].texts.tokens[ref.class_id], "b") for ref in refs]
-    tokens = np.zeros((len(refs), max(map(len, found))), np.int64)  # as wide as the task's own names need
+    found = [sources[ref.dataset].texts.tokens[ref.class_id] for ref in refs]
+    tokens = np.zeros((len(refs), max(map(len, found))), np.int64)
     for row, name in zip(tokens, found, strict=True):
         row[: len(name)] = name
     return ClassSet(
@@ -163,7 +163,7 @@ def open_sources(datasets: Sequence[str], encoded: EncoderPaths, *, verify: bool
 def assemble(
     protocol: Protocol, *, dataset: str, task: str, sources: Mapping[str, Source], seeds: Sequence[int], cell: TaskPaths
 ) -> None:
-    """Decide the task, draw every seed's shots, and write `train.h5`, `validation.h5` and `test.h5`.
+    """Decide the task, draw every seed's shots, and write the files of `cell`.
 
     Raises:
         InputError: stores of different encoders, too few images for the shots, or names that stand twice.
@@ -187,6 +187,8 @@ def assemble(
         unreadable=unreadable(plan, sources),
     )
     classes = class_set(plan, sources)
-    save_train(cell.train, header, classes, {seed: train for seed, (train, _) in draws.items()})
-    save_train(cell.validation, header, classes, {seed: images for seed, (_, images) in draws.items()})
+    seen = classes.subset(classes.seen_ids)
+    save_train(cell.train, header, seen, {seed: train for seed, (train, _) in draws.items()})
+    save_train(cell.validation, header, seen, {seed: images for seed, (_, images) in draws.items()})
+    save_train(cell.unseen, header, classes.subset(classes.unseen_ids), {})
     save_test(cell.test, header, judgements, classes.names)

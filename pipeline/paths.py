@@ -33,12 +33,17 @@ class TaskPaths:
 
     @property
     def train(self) -> Path:
-        """The classes, and every seed's training images (HDF5)."""
+        """The seen classes, and every seed's training images (HDF5)."""
         return self._at("tasks", "train.h5")
 
     @property
+    def unseen(self) -> Path:
+        """The classes that are only named (HDF5)."""
+        return self._at("tasks", "unseen.h5")
+
+    @property
     def validation(self) -> Path:
-        """The classes, and every seed's validation images (HDF5)."""
+        """The seen classes, and every seed's validation images (HDF5)."""
         return self._at("tasks", "validation.h5")
 
     @property

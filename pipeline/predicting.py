@@ -31,7 +31,7 @@ from pipeline.evaluation import open_classifier
 from pipeline.methods.base import Classifier, Method
 from pipeline.params import PATH, Params
 from pipeline.paths import EncoderPaths, TaskPaths, method_of, weights
-from pipeline.task_store import load_train
+from pipeline.task_store import load_task
 
 BATCH = (
     16  # images that a thread decodes and encodes at a time; more takes memory and gains nothing (features.extraction)
@@ -102,7 +102,7 @@ def open_model(
     encoded = EncoderPaths(params.artifacts)
     cell, spec = encoded.cell(name, name), params.encoder
     run, seed, temperature = _picked(params, cell, run, seed)
-    method, task = find(pipeline.methods, method_of(run), Method), load_train(cell.train)
+    method, task = find(pipeline.methods, method_of(run), Method), load_task(cell)
     where = pick_device(device or params.compute.device)
     encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, where)
     if encoder.weights_sha256 != task.header.weights_sha256:

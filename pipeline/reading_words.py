@@ -24,7 +24,7 @@ from pipeline.generators.base import Generator
 from pipeline.interpretation import contexts_of, contexts_of_images, first_of_each_class
 from pipeline.params import Params
 from pipeline.synthesized_prompts import PromptVae
-from pipeline.task_store import load_train
+from pipeline.task_store import load_task
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def learned_contexts(
     Raises:
         InputError: the run learned no prompts, was not fitted, or there are no such images.
     """
-    task = load_train(cell.train)
+    task = load_task(cell)
     if run not in names(pipeline.generators):
         if images:
             raise InputError(f"{run!r} has one context for all images; --image is for {', '.join(_readers())}")

@@ -1,6 +1,7 @@
 """A task on disk: images to train on (`train.h5`), to choose settings by (`validation.h5`), to judge (`test.h5`).
 
-The first two are written alike: the classes, and for each seed some images of the seen ones.
+The first two are written alike: the seen classes, and for each seed some images of them. So are the other classes,
+which have no images (`unseen.h5`), in a file of their own: what is learned without them stays when one is added.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from features.errors import InputError, nearest
 from features.hdf5 import array, item
 from features.text_tower import TextTower
 from pipeline.arrays import Average, ClassSet, LabelledFeatures
+from pipeline.paths import TaskPaths
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a task is, and which encoder made its features. Both files carry it.
+    """What a task is, and which encoder made its features. Every file carries it.
 
     Attributes:
         dataset: judged. trained_on: learned from; the same but for a transfer.
@@ -80,7 +82,7 @@ class JudgedRows:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """`train.h5` or `validation.h5`, opened: the header, the classes, and one seed's images at a time."""
+    """`train.h5` or `validation.h5`, opened: the header, some classes of the task, and one seed's images at a time."""
 
     path: Path
     header: Header
@@ -118,7 +120,7 @@ class TrainTask:
 
 
 def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
-    """Write `train.h5` or `validation.h5`: the classes, and the rows of each seed."""
+    """Write `train.h5`, `validation.h5` or `unseen.h5`: classes, and the rows of each seed."""
     with hdf5.created(path) as file:
         _write_header(file, header)
         group = file.create_group("classes")
@@ -131,7 +133,7 @@ def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int
 
 
 def load_train(path: Path) -> TrainTask:
-    """Open `train.h5` or `validation.h5`.
+    """Open `train.h5`, `validation.h5` or `unseen.h5`.
 
     Raises:
         InputError: there is no such file, or it is not one of ours.
@@ -144,6 +146,18 @@ def load_train(path: Path) -> TrainTask:
             **{name: torch.from_numpy(array(group, name)) for name in ("seen", "text_features", "tokens")},
         )
         return TrainTask(path, _read_header(file), classes)
+
+
+def load_task(cell: TaskPaths) -> TrainTask:
+    """`train.h5` among all classes of the task: the seen ones, then those of `unseen.h5`.
+
+    Raises:
+        InputError: a file is not there, is not one of ours, or was not written with the other.
+    """
+    task, named = load_train(cell.train), load_train(cell.unseen)
+    if task.header != named.header:
+        raise InputError(f"{cell.train} and {cell.unseen} were not written together: run `dvc repro`, or pull both")
+    return replace(task, classes=task.classes.followed_by(named.classes))
 
 
 def save_test(path: Path, header: Header, judgements: Sequence[JudgedRows], names: Sequence[str]) -> None:

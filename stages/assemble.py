@@ -1,4 +1,4 @@
-"""Stage `assemble`: a task on a data set -> `train.h5`, what fitting may see, and `test.h5`, what judging needs."""
+"""Stage `assemble`: a task on a data set -> what generators learn from, what else fitting may see, what judges."""
 
 from __future__ import annotations
 

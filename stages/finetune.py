@@ -9,7 +9,7 @@ from pipeline.fitting import finetune
 from pipeline.methods.base import Method
 from pipeline.params import load
 from pipeline.paths import EncoderPaths, run_name
-from pipeline.task_store import load_train
+from pipeline.task_store import load_task, load_train
 from stages.opening import device_of, tower_on
 from stages.running import Dataset, MethodName, OptionalGenerator, Task, run
 
@@ -18,7 +18,7 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
     """Write `artifacts/<encoder>/fitted/<dataset>/<task>/<method>[+<generator>]/`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
-    made = load_train(cell.train)
+    made = load_task(cell)
     values = params.block("methods", method, made.header.trained_on)
     settings = parse(find(pipeline.methods, method, Method), *values)
     finetune(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.projection import points, write_diagnostics
-from pipeline.task_store import load_test, load_train
+from pipeline.task_store import load_task, load_test
 from stages.running import Dataset, GeneratorName, Task, run
 
 
@@ -17,7 +17,7 @@ def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     params = load()
     cell, settings = EncoderPaths(params.artifacts).cell(dataset, task), params.projection
     judgements = load_test(cell.test)[1]
-    found = points(load_train(cell.train), judgements, cell.synthetic(generator), params.grid.seeds[0], settings)
+    found = points(load_task(cell), judgements, cell.synthetic(generator), params.grid.seeds[0], settings)
     write_diagnostics(found, settings.methods, cell.generator(generator), cell.generator_diagnostics(generator))
 
 

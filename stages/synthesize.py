@@ -9,7 +9,7 @@ from pipeline.generation import synthesize
 from pipeline.generators.base import Generator
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
-from pipeline.task_store import load_train
+from pipeline.task_store import load_task
 from stages.opening import device_of, tower_on
 from stages.running import Dataset, GeneratorName, Task, run
 
@@ -18,7 +18,7 @@ def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/synthetic/<dataset>/<task>/<generator>/`."""
     params = load()
     cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
-    made = load_train(cell.train)
+    made = load_task(cell)
     values = params.block("generators", generator, made.header.trained_on)
     synthesize(
         parse(find(pipeline.generators, generator, Generator), *values),

@@ -11,10 +11,11 @@ from pictures import picture
 from small_repo import PARAMS, stage, write_encoder, write_params
 
 from pipeline.params import load
+from pipeline.paths import EncoderPaths, TaskPaths
 from pipeline.report.build import read_grid, summarise
 from pipeline.report.generators import read_qualities
 from pipeline.report.tables import markdown
-from pipeline.task_store import load_test, load_train
+from pipeline.task_store import load_task, load_test, load_train
 
 SOURCE, TARGET = ("cat", "sea horse", "drum"), ("Sea_Horse", "dotted", "striped")
 GRID = {
@@ -71,19 +72,19 @@ def _inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
 
 
-def cell() -> Path:
-    return Path("artifacts/tiny/tasks/other/transfer")
+def cell() -> TaskPaths:
+    return EncoderPaths(Path("artifacts/tiny")).cell("other", "transfer")
 
 
 def test_the_source_teaches_and_the_target_is_judged() -> None:
     stage("assemble", **CELL)
-    task = load_train(cell() / "train.h5")
+    task = load_task(cell())
     assert task.classes.names == ("cat", "drum", "Sea_Horse", "dotted", "striped")
     assert task.classes.seen.tolist() == [True, True, True, False, False]
     assert (task.header.dataset, task.header.trained_on) == ("other", "mine")
     train = task.seed(1)
     assert train.labels.bincount().tolist() == [2, 2, 2]
-    _, (judgement,) = load_test(cell() / "test.h5")
+    _, (judgement,) = load_test(cell().test)
     assert judgement.candidates.tolist() == [2, 3, 4]
     assert sorted(judgement.rows.labels.tolist()) == [2] * 3 + [3] * 3 + [4] * 3
 
@@ -118,5 +119,5 @@ def test_the_draw_of_another_program_decides_the_training_images() -> None:
     (folder / "shot_2-seed_1.json").write_text(json.dumps({"train": {"data": chosen}}), encoding="utf-8")
     write_project(Path(), draws="theirs")
     stage("assemble", **CELL)
-    assert load_train(cell() / "train.h5").rows(1).rows.tolist() == [0, 2, 3, 5, 6, 8]
+    assert load_train(cell().train).rows(1).rows.tolist() == [0, 2, 3, 5, 6, 8]
     write_project(Path())

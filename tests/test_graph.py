@@ -101,7 +101,7 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "extract": [made.features("<dataset>")],
         "text_tower": [made.text_tower],
         "classes": [made.classes("<dataset>")],
-        "assemble": [cell.train, cell.validation, cell.test],
+        "assemble": [cell.train, cell.unseen, cell.validation, cell.test],
         "train_generator": [cell.generator("<generator>")],
         "synthesize": [cell.synthetic("<generator>")],
         "judge_generator": [cell.quality("<generator>")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from features.class_store import ClassTexts, encode_classes, load_classes, save_
 from features.errors import InputError
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
 from features.tensors import load_tensors, read_tensors, save_tensors
+from pipeline.paths import TaskPaths
 from pipeline.task_store import (
     Header,
     JudgedRows,
     Rows,
     TrainTask,
+    load_task,
     load_test,
     load_train,
     save_test,
@@ -110,6 +113,16 @@ def test_a_description_is_read_with_the_name_in_every_template() -> None:
     assert np.array_equal(told.tokens, encode_classes(["cat", "sea_horse"], ["a {}."], TOWER).tokens)
 
 
+def test_a_class_that_is_added_changes_no_other_by_a_bit() -> None:
+    names, templates = ["cat", "sea_horse", "grand piano"], ["a {}.", "the {}, seen"]
+    tower = tiny.tower(width=48, embed_dim=64)  # wide enough that sums round otherwise in another batch
+    before = encode_classes(names, templates, tower)
+    for number in range(1, 9):
+        more = encode_classes([*names, *("a very long name " * i for i in range(1, number + 1))], templates, tower)
+        assert np.array_equal(more.text_features[:, :3], before.text_features)
+        assert np.array_equal(more.zero_shot_weights()[:3], before.zero_shot_weights())
+
+
 def test_zero_shot_weights_average_unit_vectors_not_raw_ones() -> None:
     raw = np.array([[[3.0, 0.0]], [[0.0, 1.0]]], np.float32)
     texts = ClassTexts(("x",), ("a", "b"), np.zeros((1, 1), np.int64), raw, 1.0, "e", "0")
@@ -124,6 +137,26 @@ def test_train_task_gives_the_seed_asked_for_and_no_other(tmp_path: Path) -> Non
     np.testing.assert_array_equal(task.seed(2).features.numpy(), rows(9, 3).features.astype(np.float32))
     with pytest.raises(InputError, match="no seed 7"):
         task.seed(7)
+
+
+def test_the_classes_of_a_task_are_the_seen_ones_and_then_those_of_their_own_file(tmp_path: Path) -> None:
+    names = ("cat", "dog", "kite", "drum", "grand piano", "owl")
+    cell, classes = TaskPaths(tmp_path, "d", "t"), tiny.classes(TOWER, names=names)
+    seen, unseen = classes.subset(classes.seen_ids), classes.subset(classes.unseen_ids)
+    assert seen.tokens.shape[1] == unseen.tokens.shape[1] - 1, "a name of two words must not widen the others"
+    save_train(cell.train, HEADER, seen, {1: rows(8, 3)})
+    save_train(cell.unseen, HEADER, unseen, {})
+    task = load_task(cell)
+    for name, value in vars(classes).items():
+        found = getattr(task.classes, name)
+        assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
+    assert load_train(cell.train).classes.names == names[:4]
+    assert len(task.seed(1)) == 8
+    save_train(cell.unseen, HEADER, classes.subset(classes.unseen_ids[:0]), {})
+    assert load_task(cell).classes.names == names[:4], "no class is unseen"
+    save_train(cell.unseen, replace(HEADER, weights_sha256="1" * 64), unseen, {})
+    with pytest.raises(InputError, match=r"train\.h5 and .*unseen\.h5 were not written together"):
+        load_task(cell)
 
 
 def test_test_task_round_trip(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Generator(Settings):
 
         Args:
             train: real features of seen classes.
-            classes: the task's classes.
+            classes: the seen classes; nothing may be learned from the names of others, which may be added later.
             tower: the frozen text tower, on the same device.
             rng: on the CPU, so that a seed draws the same on every device.
             log: called once an epoch with numbers by name; `epoch` among them.
