@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(Exception):
@@ -16,8 +19,28 @@ class InputError(Exception):
 def raise_all(problems: Sequence[str], heading: str) -> None:
     """Raise one `InputError` that lists every problem at once; do nothing when there is none."""
     if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise InputError(f"{heading} ({len(problems)} problem{'s' * (len(problems) > 1)}):\n{lines}")
+        raise gathered(problems, heading)
+
+
+def gathered(problems: Sequence[str], heading: str) -> InputError:
+    """One error that lists every problem."""
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return InputError(f"{heading} ({len(problems)} problem{'s' * (len(problems) > 1)}):\n{lines}")
+
+
+class Problems:
+    """What is wrong with something, kept until all of it is known."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """What the step returns; None where it raises an `InputError`, whose text is kept."""
+        try:
+            return step()
+        except InputError as error:
+            self.found.append(str(error).replace("\n", "\n    "))
+            return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

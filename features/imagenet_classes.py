@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Image, Listing, Published
-from features.errors import InputError, raise_all
-from features.listed import EXTENSIONS
+from features.errors import InputError, Problems, raise_all
+from features.listed import EXTENSIONS, MEND
 
 TABLE = Path(__file__).with_name("datasets") / "imagenet_classes.json"
 REPEATED = frozenset({"missile", "sunglasses"})  # CLIP's list has each of these for two classes
@@ -47,18 +47,18 @@ def class_names(beside: Path) -> dict[str, str]:
     return {wnid: found[wnid] for wnid in ids}
 
 
-def class_files(place: Path, folders: Sequence[str], *, allow_partial: bool) -> dict[str, list[str]]:
+def class_files(
+    place: Path, folders: Sequence[str], *, allow_partial: bool, problems: Problems
+) -> dict[str, list[str]]:
     """The names of the images in each class folder of `place`, sorted; no file is opened.
 
-    Raises:
-        InputError: there are folders that are no class, or class folders are missing and `allow_partial` is not set;
-            all of them.
+    Folders that are no class are a problem, and class folders that are missing are one without `allow_partial`.
     """
     there = {entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith(".")}
-    problems = [f"{name}: no class of this data set; move it elsewhere" for name in sorted(there - {*folders})]
+    wrong = [f"{name}: no class of this data set; move it elsewhere" for name in sorted(there - {*folders})]
     if not allow_partial:
-        problems += [f"{name}: missing" for name in folders if name not in there]
-    raise_all(problems, f"{place} does not hold the class folders that it should; mend it, or `allow_partial: true`")
+        wrong += [f"{name}: missing" for name in folders if name not in there]
+    problems.attempt(lambda: raise_all(wrong, f"{place} does not hold the class folders that it should; {MEND}"))
     return {name: _images(place / name) if name in there else [] for name in folders}
 
 
@@ -83,11 +83,14 @@ class ImageNetTestSet(Published):
 
     def read(self, root: Path) -> Listing:
         """List all images; see `Reader.read`."""
-        folder = self.folder(root)
-        names = class_names(root / self.path / CLASSNAMES)
+        problems = Problems()
+        folder = problems.attempt(lambda: self.folder(root))
         ids = wordnet_ids(self.subset)
+        names = problems.attempt(lambda: class_names(root / self.path / CLASSNAMES)) or dict(zip(ids, ids, strict=True))
+        if folder is None:
+            raise self.unusable(problems)
         folders = [str(position) for position in range(len(ids))] if self.numbered else ids
-        found = class_files(folder, folders, allow_partial=self.allow_partial)
+        found = class_files(folder, folders, allow_partial=self.allow_partial, problems=problems)
         images = tuple(
             Image(f"{name}/{file}", class_id, "test") for class_id, name in enumerate(folders) for file in found[name]
         )
@@ -99,4 +102,5 @@ class ImageNetTestSet(Published):
             self.origin,
             missing=missing,
             repeated_names=REPEATED,
+            faults=tuple(problems.found),
         )

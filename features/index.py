@@ -162,7 +162,8 @@ def read_names(path: Path) -> ClassNames:
 
 
 def mistakes(listing: Listing) -> Iterator[str]:
-    """Every way in which a listing contradicts itself or its published counts."""
+    """What is wrong with the copy, and every way in which a listing contradicts itself or its published counts."""
+    yield from listing.faults
     if not listing.images:
         yield "it has no images"
     yield from _bad_names(listing)
@@ -180,7 +181,7 @@ def mistakes(listing: Listing) -> Iterator[str]:
     for image in listing.images:
         splits.setdefault(image.path, []).append(image.split)
     yield from (f"{path}: listed {len(s)} times ({', '.join(s)})" for path, s in splits.items() if len(s) > 1)
-    if listing.origin.counts and not listing.missing:
+    if listing.origin.counts:
         yield from _wrong_counts(listing, listing.origin.counts)
 
 
@@ -214,7 +215,11 @@ def _bad_path(path: str) -> str | None:
 def _wrong_counts(listing: Listing, counts: Counts) -> Iterator[str]:
     have = Counter[str](image.split for image in listing.images)
     have["train"] += listing.left_out
-    for part, published in asdict(counts).items():
-        found = len(listing.classes) if part == "classes" else have[part]
-        if found != published:
-            yield f"{part}: {found:,}, but the published number is {published:,}: a partial copy, or another split?"
+    published: dict[str, int] = asdict(counts)
+    found = {part: have[part] for part in published} | {"classes": len(listing.classes)}
+    if listing.missing:  # of which split is not known
+        published = {"images": counts.train + counts.val + counts.test, "classes": counts.classes}
+        found = {"images": have.total() + listing.missing, "classes": found["classes"]}
+    for part, said in published.items():
+        if found[part] != said:
+            yield f"{part}: {found[part]:,}, but the published number is {said:,}: a partial copy, or another split?"

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from features.datasets.base import SPLITS, Image, Rows
-from features.errors import raise_all
+from features.datasets.base import SPLITS, Image, Listing, Published, Rows
+from features.errors import Problems, raise_all
 
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+MEND = "mend the copy, or set `allow_partial: true`"
 
 
-def taken(folder: Path, rows: Rows, *, allow_partial: bool) -> tuple[tuple[Image, ...], int]:
-    """The named images that are below `folder`, and how many are not.
+def listing_of(reader: Published, folder: Path, classes: Sequence[str], rows: Rows, problems: Problems) -> Listing:
+    """The images that a data set names, as they lie below `folder`.
 
-    Raises:
-        InputError: images are missing and `allow_partial` is not set; every one of them.
+    Those that are missing are left out and counted where the reader allows it. Else they are a fault, after those of
+    `problems`, that names every one of them.
     """
     found = on_disk(folder, (path for part in SPLITS for path, _ in rows[part]))
     missing = [path for path, there in found.items() if there is None]
-    if not allow_partial:
-        raise_all(missing, f"{folder} lacks images of the split; mend the copy, or set `allow_partial: true`")
-    images = tuple(Image(there, label, part) for part in SPLITS for path, label in rows[part] if (there := found[path]))
-    return images, len(missing)
+    if not reader.allow_partial:
+        problems.attempt(lambda: raise_all(missing, f"{folder} lacks images of the split; {MEND}"))
+        found = {path: there or path for path, there in found.items()}  # so that the split's numbers can be told, too
+    named = ((part, path, label) for part in SPLITS for path, label in rows[part])
+    return Listing(
+        images=tuple(Image(there, label, part) for part, path, label in named if (there := found[path])),
+        classes=tuple(classes),
+        templates=reader.templates,
+        origin=reader.origin,
+        missing=len(missing) if reader.allow_partial else 0,
+        faults=tuple(problems.found),
+    )
 
 
 def on_disk(folder: Path, paths: Iterable[str]) -> dict[str, str | None]:

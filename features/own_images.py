@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from features.datasets.base import Image, Listing, Origin, Reader, Split
-from features.errors import InputError, nearest, raise_all
+from features.errors import InputError, Problems, nearest
 
 NAMES = Path("classes")  # of the project: the files of names, a dep of stage `index`, so that DVC sees a new one
 
@@ -52,21 +52,13 @@ class OwnImages(Reader):
     rename: dict[str, str] = Field(default_factory=dict)
     descriptions: dict[str, str] = Field(default_factory=dict)
 
-    def listing(self, rows: Sequence[Row], mistakes: Sequence[str], where: str) -> Listing:
-        """Decide classes and splits; `mistakes` are the reader's own, `where` names what was read.
-
-        Raises:
-            InputError: options that contradict each other or the images; all of them, after `mistakes`.
-        """
+    def listing(self, rows: Sequence[Row], mistakes: Iterable[str]) -> Listing:
+        """Decide classes and splits; `mistakes` are the reader's own, and the first of the listing's faults."""
         labels = sorted({row.label for row in rows})
         names = [_nfc(self.rename.get(label, label)) for label in labels]
-        problems, unseen = list(mistakes), []
-        try:
-            unseen = self._unseen()
-        except InputError as error:
-            problems.append(str(error))
+        problems = Problems()
+        unseen = problems.attempt(self._unseen) or []
         classes = (*names, *(name for name in unseen if name not in names))
-        raise_all([*problems, *self._misfits(labels, unseen, classes)], f"{where} cannot be used")
         ids = {label: i for i, label in enumerate(labels)}
         held = {label for label, name in zip(labels, names, strict=True) if name in unseen}
         images = (
@@ -78,6 +70,7 @@ class OwnImages(Reader):
             templates=tuple(self.templates),
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
             descriptions={_nfc(name): text for name, text in self.descriptions.items()},
+            faults=(*mistakes, *problems.found, *self._misfits(labels, unseen, classes)),
         )
 
     def _misfits(self, labels: Sequence[str], unseen: Sequence[str], classes: Sequence[str]) -> Iterator[str]:

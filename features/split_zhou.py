@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from features.datasets.base import SPLITS, Listing, Published, Rows
-from features.errors import InputError, raise_all
+from features.datasets.base import SPLITS, Listing, Published, Rows, Split
+from features.errors import InputError, Problems, raise_all
 from features.guard import parsing, read_json
-from features.listed import taken
+from features.listed import listing_of
 from features.packed_split import unpack
 
 PACKAGED = Path(__file__).with_name("datasets")
+REMEDY = "get it anew, or remove it where the package has a copy"
 
 
 class SplitReader(Published):
@@ -30,11 +31,16 @@ class SplitReader(Published):
 
     def read(self, root: Path) -> Listing:
         """List the official split; see `Reader.read`."""
-        folder = self.folder(root)
-        classes, named = read_split(self._split(root))
+        problems = Problems()
+        folder = problems.attempt(lambda: self.folder(root))
+        split = problems.attempt(lambda: readable(self._split(root), problems))
+        if split is None and self.packed_file:  # whoever mends the split is to know what else the copy lacks
+            split = read_split(PACKAGED / self.packed_file)
+        if folder is None or split is None:
+            raise self.unusable(problems)
+        classes, named = split
         rows: Rows = {part: [(self.laid_out(path, folder), label) for path, label in named[part]] for part in SPLITS}
-        images, missing = taken(folder, rows, allow_partial=self.allow_partial)
-        return Listing(images, classes, self.templates, self.origin, missing=missing)
+        return listing_of(self, folder, classes, rows, problems)
 
     def laid_out(self, path: str, folder: Path) -> str:  # noqa: ARG002
         """Where a copy of another layout than CoOp's keeps what the split calls `path`."""
@@ -61,35 +67,44 @@ def read_split(path: Path) -> tuple[tuple[str, ...], Rows]:
     Raises:
         InputError: not JSON, or not a split; every mistake is listed.
     """
-    remedy = "get it anew, or remove it where the package has a copy"
-    values = read_json(path, remedy)
+    problems = Problems()
+    split = readable(path, problems)
+    if problems.found:
+        raise InputError("\n".join(problems.found))
+    return split
+
+
+def readable(path: Path, problems: Problems) -> tuple[tuple[str, ...], Rows]:
+    """What can be read of a split file; what cannot goes to `problems`.
+
+    Raises:
+        InputError: nothing can.
+    """
+    values = read_json(path, REMEDY)
     if isinstance(values, dict) and "packed" in values:
-        with parsing(path, remedy):
+        with parsing(path, REMEDY):
             return unpack(values)
-    raise_all(
-        list(_malformed(values)), f"{path} is not a split file; get it anew, or remove it where the package has a copy"
-    )
-    by_label = {label: name for part in SPLITS for _, label, name in values[part]}
-    classes = tuple(by_label[label] for label in sorted(by_label))
-    return classes, {part: [(image, label) for image, label, _ in values[part]] for part in SPLITS}
-
-
-def _malformed(values: Any) -> Iterator[str]:
-    """What is wrong with a split in the official form."""
     if not isinstance(values, dict):
-        yield f"it holds a {type(values).__name__}, not an object with {', '.join(SPLITS)}"
-        return
+        raise InputError(f"{path} holds a {type(values).__name__}, not an object with {', '.join(SPLITS)}; {REMEDY}")
     names: dict[int, str] = {}
-    for part in SPLITS:
-        if not isinstance(values.get(part), list):
-            yield f"{part!r}: missing, or not a list"
-            continue
-        for place, row in enumerate(values[part]):
-            match row:
-                case [str(), int(label), str(name)] if not isinstance(label, bool):
-                    if names.setdefault(label, name) != name:
-                        yield f"{part}[{place}]: label {label} is {name!r} here and {names[label]!r} before"
-                case _:
-                    yield f"{part}[{place}]: {row!r} is not [image path, label, class name]"
+    wrong: list[str] = []
+    rows: Rows = {part: list(_rows(part, values.get(part), names, wrong)) for part in SPLITS}
     if set(names) != set(range(len(names))):
-        yield f"labels must be 0 to {len(names) - 1} without a gap, not {sorted(names)}"
+        wrong.append(f"labels must be 0 to {len(names) - 1} without a gap, not {sorted(names)}")
+    problems.attempt(lambda: raise_all(wrong, f"{path} is not a split file; {REMEDY}"))
+    return tuple(names[label] for label in sorted(names)), rows
+
+
+def _rows(part: Split, values: Any, names: dict[int, str], wrong: list[str]) -> Iterator[tuple[str, int]]:
+    """The (image path, label) rows of one split; `names` becomes the class names by label, `wrong` what is no row."""
+    if not isinstance(values, list):
+        wrong.append(f"{part!r}: missing, or not a list")
+        return
+    for place, row in enumerate(values):
+        match row:
+            case [str(image), int(label), str(name)] if not isinstance(label, bool):
+                if names.setdefault(label, name) != name:
+                    wrong.append(f"{part}[{place}]: label {label} is {name!r} here and {names[label]!r} before")
+                yield image, label
+            case _:
+                wrong.append(f"{part}[{place}]: {row!r} is not [image path, label, class name]")

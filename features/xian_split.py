@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Archive, Listing, Published, Rows
-from features.errors import InputError, raise_all
-from features.listed import taken
+from features.errors import InputError, Problems, raise_all
+from features.listed import listing_of
 from features.matlab import MatFile
 
+IMAGES = "res101.mat"
 TRAIN, SEEN, UNSEEN = "trainval_loc", "test_seen_loc", "test_unseen_loc"
 XLSA17 = Archive(  # address: the authors'; nobody publishes a checksum
     "https://datasets.d2.mpi-inf.mpg.de/xian/xlsa17.zip", creates="xlsa17", inside="xlsa17", into=""
@@ -36,21 +37,26 @@ class XianReader(Published):
 
     def read(self, root: Path) -> Listing:
         """List the split's images: training, and both parts of the test; see `Reader.read`."""
-        folder = self.folder(root)
-        mats = self._mats(root)
-        split = MatFile(next(mats / name for name in self.files if (mats / name).is_file()), (TRAIN, SEEN, UNSEEN))
-        images = MatFile(mats / "res101.mat", ("image_files", "labels"))
+        problems = Problems()
+        folder = problems.attempt(lambda: self.folder(root))
+        mats = problems.attempt(lambda: self._mats(root))
+        split = problems.attempt(lambda: self._split(mats)) if mats else None
+        images = problems.attempt(lambda: MatFile(mats / IMAGES, ("image_files", "labels"))) if mats else None
+        if folder is None or images is None:
+            raise self.unusable(problems)
         files = [self.in_folder(file.replace("\\", "/")) for file in images.texts("image_files")]
-        classes, labels = self._classes(files, images)
-        parts = {name: (split.numbers(name) - 1).tolist() for name in (TRAIN, SEEN, UNSEEN)}  # MATLAB counts from 1
-        raise_all(list(_contradictions(parts, labels)), f"{split.path} does not belong to {images.path}")
+        named = problems.attempt(lambda: self._classes(files, images))
+        parts = problems.attempt(lambda: _parts(split, images, named[1])) if split and named else None
+        if named is None or parts is None:  # whoever mends the split is to know what else the copy lacks
+            listing_of(self, folder, (), {"train": [(file, 0) for file in files], "val": [], "test": []}, problems)
+            raise self.unusable(problems)
+        classes, labels = named
         rows: Rows = {
             "train": [(files[i], labels[i]) for i in parts[TRAIN]],
             "val": [],
             "test": [(files[i], labels[i]) for i in (*parts[SEEN], *parts[UNSEEN])],
         }
-        found, missing = taken(folder, rows, allow_partial=self.allow_partial)
-        return Listing(found, classes, self.templates, self.origin, missing=missing)
+        return listing_of(self, folder, classes, rows, problems)
 
     def in_folder(self, file: str) -> str:
         """A path of Xian's machine, relative to the folder of the images."""
@@ -63,13 +69,16 @@ class XianReader(Published):
     def _mats(self, root: Path) -> Path:
         places = [root / self.splits] if self.splits else [root / self.path, root / "xlsa17" / "data" / self.xian_name]
         for place in places:
-            if (place / "res101.mat").is_file() and any((place / name).is_file() for name in self.files):
+            if (place / IMAGES).is_file() and any((place / name).is_file() for name in self.files):
                 return place
         raise InputError(
-            f"there are no res101.mat and {' or '.join(self.files)}, together in one folder, which say which images "
+            f"there are no {IMAGES} and {' or '.join(self.files)}, together in one folder, which say which images "
             f"are for training; looked in {' and '.join(map(str, places))}.\n"
             f"  fix: put them there, or set `splits`; {self.source}"
         )
+
+    def _split(self, mats: Path) -> MatFile:
+        return MatFile(next(mats / name for name in self.files if (mats / name).is_file()), (TRAIN, SEEN, UNSEEN))
 
     def _classes(self, files: list[str], images: MatFile) -> tuple[tuple[str, ...], list[int]]:
         """The class names by Xian's labels, and each image's class id."""
@@ -80,6 +89,17 @@ class XianReader(Published):
         raise_all(problems, f"{images.path}: labels and class names do not go together one to one")
         ids = {label: class_id for class_id, (label, _) in enumerate(pairs)}
         return tuple(name for _, name in pairs), [ids[label] for label in numbers.tolist()]
+
+
+def _parts(split: MatFile, images: MatFile, labels: list[int]) -> dict[str, list[int]]:
+    """The positions of each part's images, of which there are `labels`.
+
+    Raises:
+        InputError: positions that are no whole numbers, or no image's, or classes that are on both sides.
+    """
+    parts = {name: (split.numbers(name) - 1).tolist() for name in (TRAIN, SEEN, UNSEEN)}  # MATLAB counts from 1
+    raise_all(list(_contradictions(parts, labels)), f"{split.path} does not belong to {images.path}")
+    return parts
 
 
 def _contradictions(parts: dict[str, list[int]], labels: list[int]) -> Iterator[str]:

@@ -7,7 +7,8 @@ belong to that file alone, so here each of them is imported and given its block.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -17,7 +18,8 @@ import pipeline.generators
 import pipeline.methods
 import pipeline.tasks
 from features.datasets.base import Reader, reader_from
-from features.errors import InputError, nearest, raise_all
+from features.errors import InputError, Problems, gathered, nearest, raise_all
+from features.index import mistakes
 from features.lookup import find, names
 from features.settings import Settings, parse
 from pipeline.generators.base import Generator
@@ -52,20 +54,44 @@ def check(params: Params) -> None:
     raise_all([*made.problems, *_misfits(params, protocols, methods)], f"{PATH} cannot be run")
 
 
-def check_data(params: Params) -> None:
-    """See that the images lie where `data.root` says, of each data set that has not been indexed yet.
+def check_all(runs: Sequence[Params]) -> None:
+    """`check` what one or several runs name, and then their data.
 
     Raises:
-        InputError: lists every data set that is not there.
+        InputError: lists every mistake of all of them, and every fault of the data.
     """
-    problems = []
-    for name in params.grid.datasets:
-        if not index(name).exists():  # from there on, the index and the features are all that is needed
-            try:
-                reader_from(params.data.sets[name], f"{PATH}: data.sets.{name}").folder(Path(params.data.root))
-            except InputError as error:
-                problems.append(f"{name}: {error}".replace("\n", "\n    "))
-    raise_all(problems, "data are missing; if a colleague has the features, `dvc pull` does without the images")
+    problems = Problems()
+    for params in runs:
+        problems.attempt(partial(check, params))
+    problems.attempt(partial(check_data, runs))
+    raise_all(problems.found, "nothing was started")
+
+
+def check_data(runs: Sequence[Params]) -> None:
+    """See that the images are there and what they should be, of each data set that has not been indexed yet.
+
+    No file is opened but lists and splits; stage `index` hashes the images.
+
+    Raises:
+        InputError: lists all that is wrong with all data sets.
+    """
+    named = [(name, params.data.sets[name], params.data.root) for params in runs for name in params.grid.datasets]
+    once = [one for place, one in enumerate(named) if one not in named[:place]]
+    wanted = [one for one in once if not index(one[0]).exists()]  # the index is all that is needed from there on
+    raise_all(
+        [fault for one in wanted for fault in _faults(*one)],
+        "data are not as they should be; if a colleague has the features, `dvc pull` does without the images",
+    )
+
+
+def _faults(name: str, spec: Mapping[str, Any], root: str) -> Iterator[str]:
+    """What is wrong with the copy of a data set, as one text; `check` tells of mistakes in its block."""
+    problems = Problems()
+    reader = Problems().attempt(lambda: reader_from(spec, name))
+    listing = problems.attempt(lambda: reader.read(Path(root))) if reader else None
+    found = [*problems.found, *(mistakes(listing) if listing else ())]
+    if found:
+        yield str(gathered(found, name)).replace("\n", "\n    ")
 
 
 class _Made:

@@ -92,16 +92,14 @@ def run(
     several runs keeps each as a DVC experiment: `dvc exp show`.
     """
     from pipeline import recipes
-    from pipeline.check import check, check_data
+    from pipeline.check import check_all
     from pipeline.parallel import repro_parallel
 
     os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
     before = params.read()
     runs = recipes.read(recipe).assignments() if recipe else [[]]
     texts = [_changed(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
-    for changed in map(params.parse_text, texts):
-        check(changed)
-        check_data(changed)
+    check_all([params.parse_text(text) for text in texts])
     for number, after in enumerate(texts, start=1):
         if after != before:
             params.write(after)
@@ -147,11 +145,11 @@ def _tell_choice(found: params.Params) -> None:
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))
 def check_only() -> None:
-    """Check all of params.yaml, and run nothing."""
-    from pipeline.check import check
+    """Check params.yaml and the data that it names, and run nothing."""
+    from pipeline.check import check_all
 
     found = params.load()
-    check(found)
+    check_all([found])
     grid = found.grid
     runs = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
     cells = len(grid.datasets) * len(grid.tasks) * runs

@@ -35,13 +35,16 @@ def get(name: Annotated[str, typer.Argument(metavar="NAME", help="In `data.sets`
 
     Interrupted, it goes on from there when called again.
     """
+    from features.errors import raise_all
     from features.fetch import fetch
+    from features.index import mistakes
     from pipeline.data_list import reader_of
 
     found = params.load()
     reader, root = reader_of(found, name), Path(found.data.root)
     fetch(reader, root, say=print, show=_show)
     listing = reader.read(root)
+    raise_all([*mistakes(listing)], f"{name} is here, but cannot be used")
     print(f"{name}: {len(listing.images):,} images of {len(listing.classes):,} classes are in {reader.folder(root)}")
 
 

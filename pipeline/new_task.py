@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.class_store import LONGEST_PROMPT
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, raise_all
+from features.errors import InputError, Problems, raise_all
 from features.files import written_whole
 from features.index import mistakes
 from features.own_images import NAMES, read_names_file
@@ -26,8 +26,6 @@ from pipeline.paths import rehearsal_of
 from pipeline.tasks.base import Catalog, Protocol
 from pipeline.tasks.own_images import OwnImages
 from pipeline.tasks.rehearsal import Rehearsal
-
-T = TypeVar("T")
 
 PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), Rehearsal(protocol=params.REHEARSAL))
 SHOWN = 10  # most classes that a note names
@@ -67,27 +65,13 @@ class Written:
     absolute: bool
 
 
-@dataclass
-class _Problems:
-    """Attempts, with the errors of all of them kept."""
-
-    found: list[str] = field(default_factory=list)
-
-    def attempt(self, step: Callable[[], T]) -> T | None:
-        try:
-            return step()
-        except InputError as error:
-            self.found.append(str(error).replace("\n", "\n    "))
-            return None
-
-
 def create(new: NewTask) -> Written:
     """Check all that is asked for, then write the names and `params.yaml`.
 
     Raises:
         InputError: lists every fault of the name, the images, the names and the other files; nothing is written then.
     """
-    text, problems = params.read(), _Problems()
+    text, problems = params.read(), Problems()
     root = Path(params.parse_text(text).data.root)
     spec, absolute = _spec(new, root, problems)
     unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
@@ -116,7 +100,7 @@ def create(new: NewTask) -> Written:
     return Written(listing, names, absolute)
 
 
-def _spec(new: NewTask, root: Path, problems: _Problems) -> tuple[dict[str, Any], bool]:
+def _spec(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool]:
     """The block of `data.sets`, without the names; and whether its path is absolute."""
     table = new.images.suffix.lower() in (".csv", ".parquet")
     folder = (new.images.parent if table else new.images).resolve()

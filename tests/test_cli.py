@@ -142,7 +142,8 @@ def test_unknown_command_names_the_nearest() -> None:
 
 
 def test_run_checks_changes_runs_and_reports(project: Path) -> None:
-    (project / "there/caltech-101/101_ObjectCategories").mkdir(parents=True)
+    (project / "artifacts/index").mkdir(parents=True)
+    (project / "artifacts/index/caltech101.parquet").touch()
     result = call("run", "caltech101", "--set", "data.root=there")
     assert result.output.splitlines() == [
         "params.yaml: datasets: [twemoji] -> [caltech101]",
@@ -242,6 +243,17 @@ def test_images_are_not_needed_once_they_are_indexed(project: Path) -> None:
     (project / "artifacts/index").mkdir(parents=True)
     (project / "artifacts/index/caltech101.parquet").touch()
     assert "(repro)" in call("run", "caltech101").output
+
+
+@pytest.mark.parametrize("command", [["run", "caltech101", "dtd"], ["check"]])
+def test_what_is_wrong_with_all_data_sets_is_told_before_anything_starts(command: list[str], project: Path) -> None:
+    (project / "data/caltech-101/101_ObjectCategories").mkdir(parents=True)
+    (project / "params.yaml").write_text(SHIPPED.replace("datasets: [twemoji]", "datasets: [caltech101, dtd]"))
+    result = call(*command)
+    assert isinstance(result.exception, InputError)
+    assert "- accordion/image_0001.jpg" in str(result.exception)
+    assert "there is no folder data/dtd" in str(result.exception)
+    assert not result.output
 
 
 def test_check_counts_what_would_run(project: Path) -> None:

@@ -17,7 +17,7 @@ from layouts import CALTECH, TREES, caltech101, touch
 import features.datasets
 from features.datasets.base import SPLITS, Listing, Reader, reader_from
 from features.datasets.twemoji import CLASSES
-from features.errors import InputError
+from features.errors import InputError, raise_all
 from features.listed import on_disk
 from features.lookup import find, names
 from features.packed_split import pack, unpack
@@ -25,7 +25,9 @@ from features.split_zhou import read_split
 
 
 def read(root: Path, **spec: Any) -> Listing:
-    return reader_from(spec, "params.yaml: data.sets.x").read(root)
+    listing = reader_from(spec, "params.yaml: data.sets.x").read(root)
+    raise_all(listing.faults, "faults")
+    return listing
 
 
 def placed(listing: Listing) -> dict[str, tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import io
@@ -17,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 import features.datasets
-from features.datasets.base import Archive, Reader
+from features.datasets.base import Archive, Counts, Published, Reader
 from features.datasets.dtd import DescribableTextures
 from features.download import download
 from features.errors import InputError
@@ -365,11 +366,16 @@ def test_all_is_said_about_one_data_set(project: Path) -> None:
 def test_what_was_fetched_is_read_at_once(project: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files["food.tar.gz"] = tarred({"food-101/images/apple_pie/1.jpg": b"x"})
     here = Archive(server.url("food.tar.gz"), creates="images", inside="food-101/images")
-    monkeypatch.setattr(find(features.datasets, "food101", Reader), "archives", (here,))
+    food101 = find(features.datasets, "food101", Published)
+    monkeypatch.setattr(food101, "archives", (here,))
     result = CliRunner().invoke(cli.app, ["data", "get", "food101"])
     assert isinstance(result.exception, InputError)
     assert "split_zhou_Food101.json" in str(result.exception)
     split = '{"train": [["apple_pie/1.jpg", 0, "apple_pie"]], "val": [], "test": []}'
     (project / "data/food-101/split_zhou_Food101.json").write_text(split)
+    result = CliRunner().invoke(cli.app, ["data", "get", "food101"])
+    assert "train: 1, but the published number is 50,500" in str(result.exception)
+    counts = Counts(train=1, val=0, test=0, classes=1)
+    monkeypatch.setattr(food101, "origin", dataclasses.replace(food101.origin, counts=counts))
     shown = CliRunner().invoke(cli.app, ["data", "get", "food101"]).stdout
     assert "food101: 1 images of 1 classes are in data/food-101/images" in shown

@@ -15,7 +15,7 @@ from layouts import TREES, touch
 
 import features.datasets
 from features.datasets.base import Listing, Published, Reader, reader_from
-from features.errors import InputError
+from features.errors import InputError, raise_all
 from features.imagenet_classes import ImageNetTestSet, class_names, wordnet_ids
 from features.images import UnreadableImageError, decode
 from features.index import mistakes
@@ -26,7 +26,9 @@ PUBLISHED = [name for name in names(features.datasets) if issubclass(find(featur
 
 
 def read(root: Path, name: str, **options: Any) -> Listing:
-    return reader_from({"reader": name, **options}, "params.yaml: data.sets.x").read(root)
+    listing = reader_from({"reader": name, **options}, "params.yaml: data.sets.x").read(root)
+    raise_all(listing.faults, "faults")
+    return listing
 
 
 def placed(listing: Listing) -> set[tuple[str, str, str]]:
@@ -195,7 +197,7 @@ def test_all_that_is_wrong_with_aircraft_is_said_at_once(tmp_path: Path) -> None
     layouts.fgvc_aircraft(tmp_path)
     (tmp_path / "fgvc_aircraft/images_variant_val.txt").unlink()
     (tmp_path / "fgvc_aircraft/images_variant_test.txt").write_text("0000004 Concorde\n0000005\n")
-    with pytest.raises(InputError, match=r"(?s)3 problems.*val\.txt: cannot be read.*'0000004 Concorde'.*'0000005'"):
+    with pytest.raises(InputError, match=r"(?s)3 problems.*val\.txt cannot be read.*'0000004 Concorde'.*'0000005'"):
         read(tmp_path, "fgvc_aircraft")
 
 
@@ -258,7 +260,7 @@ def test_every_class_folder_that_is_missing_or_too_many_is_named(tmp_path: Path)
     with pytest.raises(InputError, match=r"(?s)198 problems.*n00000000: no class") as error:
         read(tmp_path, "imagenet_a")
     assert all(f"{wnid}: missing" in str(error.value) for wnid in wordnet_ids("imagenet_a")[3:])
-    with pytest.raises(InputError, match=r"1 problem\):\n  - n00000000: no class of this data set"):
+    with pytest.raises(InputError, match=r"1 problem\):\n +- n00000000: no class of this data set"):
         read(tmp_path, "imagenet_a", allow_partial=True)
 
 

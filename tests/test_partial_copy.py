@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from pictures import picture
 from small_repo import PARAMS, stage, write_encoder, write_params
 
+from features.datasets.base import Counts
+from features.datasets.oxford_pets import OxfordPets
 from features.errors import InputError
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
@@ -23,6 +26,8 @@ CELL = {"dataset": "pets", "task": "base_to_new"}
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Oxford Pets with two breeds of four photographs each, of which `pug_4.jpg` is gone."""
+    counts = Counts(train=2, val=2, test=4, classes=2)
+    monkeypatch.setattr(OxfordPets, "origin", dataclasses.replace(OxfordPets.origin, counts=counts))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
     write_encoder(tmp_path)

@@ -158,12 +158,12 @@ def test_ones_own_images_all_get_one_split_that_their_order_does_not_decide(
 ) -> None:
     reader = ImageFolder(reader="image_folder", path="x", fractions=fractions, split_seed=seed)
     rows = [Row(f"{label}/{name}", label, None) for label, name in images]
-    listed = reader.listing(rows, [], "here").images
+    listed = reader.listing(rows, []).images
     assert sorted(image.path for image in listed) == sorted(row.path for row in rows), "all rows once"
     trained = {image.class_id for image in listed if image.split == "train"}
     assert trained == {image.class_id for image in listed}, "each class has an image to learn from"
     shuffle.shuffle(rows)
-    again = reader.listing(rows, [], "here").images
+    again = reader.listing(rows, []).images
     assert {image.path: image.split for image in again} == {image.path: image.split for image in listed}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import features.datasets
-from features.errors import InputError, nearest
+from features.errors import InputError, Problems, gathered, nearest
 from features.lookup import find, names
 from features.settings import Settings, parse
 
@@ -89,6 +89,8 @@ class Listing:
         repeated_names: names that the official list gives to several classes (ImageNet has two); no others may repeat.
         descriptions: class name -> what templates say after it, of classes that have one.
         left_out: training images that are here but not in the pool that is drawn from (ImageNet's `pool_per_class`).
+        faults: what is wrong with this copy, an entry each; with any, nothing may be done but tell all of them, as
+            `features.index.mistakes` does. Images that are missing and may not be are in `images` all the same.
     """
 
     images: tuple[Image, ...]
@@ -99,6 +101,7 @@ class Listing:
     repeated_names: frozenset[str] = frozenset()
     descriptions: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
+    faults: tuple[str, ...] = ()
 
 
 class Reader(Settings):
@@ -136,10 +139,10 @@ class Reader(Settings):
         )
 
     def read(self, root: Path) -> Listing:
-        """List the data set below `root`, the folder that `data.root` names.
+        """List the data set below `root`, the folder that `data.root` names, and what is wrong with it.
 
         Raises:
-            InputError: what is on disk is not the data set; every mistake is listed.
+            InputError: so much is missing that nothing can be listed; every fault that was found is.
         """
         raise NotImplementedError
 
@@ -155,6 +158,10 @@ class Published(Reader):
 
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}.",)  # CoOp's, trainers/zsclip.py
     origin: ClassVar[Origin]
+
+    def unusable(self, problems: Problems) -> InputError:
+        """The error for a copy of which nothing can be listed."""
+        return gathered(problems.found, f"the data set {self.origin.title!r} cannot be read")
 
 
 def reader_from(spec: Mapping[str, Any], where: str) -> Reader:

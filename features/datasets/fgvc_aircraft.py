@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import SPLITS, Archive, Counts, Listing, Origin, Published, Rows
-from features.errors import raise_all
-from features.listed import taken
+from features.errors import InputError, Problems
+from features.listed import listing_of
 
 
 class FgvcAircraft(Published):
@@ -41,27 +42,31 @@ class FgvcAircraft(Published):
 
     def read(self, root: Path) -> Listing:
         """List the official split; see `Reader.read`."""
-        folder = self.folder(root)
+        folder, problems = self.folder(root), Problems()
         files = {part: folder.parent / f"images_variant_{part}.txt" for part in SPLITS}
-        problems: list[str] = []
-        classes = tuple(_lines(folder.parent / "variants.txt", problems))
+        lines = {part: problems.attempt(partial(_lines, file)) or [] for part, file in files.items()}
+        classes = problems.attempt(lambda: _lines(folder.parent / "variants.txt"))
+        if classes is None:  # whoever mends that file is to know what else the copy lacks
+            classes = sorted({line.partition(" ")[2] for part in SPLITS for line in lines[part]})
         labels = {name: label for label, name in enumerate(classes)}
         rows: Rows = {part: [] for part in SPLITS}
         for part, file in files.items():
-            for line in _lines(file, problems):
+            for line in lines[part]:
                 number, _, name = line.partition(" ")
                 if name in labels:
                     rows[part].append((f"{number}.jpg", labels[name]))
-                elif classes:
-                    problems.append(f"{file.name}: {line!r} is not a number and a name of variants.txt")
-        raise_all(problems, f"{folder.parent} is not FGVC Aircraft; {self.source}")
-        images, missing = taken(folder, rows, allow_partial=self.allow_partial)
-        return Listing(images, classes, self.templates, self.origin, missing=missing)
+                else:
+                    problems.found.append(f"{file.name}: {line!r} is not a number and a name of variants.txt")
+        return listing_of(self, folder, classes, rows, problems)
 
 
-def _lines(file: Path, problems: list[str]) -> list[str]:
+def _lines(file: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        problems.append(f"{file.name}: cannot be read: {error}")
-        return []
+        raise InputError(f"{file} cannot be read: {error}; `shipyard data get fgvc_aircraft` fetches it") from error

@@ -36,7 +36,7 @@ class ImageFolder(OwnImages):
             for name in names
             for path in _images(folder, f"{place}{name}")
         ]
-        return self.listing(rows, list(_empty(names, rows)), str(folder))
+        return self.listing(rows, _empty(names, rows))
 
     def _parts(self, folder: Path) -> list[tuple[Split | None, str]]:
         """Each folder of class folders, as a prefix of paths, and the split that it decides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -29,11 +30,13 @@ class ImageTable(OwnImages):
     def read(self, root: Path) -> Listing:
         """List the rows of the table; see `Reader.read`."""
         folder = self.folder(root)
-        lines = read_table(folder / self.table)
-        wrong = [problem for number, line in enumerate(lines, start=1) for problem in _wrong(number, line)]
-        raise_all(wrong, f"{folder / self.table} cannot be used")
-        rows = [Row(line["path"], line["label"], line.get("split") or None) for line in lines]
-        return self.listing(rows, [], str(folder / self.table))
+        problems, rows = [], []
+        for number, line in enumerate(read_table(folder / self.table), start=1):
+            wrong = [f"{self.table}, row {number}: {problem}" for problem in _wrong(folder, line)]
+            problems += wrong
+            if not wrong:
+                rows.append(Row(line["path"], line["label"], line.get("split") or None))
+        return self.listing(rows, problems)
 
 
 def read_table(file: Path) -> Sequence[dict[str, Any]]:
@@ -57,9 +60,11 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
     return lines
 
 
-def _wrong(number: int, line: dict[str, Any]) -> Iterator[str]:
+def _wrong(folder: Path, line: dict[str, Any]) -> Iterator[str]:
     for column in ("path", "label"):
         if not isinstance(line[column], str) or not line[column].strip():
-            yield f"row {number}: {column} is {line[column]!r}; a text is needed"
+            yield f"{column} is {line[column]!r}; a text is needed"
     if line.get("split") not in (None, "", *get_args(Split)):
-        yield f"row {number}: split is {line['split']!r}; one of {', '.join(get_args(Split))}, or nothing for all"
+        yield f"split is {line['split']!r}; one of {', '.join(get_args(Split))}, or nothing for all"
+    if line["path"] and not os.path.isfile(f"{folder}/{line['path']}"):  # noqa: PTH113 (five times as fast)
+        yield f"there is no file {line['path']}"

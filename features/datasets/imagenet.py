@@ -14,7 +14,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from features.datasets.base import Counts, Image, Listing, Origin, Published
-from features.errors import InputError
+from features.errors import InputError, Problems
+from features.guard import parsing
 from features.imagenet_classes import CLASSNAMES, REPEATED, class_files, class_names, lacking, wordnet_ids
 
 KAGGLE_LABELS = "LOC_val_solution.csv"
@@ -50,21 +51,17 @@ class ImageNet(Published):
 
     def read(self, root: Path) -> Listing:
         """List the pool and the validation images; see `Reader.read`."""
-        folder = self.folder(root)
-        for part in ("train", "val"):
-            if not (folder / part).is_dir():
-                raise InputError(
-                    f"there is no folder {folder / part}.\n  expected: {self.layout}\n  fix: {self.source}"
-                )
+        problems = Problems()
+        folder = problems.attempt(lambda: self.folder(root))
         ids = wordnet_ids("imagenet")
-        names = class_names(root / self.path / CLASSNAMES)
-        train = class_files(folder / "train", ids, allow_partial=self.allow_partial)
+        named = problems.attempt(lambda: class_names(root / self.path / CLASSNAMES))
+        if folder is None:
+            raise self.unusable(problems)
+        train = problems.attempt(lambda: self._train(folder, ids, problems)) or {}
+        test = problems.attempt(lambda: self._test(folder, root, ids, problems)) or {}
+        if not (named and train and test):
+            raise self.unusable(problems)
         pool = {wnid: self._pool(files) for wnid, files in train.items()}
-        if any(entry.is_dir() for entry in (folder / "val").iterdir()):
-            by_class = class_files(folder / "val", ids, allow_partial=self.allow_partial)
-            test = {wnid: [f"{wnid}/{file}" for file in files] for wnid, files in by_class.items()}
-        else:
-            test = _flat(folder / "val", root / self.path / KAGGLE_LABELS, ids)
         missing = 0
         if self.allow_partial and self.origin.counts:
             missing = lacking(self.origin.counts.train, train) + lacking(self.origin.counts.test, test)
@@ -73,13 +70,32 @@ class ImageNet(Published):
                 [Image(f"train/{w}/{file}", i, "train") for i, w in enumerate(ids) for file in pool[w]]
                 + [Image(f"val/{file}", i, "test") for i, w in enumerate(ids) for file in test[w]]
             ),
-            tuple(names.values()),
+            tuple(named.values()),
             self.templates,
             self.origin,
             missing=missing,
             repeated_names=REPEATED,
             left_out=sum(map(len, train.values())) - sum(map(len, pool.values())),
+            faults=tuple(problems.found),
         )
+
+    def _train(self, folder: Path, ids: list[str], problems: Problems) -> dict[str, list[str]]:
+        """The training images of each class."""
+        self._refuse_missing(folder / "train")
+        return class_files(folder / "train", ids, allow_partial=self.allow_partial, problems=problems)
+
+    def _test(self, folder: Path, root: Path, ids: list[str], problems: Problems) -> dict[str, list[str]]:
+        """The validation images of each class, below `val`: in class folders, or in one folder with Kaggle's table."""
+        place = folder / "val"
+        self._refuse_missing(place)
+        if not any(entry.is_dir() for entry in place.iterdir()):
+            return _flat(place, root / self.path / KAGGLE_LABELS, ids)
+        by_class = class_files(place, ids, allow_partial=self.allow_partial, problems=problems)
+        return {wnid: [f"{wnid}/{file}" for file in files] for wnid, files in by_class.items()}
+
+    def _refuse_missing(self, place: Path) -> None:
+        if not place.is_dir():
+            raise InputError(f"there is no folder {place}.\n  expected: {self.layout}\n  fix: {self.source}")
 
     def _pool(self, files: list[str]) -> list[str]:
         """The files whose names have the smallest digests: the same in every copy, whatever else is in the folder."""
@@ -101,7 +117,7 @@ def _flat(place: Path, labels: Path, ids: list[str]) -> dict[str, list[str]]:
         )
     there = {entry.stem: entry.name for entry in place.iterdir()}
     found: dict[str, list[str]] = {wnid: [] for wnid in ids}
-    with labels.open(encoding="utf-8-sig", newline="") as file:
+    with parsing(labels, "get it anew"), labels.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             match row:
                 case {"ImageId": image, "PredictionString": said} if said and said.split()[0] in found:

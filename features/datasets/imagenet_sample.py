@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Counts, Image, Listing, Origin, Published
-from features.errors import raise_all
-from features.imagenet_classes import CLASSNAMES, REPEATED, class_names
-from features.listed import EXTENSIONS
+from features.errors import Problems, raise_all
+from features.imagenet_classes import CLASSNAMES, REPEATED, class_names, wordnet_ids
+from features.listed import EXTENSIONS, MEND
 
 
 class ImageNetSample(Published):
@@ -34,16 +34,23 @@ class ImageNetSample(Published):
 
     def read(self, root: Path) -> Listing:
         """List the files, each by the id before its first `_`; see `Reader.read`."""
-        folder = self.folder(root)
-        names = class_names(folder / CLASSNAMES)
-        ids = {wnid: i for i, wnid in enumerate(names)}
+        folder, problems = self.folder(root), Problems()
+        ids = {wnid: i for i, wnid in enumerate(wordnet_ids("imagenet"))}
+        names = problems.attempt(lambda: class_names(folder / CLASSNAMES)) or dict(zip(ids, ids, strict=True))
         files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
-        strange = [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in files if _id(file) not in ids]
-        raise_all(strange, f"{folder} does not hold one image a class")
-        missing = max(0, len(ids) - len(files)) if self.allow_partial else 0
-        images = tuple(Image(file, ids[_id(file)], "test") for file in files)
+        strange = [file for file in files if _id(file) not in ids]
+        problems.found += [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in strange]
+        absent = sorted(ids.keys() - {*map(_id, files)})
+        if not self.allow_partial:
+            problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of classes; {MEND}"))
         return Listing(
-            images, tuple(names.values()), self.templates, self.origin, missing=missing, repeated_names=REPEATED
+            images=tuple(Image(file, ids[_id(file)], "test") for file in files if _id(file) in ids),
+            classes=tuple(names.values()),
+            templates=self.templates,
+            origin=self.origin,
+            missing=len(absent) if self.allow_partial else 0,
+            repeated_names=REPEATED,
+            faults=tuple(problems.found),
         )
 
 

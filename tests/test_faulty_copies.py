@@ -1,0 +1,174 @@
+"""Copies of data sets with several faults each: all of them are told at once, and those of all data sets together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import layouts
+import pytest
+from layouts import TREES, touch
+from ruamel.yaml import YAML
+
+from features.datasets.base import reader_from
+from features.errors import InputError, Problems
+from features.imagenet_classes import wordnet_ids
+from features.index import mistakes
+from pipeline import check, params
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def told(root: Path, name: str, **spec: Any) -> str:
+    """All that is said of a copy, by stage `index` and by `shipyard check`."""
+    problems = Problems()
+    listing = problems.attempt(lambda: reader_from({"reader": name, **spec}, "here").read(root))
+    return "\n".join([*problems.found, *(mistakes(listing) if listing else ())])
+
+
+def assert_told(text: str, *faults: str) -> None:
+    assert [fault for fault in faults if fault not in text] == []
+
+
+def test_a_damaged_split_a_missing_image_an_extra_class_and_other_counts(tmp_path: Path) -> None:
+    layouts.caltech101(tmp_path)
+    split: dict[str, list[Any]] = json.loads(json.dumps(layouts.CALTECH))
+    split["test"] += [["Faces/image_0009.jpg", "0", "face"], ["Yo/image_0001.jpg", 3, "yo-yo"]]
+    (tmp_path / "caltech-101/split_zhou_Caltech101.json").write_text(json.dumps(split), encoding="utf-8")
+    (tmp_path / "caltech-101/101_ObjectCategories/Faces/image_0002.jpg").unlink()
+    said = told(tmp_path, "caltech101")
+    assert_told(said, "test[1]: ['Faces/image_0009.jpg', '0', 'face']", "labels must be 0 to 2 without a gap")
+    assert_told(
+        said,
+        "- Faces/image_0002.jpg",
+        "- Yo/image_0001.jpg",
+        "train: 2, but the published number is 4,128",
+        "classes: 3, but",
+    )
+
+
+def test_beside_an_unreadable_split_the_images_of_the_packaged_one_are_missed(tmp_path: Path) -> None:
+    layouts.eurosat(tmp_path)
+    (tmp_path / "eurosat/split_zhou_EuroSAT.json").write_text("{")
+    assert_told(told(tmp_path, "eurosat"), "split_zhou_EuroSAT.json cannot be read", "- AnnualCrop/AnnualCrop_2999.jpg")
+
+
+@pytest.mark.parametrize("name", ["food101", "sun397"])
+def test_no_images_and_no_split(name: str, tmp_path: Path) -> None:
+    assert_told(
+        told(tmp_path, name), "there is no folder", f"shipyard data get {name}", "there is no", "CoOp's authors"
+    )
+
+
+def test_a_zero_shot_split_that_cannot_be_read_and_a_missing_image(tmp_path: Path) -> None:
+    layouts.sun(tmp_path)
+    image = next((tmp_path / "SUN/images").rglob("*.jpg"))
+    image.unlink()
+    (tmp_path / "SUN/att_splits.mat").write_bytes(b"<html>")
+    missing = f"- {image.relative_to(tmp_path / 'SUN/images').as_posix()}"
+    assert_told(told(tmp_path, "sun"), "att_splits.mat cannot be read", missing)
+    (tmp_path / "SUN/res101.mat").write_bytes(b"<html>")
+    assert_told(told(tmp_path, "sun"), "att_splits.mat cannot be read", "res101.mat cannot be read")
+
+
+def test_a_zero_shot_split_of_other_images_and_a_missing_image(tmp_path: Path) -> None:
+    layouts.sun(tmp_path)
+    next((tmp_path / "SUN/images").rglob("*.jpg")).unlink()
+    layouts.write_mat(tmp_path / "SUN/att_splits.mat", {**layouts.LOCS, "trainval_loc": [2, 9]})
+    assert_told(told(tmp_path, "sun"), "trainval_loc: 9 is not in 1 to 5", "lacks images of the split")
+
+
+def test_aircraft_without_its_names_and_with_a_missing_image(tmp_path: Path) -> None:
+    layouts.fgvc_aircraft(tmp_path)
+    (tmp_path / "fgvc_aircraft/images/0000003.jpg").unlink()
+    (tmp_path / "fgvc_aircraft/variants.txt").unlink()
+    (tmp_path / "fgvc_aircraft/images_variant_test.txt").write_bytes(b"\xff")
+    said = told(tmp_path, "fgvc_aircraft")
+    assert_told(said, "variants.txt cannot be read", "images_variant_test.txt cannot be read", "- 0000003.jpg")
+    assert_told(said, "train: 2, but the published number is 3,334")
+
+
+def test_imagenet_with_strange_missing_and_nameless_classes(tmp_path: Path) -> None:
+    layouts.imagenet(tmp_path)
+    touch(tmp_path / "imagenet/images/val", ["n00000000/1.JPEG"])
+    (tmp_path / "imagenet/classnames.txt").write_text("n01440764 tench\n")
+    said = told(tmp_path, "imagenet")
+    last = wordnet_ids("imagenet")[-1]
+    assert said.count(f"- {last}: missing") == 2, "of training and of validation images"
+    assert_told(said, "- n00000000: no class of this data set", f"no name for {last}")
+    for part in ("train", "val"):
+        (tmp_path / "imagenet/images" / part).rename(tmp_path / part)
+    (tmp_path / "imagenet/images/x").mkdir()
+    assert_told(told(tmp_path, "imagenet"), "images/train", "images/val", f"no name for {last}")
+
+
+def test_a_test_set_of_imagenet_with_strange_missing_and_nameless_classes(tmp_path: Path) -> None:
+    layouts.imagenetv2(tmp_path)
+    touch(tmp_path / "imagenetv2/imagenetv2-matched-frequency-format-val", ["1000/1.jpeg"])
+    (tmp_path / "imagenetv2/classnames.txt").write_text("n01440764 tench\n")
+    said = told(tmp_path, "imagenetv2")
+    assert_told(said, "- 1000: no class of this data set", "- 998: missing", "no name for n15075141")
+    assert_told(said, "test: 3, but the published number is 10,000")
+
+
+def test_one_image_a_class_with_strange_and_missing_ones(tmp_path: Path) -> None:
+    layouts.imagenet_sample(tmp_path)
+    touch(tmp_path / "imagenet-sample", ["owl.jpg"])
+    assert_told(told(tmp_path, "imagenet_sample"), "'owl.jpg' is no WordNet id", "- n15075141", "test: 2, but")
+
+
+def test_a_table_with_bad_rows_missing_files_and_options_that_do_not_fit(tmp_path: Path) -> None:
+    layouts.image_table(tmp_path)
+    with (tmp_path / "mine/labels.csv").open("a", encoding="utf-8") as file:
+        file.write("\r\nabsent.jpg,okapi\r\n3.jpg,\r\n../x.jpg,quokka\r\n")
+    touch(tmp_path, ["x.jpg"])
+    said = told(tmp_path, "image_table", path="mine", rename={"okapy": "x"})
+    assert_told(said, "row 11: there is no file absent.jpg", "row 12: label is ''", "no label 'okapy'")
+    assert_told(said, "'../x.jpg': leaves the data set's folder")
+
+
+def test_a_partial_copy_of_another_split_is_refused_all_the_same(tmp_path: Path) -> None:
+    spec = layouts.oxford_pets(tmp_path)
+    (tmp_path / "oxford_pets/images/pug_3.jpg").unlink()
+    said = told(tmp_path, "oxford_pets", **spec, allow_partial=True)
+    assert_told(said, "images: 6, but the published number is 7,349", "classes: 2, but the published number is 37")
+
+
+# Of all data sets
+
+
+def grid(names: list[str], root: Path, specs: Mapping[str, Any]) -> params.Params:
+    values = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["grid"]["datasets"] = names
+    values["data"] = {"root": str(root), "sets": {**values["data"]["sets"], **specs}}
+    return params.Params.model_validate(values)
+
+
+def test_the_faults_of_all_data_sets_and_the_mistakes_of_all_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing is indexed yet
+    names = ["caltech101", "sun", "food101"]
+    for name in names[:2]:
+        TREES[name](tmp_path)
+    (tmp_path / "caltech-101/101_ObjectCategories/Faces/image_0001.jpg").unlink()
+    (tmp_path / "SUN/att_splits.mat").unlink()
+    found = grid(names, tmp_path, {"dtd": {"reader": "dtd", "pth": "x"}})
+    wrong = found.model_copy(update={"grid": found.grid.model_copy(update={"datasets": [*names, "dtd"]})})
+    with pytest.raises(InputError) as error:
+        check.check_all([found, wrong])
+    said = str(error.value)
+    assert_told(said, "- Faces/image_0001.jpg", "train: 2, but", "no res101.mat and att_splits.mat", "no folder")
+    assert_told(said, "pth: unknown key; did you mean 'path'")
+    assert said.count("- Faces/image_0001.jpg") == 1, "two runs of one data set look at it once"
+
+
+def test_what_is_indexed_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = grid(["caltech101"], tmp_path, {})
+    with pytest.raises(InputError, match="dvc pull"):
+        check.check_data([found])
+    touch(tmp_path, ["artifacts/index/caltech101.parquet"])
+    check.check_data([found])
