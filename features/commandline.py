@@ -7,8 +7,7 @@ import sys
 import typer
 
 from features.errors import InputError
-
-INTERRUPTED = 130  # 128 + SIGINT, what shells expect and what typer ends with
+from features.interruption import INTERRUPTED
 
 
 def run_app(app: typer.Typer, resume: str) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from features.interruption import end_plainly
 
 
 def main() -> None:
     """Entry point of the console script."""
-    try:
-        from pipeline import cli  # noqa: PLC0415 (it takes a second; on a busy machine, several)
-    except KeyboardInterrupt:
-        print("interrupted: nothing had begun", file=sys.stderr)
-        sys.exit(130)  # as features.commandline has it, which would have to be imported
+    end_plainly("nothing had begun")
+    from pipeline import cli  # noqa: PLC0415 (it takes a second; on a busy machine, several)
+
     cli.main()
 
 

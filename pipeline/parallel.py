@@ -13,9 +13,9 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
-from features.commandline import INTERRUPTED
 from features.devices import cores
 from features.errors import InputError
+from features.interruption import INTERRUPTED
 from features.progress import quiet
 from pipeline.running import dvc_command, dvc_environment, repro
 

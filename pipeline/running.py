@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from features.commandline import INTERRUPTED
 from features.errors import InputError
+from features.interruption import INTERRUPTED
 from features.progress import quiet
 
 
@@ -43,7 +43,7 @@ def keep(name: str) -> None:
 
 def dvc_command(*arguments: str) -> list[str]:
     """`dvc` with this Python."""
-    return [sys.executable, "-m", "dvc", *arguments]
+    return [sys.executable, "-m", "pipeline.dvc_child", *arguments]
 
 
 def dvc_environment() -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pipeline.tasks
+from stages.running import run
 from features.lookup import find
 from features.settings import parse
 from pipeline.assembly import assemble, open_sources
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.tasks.base import Protocol
-from stages.running import Dataset, Task, run
+from stages.options import Dataset, Task
 
 
 def main(dataset: Dataset, task: Task) -> None:

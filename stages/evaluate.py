@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pipeline.methods
+from stages.running import run
 from features.lookup import find
 from pipeline.evaluation import evaluate
 from pipeline.methods.base import Method
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from stages.opening import device_of, tower_on
-from stages.running import Dataset, MethodName, OptionalGenerator, Task, run
+from stages.options import Dataset, MethodName, OptionalGenerator, Task
 
 
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:

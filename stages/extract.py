@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from stages.running import run
 from features.augment import Views
 from features.bucket import shelf
 from features.datasets.base import reader_from
@@ -18,7 +19,7 @@ from features.index import read_index
 from features.patch_tokens import patches_per_image
 from pipeline import paths
 from pipeline.params import PATH, load
-from stages.running import Dataset, run
+from stages.options import Dataset
 
 
 def main(dataset: Dataset) -> None:

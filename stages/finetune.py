@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pipeline.methods
+from stages.running import run
 from features.lookup import find
 from features.settings import parse
 from pipeline.fitting import finetune
@@ -11,7 +12,7 @@ from pipeline.params import load
 from pipeline.paths import EncoderPaths, run_name
 from pipeline.task_store import load_task, load_train
 from stages.opening import device_of, tower_on
-from stages.running import Dataset, MethodName, OptionalGenerator, Task, run
+from stages.options import Dataset, MethodName, OptionalGenerator, Task
 
 
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stages.running import run
 from features.datasets.base import reader_from
 from features.errors import InputError, nearest
 from features.index import write_index
 from pipeline import paths
 from pipeline.params import PATH, load
-from stages.running import Dataset, run
+from stages.options import Dataset
 
 
 def main(dataset: Dataset) -> None:

@@ -5,11 +5,12 @@ The generator's training log is put beside them, so that the report depends on o
 
 from __future__ import annotations
 
+from stages.running import run
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.projection import points, write_diagnostics
 from pipeline.task_store import load_task, load_test
-from stages.running import Dataset, GeneratorName, Task, run
+from stages.options import Dataset, GeneratorName, Task
 
 
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from stages.running import run
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.report.build import write_report
-from stages.running import run
 
 
 def main() -> None:

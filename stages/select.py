@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from stages.running import run
 from pipeline.choosing import choose
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.scores import grid_runs
-from stages.running import Dataset, Task, run
+from stages.options import Dataset, Task
 
 
 def main(dataset: Dataset, task: Task) -> None:

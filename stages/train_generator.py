@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pipeline.generators
+from stages.running import run
 from features.lookup import find
 from features.settings import parse
 from pipeline.generation import train_generator
@@ -11,7 +12,7 @@ from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.task_store import load_train
 from stages.opening import device_of, tower_on
-from stages.running import Dataset, GeneratorName, Task, run
+from stages.options import Dataset, GeneratorName, Task
 
 
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:

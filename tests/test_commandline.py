@@ -77,6 +77,35 @@ def test_interrupted_is_not_done(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize(
+    ("program", "slow", "words"),
+    [
+        (["-c", "from stages.running import run\nimport torch"], "torch", "`dvc repro` goes on from here"),
+        (["-m", "pipeline.dvc_child", "repro"], "dvc", "DVC had not begun"),
+        (["-m", "pipeline", "run"], "typer", "nothing had begun"),
+    ],
+)
+def test_interrupted_while_libraries_load(program: list[str], slow: str, words: str, tmp_path: Path) -> None:
+    """A library stands in the way that takes as long to load as one likes."""
+    (tmp_path / f"{slow}.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(30)", encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, *program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("interrupted: ")
+    assert words in errors
+    assert "Traceback" not in errors
+
+
 def test_a_stage_that_is_done_says_how_long_it_took_and_keeps_it(tmp_path: Path) -> None:
     process = start(tmp_path, "done", "--times", "2")
     _, errors = process.communicate(timeout=60)

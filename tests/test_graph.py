@@ -27,12 +27,14 @@ FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
 PLUMBING = {
     "features/commandline.py",
     "features/errors.py",
+    "features/interruption.py",
     "features/lean_import.py",
     "features/lookup.py",
     "features/progress.py",
     "features/settings.py",
     "pipeline/params.py",
     "pipeline/paths.py",
+    "stages/options.py",
     "stages/running.py",
     "stages/times.py",
 }
