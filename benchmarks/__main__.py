@@ -27,14 +27,21 @@ def main(
     ] = None,
     full: Annotated[bool, typer.Option(help="Sizes of the tables in docs/performance.md; takes an hour.")] = False,
 ) -> None:
-    """Compare, print, and put the rows into benchmarks/latest.json and docs/performance.md."""
+    """Compare, print, and put the rows into benchmarks/latest.json and docs/performance.md.
+
+    All of them take the place of all that stood there; those of one NAME, of theirs.
+    """
     for name in chosen or ():
         if name not in NAMES:
             raise InputError(f"{name!r} is no benchmark; {nearest(name, NAMES)}")
+    measured: list[Row] = []
     for name in chosen or NAMES:
         rows = import_module(f"benchmarks.{name}").rows(small=not full)
         print(table(rows), flush=True)
         keep(rows)
+        measured += rows
+    if not chosen:
+        write(measured)
     latest = read_latest()
     missed = sum(verdict(row) != "ok" for row in latest)
     print(f"{LATEST.relative_to(ROOT)}: {len(latest)} comparisons, {missed} missed")
@@ -43,7 +50,11 @@ def main(
 def keep(rows: Sequence[Row]) -> None:
     """Put rows in the place of those of the same name, and drop what another machine measured: a table is of one."""
     kept = {row.name: row for row in read_latest() if row.machine == rows[0].machine} | {row.name: row for row in rows}
-    latest = list(kept.values())
+    write(list(kept.values()))
+
+
+def write(latest: Sequence[Row]) -> None:
+    """Make these the rows of the file and of the page."""
     LATEST.write_text(json.dumps([row.as_dict() for row in latest], indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), latest), encoding="utf-8")
 

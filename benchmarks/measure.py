@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from features.devices import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 5
+STRAIGHT = 1.05  # the most that the exponent of a cost may be: 1 is a straight line, what is constant makes it less
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Row:
         ratio = ours / reference if unit.endswith("/s") else reference / ours
         ours, reference, ratio = (float(f"{value:.4g}") for value in (ours, reference, ratio))
         return cls(name, ours, reference, unit, ratio, at_least, machine())
+
+    @classmethod
+    def growth(cls, name: str, sizes: Sequence[int], measured: Sequence[float], *, most: float) -> Row:
+        """Of the exponent of a power law through measurements at several sizes, and the most that it may be."""
+        exponent = float(np.polyfit(np.log(sizes), np.log(measured), 1)[0])
+        return cls.of(name, max(exponent, 1e-3), most, unit="exponent", at_least=1)
 
     def as_dict(self) -> dict[str, str | float]:
         """For `latest.json`."""

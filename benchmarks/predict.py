@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.extraction import CROPS, forward_only
 from benchmarks.first_prediction import model
 from benchmarks.material import photographs
-from benchmarks.measure import ROOT, Row, in_turn, seconds
+from benchmarks.measure import ROOT, Row, in_turn
 from pipeline.predicting import predict
 
 FIRST = 5.0  # seconds that the first prediction may take
@@ -24,15 +24,15 @@ def rows(*, small: bool) -> list[Row]:
     """Seconds to the first, and images a second."""
     made = model()
     with tempfile.TemporaryDirectory() as name:
-        paths = [str(path) for path in photographs(Path(name), CROPS * (32 if small else 96))]
+        paths = [str(path) for path in photographs(Path(name), CROPS * (24 if small else 96))]
         command = [sys.executable, "-m", "benchmarks.first_prediction", paths[0]]
-        first = min(seconds(lambda: run_module(command)) for _ in range(2 if small else 5))
+        (first,) = in_turn(lambda: run_module(command), warm=False)
 
         def ours() -> None:
             for _ in predict(made, paths, top=5):
                 pass
 
-        whole, forward = in_turn(ours, forward_only(made.encoder, len(paths) // CROPS), repeats=3 if small else 5)
+        whole, forward = in_turn(ours, forward_only(made.encoder, len(paths) // CROPS), warm=not small)
     return [
         Row.of("first prediction from a cold start, against 5 s", first, FIRST, at_least=1.0),
         Row.of(

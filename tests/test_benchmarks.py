@@ -105,6 +105,21 @@ def test_cheap_benchmarks_run_and_say_what_the_table_needs(monkeypatch: pytest.M
     assert str(rows[0].ratio) in table(rows)
 
 
+def test_a_run_of_all_leaves_no_older_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tip_grid, "JUDGED", 50)
+    monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
+    monkeypatch.setattr(__main__, "ROOT", tmp_path)
+    monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
+    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("".join(__main__.MARKS), encoding="utf-8")
+    __main__.keep([Row.of("measured by an older program", 2, 10, at_least=4)])
+    __main__.main(["tip_grid"])
+    assert len(__main__.read_latest()) == 2
+    __main__.main()
+    (row,) = __main__.read_latest()
+    assert row.name.startswith("alpha, beta")
+
+
 def test_ratio_says_how_many_times_better_ours_is() -> None:
     assert Row.of("time", 2, 10, at_least=4).ratio == 5
     assert Row.of("speed", 30, 10, unit="images/s", at_least=4).ratio == 3
