@@ -52,7 +52,15 @@ def download(url: str, file: Path, checksum: str, show: Show = lambda *_: None) 
                 raise InputError(f"{url}: {error}; {_kept(part)}") from error
     else:
         raise InputError(f"{url}: the connection broke {ATTEMPTS} times; {_kept(part)}")
-    _verify(part, url, checksum, file.with_name(f"{file.name}.sha256"))
+    try:
+        verify(part, checksum, first_checksum(file))
+    except InputError as error:
+        part.unlink()
+        _version(part).unlink(missing_ok=True)
+        raise InputError(
+            f"{url}: what was fetched is not the file: {error}.\n"
+            "  It was removed. Fetch it again; if it stays so, the file at this address has changed"
+        ) from error
     part.replace(file)
     _version(part).unlink(missing_ok=True)
 
@@ -103,19 +111,23 @@ def _kept(part: Path) -> str:
     return f"{size:,} bytes of it are kept in {part}; the same command goes on from there"
 
 
-def _verify(part: Path, url: str, checksum: str, record: Path) -> None:
-    """Compare with the published checksum, or with that of the first download; a file that is another one goes."""
+def first_checksum(file: Path) -> Path:
+    """Where the checksum of the first download is kept, of a file that has no published one."""
+    return file.with_name(f"{file.name}.sha256")
+
+
+def verify(file: Path, checksum: str, record: Path) -> None:
+    """Compare a file with its published checksum, or without one with that of the first download in `record`.
+
+    Raises:
+        InputError: it is another file.
+    """
     first = record.read_text().strip() if record.is_file() else ""
     algorithm, _, expected = (checksum or first or "sha256:").partition(":")
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, algorithm).hexdigest()
     if not expected:
         record.write_text(f"sha256:{found}\n")
     elif found != expected:
-        part.unlink()
-        _version(part).unlink(missing_ok=True)
         of = "as published" if checksum else f"of the first download, in {record}"
-        raise InputError(
-            f"{url}: what was fetched is not the file: its {algorithm} is {found}, not {expected} ({of}).\n"
-            "  It was removed. Fetch it again; if it stays so, the file at this address has changed"
-        )
+        raise InputError(f"its {algorithm} is {found}, not {expected} ({of})")

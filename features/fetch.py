@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from features.datasets.base import Archive, Reader
-from features.download import Show, download
+from features.download import Show, download, first_checksum, verify
 from features.errors import InputError
 from features.unpack import unpack
 
@@ -29,13 +29,28 @@ def fetch(reader: Reader, root: Path, say: Callable[[str], None], show: Show = l
             say(f"{target} is there")
             continue
         file = root / DOWNLOADS / Path(urlsplit(archive.url).path).name
-        if not file.is_file():
+        if file.is_file():  # put there by hand, or by a call that was ended while it unpacked
+            _verify(file, archive)
+        else:
             known = "" if archive.checksum else "; nobody publishes its checksum, so that of this download is kept"
             say(f"fetching {archive.url}{known}")
             download(archive.url, file, archive.checksum, show)
         say(f"unpacking {file} to {target}")
-        unpack(file, archive.inside, target)
+        try:
+            unpack(file, archive.inside, target)
+        except InputError:
+            first_checksum(file).unlink(missing_ok=True)  # the file that replaces this one is another one
+            raise
         file.unlink()
+
+
+def _verify(file: Path, archive: Archive) -> None:
+    try:
+        verify(file, archive.checksum, first_checksum(file))
+    except InputError as error:
+        raise InputError(
+            f"{file} is not what {archive.url} should be: {error}; remove it and fetch it again"
+        ) from error
 
 
 def place(archive: Archive, reader: Reader, root: Path) -> Path:

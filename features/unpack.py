@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from features.errors import InputError
 from features.files import remove
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, KeyError, RuntimeError, OSError),
+)
+
+
+CHUNK = 1 << 20  # bytes read at once
 
 
 class OutsideError(Exception):
@@ -58,7 +67,7 @@ def _extract(archive: Path, inside: str, folder: Path) -> Path:
             _extract_tar(archive, inside, folder)
     except (tarfile.FilterError, OutsideError) as error:
         raise InputError(f"{archive} names a path outside of itself, so nothing of it is kept: {error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, KeyError, RuntimeError, OSError) as error:
+    except DAMAGED as error:
         raise InputError(f"{archive} cannot be unpacked: {error}; remove it and fetch it again") from error
     if not made.exists():
         raise InputError(f"{archive} holds no {inside!r}; has the file at this address changed?")
@@ -71,6 +80,8 @@ def _extract_tar(archive: Path, inside: str, folder: Path) -> None:
             name = _placed(member.name, inside)
             if name is not None:
                 tar.extract(member.replace(name=name, deep=False), folder, filter="data")  # links stay inside, too
+        while tar.fileobj and tar.fileobj.read(CHUNK):  # to the end, where gzip compares its checksum
+            pass
 
 
 def _extract_zip(archive: Path, inside: str, folder: Path) -> None:

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -251,13 +252,27 @@ def test_a_damaged_or_other_archive_is_refused(tmp_path: Path) -> None:
         assert contents(tmp_path / "data") == {}
 
 
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
+def test_every_changed_byte_of_an_image_is_noticed(kind: str, tmp_path: Path) -> None:
+    """By what the formats themselves hold: some data sets have no published checksum."""
+    files = {"top/images/1.jpg": np.random.default_rng(0).bytes(20_000)}
+    whole = zipped(files) if kind == "zip" else tarred(files, f"w:{kind[4:]}")
+    for place in range(2_000, len(whole) - 2_000, 1_500):
+        (tmp_path / "x").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="cannot be unpacked"):
+            unpack(tmp_path / "x", "top/images", tmp_path / "images")
+    assert contents(tmp_path).keys() == {"x"}
+
+
 # Data sets
 
 
-def textures(server: Server, data: bytes) -> Reader:
+def textures(server: Server, data: bytes, *, published: bool = True) -> Reader:
+    checksum = sha256(data) if published else ""
+
     class Textures(DescribableTextures):
         archives: ClassVar[tuple[Archive, ...]] = (
-            Archive(server.url("dtd.tar.gz"), creates="images", inside="dtd/images", checksum=sha256(data)),
+            Archive(server.url("dtd.tar.gz"), creates="images", inside="dtd/images", checksum=checksum),
         )
 
     return Textures(reader="dtd")
@@ -274,6 +289,27 @@ def test_a_data_set_is_fetched_to_where_its_reader_looks(server: Server, tmp_pat
     fetch(reader, tmp_path, said.append)
     assert said[-1] == f"{tmp_path / 'dtd/images'} is there"
     assert len(server.ranges) == 1, "not fetched again"
+
+
+def test_an_archive_that_breaks_off_leaves_no_checksum_behind(server: Server, tmp_path: Path) -> None:
+    """Where nobody publishes one, and the server does not say how long the file is."""
+    data = tarred({f"dtd/images/a/{i}.jpg": DATA[:5000] for i in range(20)})
+    reader = textures(server, data, published=False)
+    server.files["dtd.tar.gz"] = data[: len(data) // 2]
+    with pytest.raises(InputError, match=r"cannot be unpacked.*remove it and fetch it again"):
+        fetch(reader, tmp_path, lambda _: None)
+    (tmp_path / ".downloads/dtd.tar.gz").unlink()
+    server.files["dtd.tar.gz"] = data
+    fetch(reader, tmp_path, lambda _: None)
+    assert len(contents(tmp_path / "dtd")) == 20
+
+
+def test_an_archive_put_there_by_hand_that_is_another_one_is_refused(server: Server, tmp_path: Path) -> None:
+    (tmp_path / ".downloads").mkdir()
+    (tmp_path / ".downloads/dtd.tar.gz").write_bytes(tarred({"dtd/images/a/1.jpg": b"y"}))
+    with pytest.raises(InputError, match=r"dtd\.tar\.gz is not what http.* \(as published\); remove it"):
+        fetch(textures(server, tarred({"dtd/images/a/1.jpg": b"x"})), tmp_path, lambda _: None)
+    assert not (tmp_path / "dtd").exists()
 
 
 def test_an_archive_put_there_by_hand_is_used(server: Server, tmp_path: Path) -> None:
