@@ -28,6 +28,9 @@ stages:
   index@other:
     cmd: python -m stages.index --dataset other
     outs: [{path: c, size: 9000}]
+  evaluate_synthetic@caltech101:
+    cmd: python -m stages.evaluate --dataset caltech101
+    outs: [{path: e, size: 69300000}]
   report:
     cmd: python -m stages.report
     outs: [{path: d, size: 2500000}]
@@ -125,7 +128,7 @@ def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [375, 820, 1400])
+@pytest.mark.parametrize("width", [360, 820, 1400])
 def test_nothing_is_cut_off_at_any_width(width: int, opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     page.set_viewport_size({"width": width, "height": 800})

@@ -180,7 +180,7 @@ def test_generators_measures_stand_in_the_summary_the_page_and_a_tidy_file() -> 
     assert re.search(r"^\| generator \| nearest mean % \| Fréchet \| of images, seen \| KL, nats \|$", said, re.M)
     assert re.search(r"^\| ship \| 65\.00 ± 7\.07 \| 0\.350 ± 0\.141 \| 0\.0370 ± 0\.0000 \| 0\.02 ± 0 \|$", said, re.M)
     assert "40 test images of 2 unseen classes, the others of 3 have fewer than two." in said
-    assert "<td>65.00 ± 7.07</td>" in Path("report/index.html").read_text()
+    assert '<td>65.00 <span class="std">± 7.07</span></td>' in Path("report/index.html").read_text()
     means = json.loads(Path("report/metrics/caltech101/base_to_new/ship.quality.json").read_text())
     assert means["frechet"] == 0.35
 

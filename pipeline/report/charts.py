@@ -88,7 +88,7 @@ def confusion() -> Spec:
                 "field": "predicted",
                 "type": "nominal",
                 "title": "taken for",
-                "axis": {"labelAngle": -60, "labelFontSize": 10, "labelOverlap": "greedy"},
+                "axis": {"labelAngle": -90, "labelFontSize": 10, "labelOverlap": "greedy"},
             },
             "color": {
                 "field": "share",
