@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -93,6 +94,7 @@ def run(
     """
     from pipeline import recipes
     from pipeline.check import check_all
+    from pipeline.git import git
     from pipeline.parallel import repro_parallel
 
     os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
@@ -100,6 +102,8 @@ def run(
     runs = recipes.read(recipe).assignments() if recipe else [[]]
     texts = [_changed(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
     check_all([params.parse_text(text) for text in texts])
+    if recipe:
+        _tell_left_over(recipes.read(recipe).left_over(before, git("show", f"HEAD:./{params.PATH}") or before))
     for number, after in enumerate(texts, start=1):
         if after != before:
             params.write(after)
@@ -111,6 +115,14 @@ def run(
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
+
+
+def _tell_left_over(settings: Sequence[str]) -> None:
+    """Say what an earlier recipe or --set left in params.yaml: it is part of what this run makes."""
+    for setting in settings:
+        print(f"note: params.yaml is not as committed, and this recipe leaves it so: {setting}", flush=True)
+    if settings:
+        print(f"note: to go back, `git checkout {params.PATH}` first", flush=True)
 
 
 def _changed(text: str, datasets: list[str], settings: list[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from features.errors import InputError
+from pipeline.git import git
 from pipeline.params import Params, load
 from pipeline.paths import EncoderPaths
 
@@ -94,18 +94,12 @@ def _dvc() -> Iterator[Finding]:
         yield Finding("git", "stop", "is not on PATH", "install git: DVC needs it")
     elif not Path(".dvc").is_dir():
         yield Finding("git", "stop", f"{Path.cwd()} is not the project", "change to the folder that holds dvc.yaml")
-    elif _git("rev-parse", "--git-dir") is None:
+    elif git("rev-parse", "--git-dir") is None:
         yield Finding("git", "stop", "this folder is no git repository, and DVC works in no other", "run `git init`")
-    elif (commit := _git("rev-parse", "--short", "HEAD")) is None:
+    elif (commit := git("rev-parse", "--short", "HEAD")) is None:
         yield Finding("git", "note", "no commit yet: `dvc exp` needs one", "run `git add . && git commit`")
     else:
-        yield Finding("git", "ok", f"at {commit}" + " with changes" * bool(_git("status", "--porcelain")))
-
-
-def _git(*args: str) -> str | None:
-    """What git prints, or None when it fails."""
-    done = subprocess.run(["git", *args], capture_output=True, text=True, check=False)  # noqa: S603, S607 (fixed words)
-    return done.stdout.strip() if done.returncode == 0 else None
+        yield Finding("git", "ok", f"at {commit}" + " with changes" * bool(git("status", "--porcelain")))
 
 
 def _disk() -> Finding:

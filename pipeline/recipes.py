@@ -34,6 +34,20 @@ class Recipe(Settings):
         runs = ({"grid.choose": [], **self.settings, **run} for run in self.runs)
         return [[f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in run.items()] for run in runs]
 
+    def left_over(self, text: str, committed: str) -> list[str]:
+        """Settings that differ from the committed ones and that the recipe does not set, as `key: theirs -> ours`.
+
+        What an earlier recipe or `--set` wrote stays in `params.yaml`, so it is part of what this one makes.
+        `data.root` and `compute` change no result.
+        """
+        now, then = _flat(text), _flat(committed)
+        own = (*self.settings, *(key for run in self.runs for key in run), "grid.choose", "data.root", "compute")
+        return [
+            f"{key}: {then[key]} -> {value}"
+            for key, value in now.items()
+            if value != then.get(key, value) and not any(f"{key}.".startswith(f"{mine}.") for mine in own)
+        ]
+
 
 def read(path: Path) -> Recipe:
     """Read a recipe's file.
@@ -48,3 +62,16 @@ def read(path: Path) -> Recipe:
         raise InputError(f"there is no recipe {path}; {nearest(str(path), others)}") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise InputError(f"{path} cannot be read as YAML: {str(error).partition(chr(10) * 2)[0]}") from error
+
+
+def _flat(text: str) -> dict[str, str]:
+    """Dotted key -> value as JSON, of every setting."""
+    found: dict[str, str] = {}
+    todo: list[tuple[str, Any]] = [("", YAML(typ="safe", pure=True).load(text))]
+    while todo:
+        key, value = todo.pop(0)
+        if isinstance(value, dict) and value:
+            todo += [(f"{key}.{name}".lstrip("."), inner) for name, inner in value.items()]
+        else:
+            found[key] = json.dumps(value, ensure_ascii=False)
+    return found

@@ -137,3 +137,14 @@ def test_a_recipe_that_says_something_else_is_refused(tmp_path: Path, text: str,
 def test_a_recipe_that_is_not_there_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"did you mean '.*ship_table_1\.yaml'"):
         recipes.read(ROOT / "papers/ship_tabel_1.yaml")
+
+
+def test_what_an_earlier_recipe_left_behind_is_told() -> None:
+    """Eight shots of a small data set would otherwise go unseen into the table that is run next."""
+    recipe = recipes.read(ROOT / "papers" / "ship_table_1.yaml")
+    assert recipe.left_over(SHIPPED, SHIPPED) == []
+    wishes = ["tasks.base_to_new.shots=8", "data.root=/elsewhere", "compute.workers=1", "grid.methods=[gda]"]
+    changed = overrides.apply(SHIPPED, wishes)
+    assert recipe.left_over(changed, SHIPPED) == ["tasks.base_to_new.shots: 16 -> 8"]
+    own = overrides.insert(SHIPPED, "tasks", "birds", {"protocol": "own_images"})
+    assert recipe.left_over(own, SHIPPED) == []

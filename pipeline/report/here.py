@@ -10,7 +10,6 @@ import base64
 import csv
 import io
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from features.images import UnreadableImageError, read_image
 from features.index import read_index, read_names
 from features.progress import clock
 from pipeline import paths
+from pipeline.git import git
 from pipeline.params import PATH, Params
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
@@ -102,16 +102,8 @@ def write_here(params: Params, summary: Summary) -> Path:
 
 def commit() -> str:
     """The commit that is checked out, and whether files differ from it; empty outside git."""
-    found = _git("rev-parse", "HEAD")
-    return f"{found}{', with changes that are not committed' if found and _git('status', '--porcelain') else ''}"
-
-
-def _git(*words: str) -> str:
-    try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)  # noqa: S603, S607
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    found = git("rev-parse", "HEAD") or ""
+    return f"{found}{', with changes that are not committed' if found and git('status', '--porcelain') else ''}"
 
 
 def costs(params: Params) -> list[Cost]:
