@@ -20,10 +20,10 @@ from features.datasets.base import reader_from
 from features.index import read_index, read_names
 from pipeline import paths
 from pipeline.choice import read_choice
-from pipeline.diagnostics import reliability
 from pipeline.params import Params, load
 from pipeline.predicting import open_model, predict
 from pipeline.report.observed import calibration_error
+from pipeline.scoring.diagnostics import reliability
 
 HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was", "temperature")
 

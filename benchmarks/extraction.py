@@ -19,15 +19,15 @@ import torch
 from benchmarks.material import photographs
 from benchmarks.measure import ROOT, Row, in_turn
 from benchmarks.reference import Images
-from features.augment import Views
 from features.datasets.base import Split
-from features.decode_worker import Recipe
-from features.decoding import Decoded, Decoders
 from features.devices import cores, pick_device
-from features.encoder import Encoder, load_encoder
-from features.extraction import extract
-from features.extraction_pipeline import CPU_BATCH, Extraction
-from features.files import remove
+from features.encoding.augment import Views
+from features.encoding.encoder import Encoder, load_encoder
+from features.extraction.decode_worker import Recipe
+from features.extraction.decoding import Decoded, Decoders
+from features.extraction.extract import extract
+from features.extraction.pipeline import CPU_BATCH, Extraction
+from features.formats.files import remove
 from features.index import Index
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)

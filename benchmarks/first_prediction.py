@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import pipeline.cli  # noqa: F401 (for its time)
 from benchmarks.measure import ROOT
 from features.devices import pick_device
-from features.encoder import load_encoder
+from features.encoding.encoder import load_encoder
 from pipeline.methods.base import LinearClassifier
 from pipeline.predicting import Model, predict
 

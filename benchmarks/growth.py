@@ -19,14 +19,14 @@ from PIL import Image
 from benchmarks.extraction import index_of
 from benchmarks.material import class_set, features, imagenet_names, open_clip_model, text_tower
 from benchmarks.measure import STRAIGHT, Row, in_turn, own_peak_bytes, peak_bytes
-from features.augment import Views
-from features.encoder import load_encoder
-from features.extraction import extract
-from features.extraction_pipeline import Extraction
-from features.files import remove
-from features.text_tower import TextTower
+from features.encoding.augment import Views
+from features.encoding.encoder import load_encoder
+from features.extraction.extract import extract
+from features.extraction.pipeline import Extraction
+from features.formats.files import remove
+from features.text.text_tower import TextTower
+from pipeline.learning.seeds import stream
 from pipeline.methods.taskres import TaskRes
-from pipeline.seeds import stream
 
 TINY = {
     "model_cfg": {

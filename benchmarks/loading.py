@@ -12,8 +12,8 @@ import numpy as np
 from zarr.storage import LocalStore
 
 from benchmarks.measure import Row, in_turn
-from features.image_store_writer import chunk_rows, create_array
-from features.shard_reader import read_features
+from features.image_store.shard_reader import read_features
+from features.image_store.writer import chunk_rows, create_array
 
 DIM = 512
 

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from features.files import written_whole
-from features.image_store_writer import CROPS_IN_SHARD
+from features.formats.files import written_whole
+from features.image_store.writer import CROPS_IN_SHARD
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 BEGIN, END = "<!-- python -m benchmarks.scale writes this table -->\n", "<!-- end of the table -->\n"

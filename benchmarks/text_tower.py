@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.material import imagenet_names, open_clip_model, text_tower
 from benchmarks.measure import Row, own_peak_bytes, peak_bytes
 from benchmarks.reference import encode_prompts, full_tokens
-from features.prompts import class_tokens
-from features.text_tower import TextTower, load_tower, save_tower
+from features.text.prompts import class_tokens
+from features.text.text_tower import TextTower, load_tower, save_tower
 
 CONTEXT = 4
 IN_FOUR = 4

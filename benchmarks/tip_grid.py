@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import Row, in_turn
-from pipeline.arrays import LabelledFeatures
-from pipeline.cache_model import CacheClassifier
+from pipeline.adapting.cache_model import CacheClassifier
+from pipeline.learning.arrays import LabelledFeatures
 from pipeline.methods.tip_adapter import TipAdapter
 
 CLASSES, SHOTS, DIM, JUDGED = 100, 16, 512, 2_500

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.base import Block, Content, format_of
-from features.image_store import ImageStore
-from features.image_store_writer import index_sha256
+from features.image_store.making import Making
+from features.image_store.store import ImageStore
+from features.image_store.writer import index_sha256
 from features.index import read_index, read_names
-from features.making import Making
 
 
 def export(store: ImageStore, out: Path, *, table: Path | None, names: Path | None) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from features.datasets.base import SPLITS, Split
 from features.errors import InputError, nearest, raise_all
 from features.exchange.base import FIELDS, Block, Content
-from features.guard import read_json
+from features.formats.guard import read_json
 
 SHOWN = 5  # mistakes of one kind that a message lists
 TEMPLATES = ("a photo of a {}.",)

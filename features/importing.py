@@ -18,16 +18,16 @@ import numpy as np
 from features.datasets.base import SPLITS, Image, Listing, Origin, Split
 from features.errors import InputError, raise_all
 from features.exchange.base import Content, format_of
-from features.files import sha256
-from features.image_store_writer import chunk_rows, encode_shard, plan_shards, write_store
+from features.formats.files import sha256
+from features.image_store.making import FORMAT
+from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
 from features.imported_rows import Part, Wish, gather
 from features.index import Index, mistakes, save_index, save_names
-from features.making import FORMAT
 
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What a file holds, ready to be written. `facts`: fields of `features.image_store.Meta`."""
+    """What a file holds, ready to be written. `facts`: fields of `features.image_store.store.Meta`."""
 
     parts: Mapping[Split, Part]
     listing: Listing

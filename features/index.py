@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, heard
-from features.digests import Digest, digests
 from features.errors import InputError, raise_all
-from features.files import write_json, written_whole
-from features.guard import parsing, read_json
-from features.parquet import column, read_table
+from features.formats.digests import Digest, digests
+from features.formats.files import write_json, written_whole
+from features.formats.guard import parsing, read_json
+from features.formats.parquet import column, read_table
 
 AGAIN = "make it anew: dvc repro index"
 SCHEMA = pa.schema(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
-from features.image_store import ImageStore
+from features.image_store.store import ImageStore
 
 ROWS = 4096  # compared at a time, in float64
 

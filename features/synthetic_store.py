@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.files import written_whole
-from features.guard import parsing
-from features.parquet import column, lists, read_table
+from features.formats.files import written_whole
+from features.formats.guard import parsing
+from features.formats.parquet import column, lists, read_table
 
 ROWS_PER_SHARD = 65_536  # 48 MB of 384 float16 numbers each: few files for DVC to hash, small enough to share
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from features.class_store import ClassTexts, load_classes
 from features.datasets.base import Split
 from features.errors import InputError, raise_all
-from features.image_store import ImageStore
+from features.image_store.store import ImageStore
 from features.index import Index, read_index
-from pipeline.arrays import ClassSet
+from features.text.class_store import ClassTexts, load_classes
 from pipeline.draws import draw_file, listed
+from pipeline.learning.arrays import ClassSet
+from pipeline.learning.task_store import Header, JudgedRows, Rows, save_test, save_train
 from pipeline.paths import EncoderPaths, TaskPaths, index
 from pipeline.sampling import draw
-from pipeline.task_store import Header, JudgedRows, Rows, save_test, save_train
 from pipeline.tasks.base import Catalog, ClassRef, Judgement, Plan, Protocol
 
 

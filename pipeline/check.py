@@ -26,7 +26,7 @@ from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
 from pipeline.params import PATH, REHEARSAL, Params
 from pipeline.paths import index, rehearsal_of
-from pipeline.scores import AVERAGE
+from pipeline.scoring.scores import AVERAGE
 from pipeline.tasks.base import Protocol
 
 S = TypeVar("S", bound=Settings)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from features.guard import read_json
+from features.formats.guard import read_json
 from features.settings import Settings, parse
-from pipeline.scores import Count, Percent
+from pipeline.scoring.scores import Count, Percent
 
 LOWEST, HIGHEST = 1e-3, 1e3  # of a temperature; at the highest, CLIP's logits make all classes equally probable
 

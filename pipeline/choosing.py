@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import raise_all
-from features.files import write_json
+from features.formats.files import write_json
 from pipeline.calibration import fit_temperature
 from pipeline.choice import Choice, Rehearsed
-from pipeline.logit_store import RunLogits, read_logits
-from pipeline.metrics import harmonic_mean
 from pipeline.paths import TaskPaths
+from pipeline.scoring.logit_store import RunLogits, read_logits
+from pipeline.scoring.metrics import harmonic_mean
 
 SAMPLES = 1000  # of the bootstrap
 Floats = NDArray[np.float64]

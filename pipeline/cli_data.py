@@ -36,7 +36,7 @@ def get(name: Annotated[str, typer.Argument(metavar="NAME", help="In `data.sets`
     Interrupted, it goes on from there when called again.
     """
     from features.errors import raise_all
-    from features.fetch import fetch
+    from features.fetching.fetch import fetch
     from features.index import mistakes
     from pipeline.data_list import reader_of
 

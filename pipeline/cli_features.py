@@ -21,7 +21,7 @@ Store = Annotated[Path, typer.Argument(metavar="STORE", help=f"Such as {STORE}."
 @app.command(epilog=examples(f"shipyard features info {STORE}"))
 def info(store: Store) -> None:
     """Say what a store holds, and which encoder made it."""
-    from features.image_store import ImageStore
+    from features.image_store.store import ImageStore
 
     print(ImageStore.open(store).info())
 
@@ -29,7 +29,7 @@ def info(store: Store) -> None:
 @app.command(epilog=examples(f"shipyard features verify {STORE}"))
 def verify(store: Store) -> None:
     """Read a whole store and check it."""
-    from features.image_store import ImageStore
+    from features.image_store.store import ImageStore
 
     ImageStore.open(store).verify()
     print(f"{store} is whole")
@@ -40,7 +40,7 @@ def diff(
     store: Store, other: Annotated[Path, typer.Argument(metavar="OTHER", help="The store to compare it with.")]
 ) -> None:
     """Say how two stores differ: what made them, rows, values. Exit status 1 if they do."""
-    from features.image_store import ImageStore
+    from features.image_store.store import ImageStore
     from features.store_diff import differences
 
     found = differences(ImageStore.open(store), ImageStore.open(other))
@@ -57,7 +57,7 @@ def export_store(
 ) -> None:
     """Write a store into one file for other programs; `import` reads it back bit for bit."""
     from features.exporting import export
-    from features.image_store import ImageStore
+    from features.image_store.store import ImageStore
 
     if out.exists():
         raise InputError(f"{out} is there already; remove it, or name another")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from features.errors import InputError
-from features.files import written_whole
+from features.formats.files import written_whole
 from pipeline import completion
 from pipeline.contents import OWN, examples
 

@@ -35,9 +35,9 @@ def words(
 
     The number behind a word is its distance. The nearest word need not mean what the vector does.
     """
-    from features.text_tower import load_tower
+    from features.text.text_tower import load_tower
     from pipeline import params
-    from pipeline.interpretation import nearest_words
+    from pipeline.learning.interpretation import nearest_words
     from pipeline.paths import EncoderPaths
     from pipeline.reading_words import learned_contexts
 

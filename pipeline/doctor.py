@@ -137,7 +137,7 @@ def _device(params: Params) -> Iterator[Finding]:
 def _encoder(params: Params) -> Iterator[Finding]:
     from huggingface_hub import constants
 
-    from features.weights import locate
+    from features.encoding.weights import locate
 
     name, spec = params.grid.encoder, params.encoder
     text = f"{name} ({', '.join(filter(None, [spec.model, spec.pretrained]))})"

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.files import written_whole
-from features.tensors import save_tensors
+from features.formats.files import written_whole
+from features.formats.tensors import save_tensors
 from pipeline.methods.base import Classifier, LinearClassifier
 from pipeline.predicting import Model
 

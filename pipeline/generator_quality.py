@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.files import write_json
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.fitting import read_synthetic
-from pipeline.generation import restored, sample
+from features.formats.files import write_json
+from features.text.text_tower import TextTower
+from pipeline.generating.generation import restored, sample
 from pipeline.generators.base import Generator
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.fitting import read_synthetic
+from pipeline.learning.seeds import stream
+from pipeline.learning.task_store import JudgedRows, TrainTask, load_test
+from pipeline.learning.variational import kl_by_unit, latent_summary
 from pipeline.paths import TaskPaths
 from pipeline.quality_scores import GeneratorQuality, SeedQuality
-from pipeline.scores import EncoderId
-from pipeline.seeds import stream
+from pipeline.scoring.scores import EncoderId
 from pipeline.synthetic_quality import nearest_mean_accuracy, quality, spread, with_two_or_more
-from pipeline.task_store import JudgedRows, TrainTask, load_test
-from pipeline.variational import kl_by_unit, latent_summary
 
 
 def judge_generator(

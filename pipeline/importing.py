@@ -7,7 +7,7 @@ import re
 from features.errors import InputError, nearest
 from features.imported_rows import Wish
 from features.importing import Imported, read_features, save_features
-from features.text_tower import load_tower
+from features.text.text_tower import load_tower
 from pipeline import params, paths
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.class_store import LONGEST_PROMPT
 from features.datasets.base import SPLITS, Listing, reader_from
 from features.errors import InputError, Problems, raise_all
-from features.files import written_whole
+from features.formats.files import written_whole
 from features.index import mistakes
-from features.own_images import NAMES, read_names_file
-from features.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, filled, tokenize
+from features.splits.own_images import NAMES, read_names_file
+from features.text.class_store import LONGEST_PROMPT
+from features.text.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, filled, tokenize
 from pipeline import overrides, params
 from pipeline.paths import rehearsal_of
 from pipeline.tasks.base import Catalog, Protocol

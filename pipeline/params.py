@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from features.errors import InputError, nearest, raise_all
-from features.files import written_whole
+from features.formats.files import written_whole
 from features.settings import Settings, parse
 
 PATH = Path("params.yaml")
@@ -60,7 +60,7 @@ class Compute(Settings):
     batch: Positive
     workers: Annotated[int, Field(ge=0)]
     verify: bool
-    shards: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+")] | None = None  # an address: `features.bucket.shelf`
+    shards: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+")] | None = None  # an address: `features.extraction.bucket`
 
 
 class Data(Settings):

@@ -17,25 +17,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
-from features.augment import Views, crops
 from features.devices import Precision, cores, pick_device
-from features.encoder import Encoder, load_encoder
+from features.encoding.augment import Views, crops
+from features.encoding.encoder import Encoder, load_encoder
+from features.encoding.images import UnreadableImageError, read_image
 from features.errors import InputError, nearest
-from features.images import UnreadableImageError, read_image
-from features.listed import EXTENSIONS
+from features.extraction.patch_tokens import encode_with_patches
+from features.formats.listed import EXTENSIONS
 from features.lookup import find
-from features.patch_tokens import encode_with_patches
-from features.text_tower import load_tower
+from features.text.text_tower import load_tower
 from pipeline.choice import read_choice
-from pipeline.evaluation import open_classifier
+from pipeline.learning.task_store import load_task
 from pipeline.methods.base import Classifier, Method
 from pipeline.params import PATH, Params
 from pipeline.paths import EncoderPaths, TaskPaths, method_of, weights
-from pipeline.task_store import load_task
+from pipeline.scoring.evaluation import open_classifier
 
-BATCH = (
-    16  # images that a thread decodes and encodes at a time; more takes memory and gains nothing (features.extraction)
-)
+BATCH = 16  # images that a thread decodes and encodes at a time; more takes memory and gains nothing
 CENTRE = Views(count=0, scale=(0.5, 1.0), seed=0)  # the centre crop alone
 
 

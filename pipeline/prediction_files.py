@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
 
-from features.files import written_whole
-from features.images import read_image
+from features.encoding.images import read_image
+from features.formats.files import written_whole
 from pipeline.choice import doubt
 from pipeline.predicting import Model, Prediction
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from features.files import written_whole
-from pipeline.diagnostics import keep_logs
-from pipeline.fitting import read_synthetic
+from features.formats.files import written_whole
+from pipeline.learning.fitting import read_synthetic
+from pipeline.learning.task_store import JudgedRows, TrainTask
 from pipeline.params import Projection
-from pipeline.task_store import JudgedRows, TrainTask
+from pipeline.scoring.diagnostics import keep_logs
 
 COLUMNS = ("projection", "class", "kind", "x", "y")
 NEIGHBOURS = 15  # of UMAP (its default)

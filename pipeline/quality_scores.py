@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from features.guard import read_json
+from features.formats.guard import read_json
 from features.settings import Settings, parse
-from pipeline.scores import REMEDY, EncoderId
+from pipeline.scoring.scores import REMEDY, EncoderId
 
 
 class SeedQuality(Settings):
@@ -19,7 +19,7 @@ class SeedQuality(Settings):
         unseen: measures of `pipeline.synthetic_quality` on the judged classes; empty where there is no test image.
         nearest_mean: of the same, the accuracy in percent of each class, by its name.
         seen: `spread_real` of the training images (centre crops) and `spread_synthetic` of as many classes' samples.
-        latent: `pipeline.variational.latent_summary` of the training images; empty without an encoder.
+        latent: `pipeline.learning.variational.latent_summary` of the training images; empty without an encoder.
         kl_by_latent: nats of each latent, averaged over the images, largest first.
     """
 

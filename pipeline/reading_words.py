@@ -12,19 +12,19 @@ from torch.nn import functional as F
 import pipeline.generators
 from features.datasets.base import SPLITS
 from features.errors import InputError, raise_all
-from features.image_store import ImageStore
+from features.formats.tensors import read_tensors
+from features.image_store.store import ImageStore
 from features.index import read_index
 from features.lookup import find, names
 from features.settings import parse
-from features.tensors import read_tensors
-from features.text_tower import TextTower
+from features.text.text_tower import TextTower
 from pipeline import paths
-from pipeline.generation import restored
+from pipeline.generating.generation import restored
 from pipeline.generators.base import Generator
-from pipeline.interpretation import contexts_of, contexts_of_images, first_of_each_class
+from pipeline.learning.interpretation import contexts_of, contexts_of_images, first_of_each_class
+from pipeline.learning.synthesized_prompts import PromptVae
+from pipeline.learning.task_store import load_task
 from pipeline.params import Params
-from pipeline.synthesized_prompts import PromptVae
-from pipeline.task_store import load_task
 
 CPU = torch.device("cpu")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stages.running import run
-from features.class_store import encode_classes, save_classes
 from features.index import read_names
-from features.text_tower import load_tower
+from features.text.class_store import encode_classes, save_classes
+from features.text.text_tower import load_tower
 from pipeline import paths
 from pipeline.params import load
 from stages.options import Dataset

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pipeline.methods
 from stages.running import run
 from features.lookup import find
-from pipeline.evaluation import evaluate
 from pipeline.methods.base import Method
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
+from pipeline.scoring.evaluation import evaluate
 from stages.opening import device_of, tower_on
 from stages.options import Dataset, MethodName, OptionalGenerator, Task
 

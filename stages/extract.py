@@ -6,17 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from stages.running import run
-from features.augment import Views
-from features.bucket import shelf
 from features.datasets.base import reader_from
 from features.devices import pick_device
-from features.encoder import load_encoder
+from features.encoding.augment import Views
+from features.encoding.encoder import load_encoder
 from features.errors import InputError, nearest
-from features.extraction import extract
-from features.extraction_pipeline import Extraction, compute
-from features.extraction_ray import OnRay
+from features.extraction.bucket import shelf
+from features.extraction.extract import extract
+from features.extraction.patch_tokens import patches_per_image
+from features.extraction.pipeline import Extraction, compute
+from features.extraction.ray_engine import OnRay
 from features.index import read_index
-from features.patch_tokens import patches_per_image
 from pipeline import paths
 from pipeline.params import PATH, load
 from stages.options import Dataset

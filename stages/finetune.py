@@ -6,11 +6,11 @@ import pipeline.methods
 from stages.running import run
 from features.lookup import find
 from features.settings import parse
-from pipeline.fitting import finetune
+from pipeline.learning.fitting import finetune
+from pipeline.learning.task_store import load_task, load_train
 from pipeline.methods.base import Method
 from pipeline.params import load
 from pipeline.paths import EncoderPaths, run_name
-from pipeline.task_store import load_task, load_train
 from stages.opening import device_of, tower_on
 from stages.options import Dataset, MethodName, OptionalGenerator, Task
 

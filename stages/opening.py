@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from features.devices import pick_device
-from features.text_tower import TextTower, load_tower
+from features.text.text_tower import TextTower, load_tower
 from pipeline.params import Params
 from pipeline.paths import EncoderPaths
 

@@ -6,10 +6,10 @@ The generator's training log is put beside them, so that the report depends on o
 from __future__ import annotations
 
 from stages.running import run
+from pipeline.learning.task_store import load_task, load_test
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.projection import points, write_diagnostics
-from pipeline.task_store import load_task, load_test
 from stages.options import Dataset, GeneratorName, Task
 
 

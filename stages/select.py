@@ -6,7 +6,7 @@ from stages.running import run
 from pipeline.choosing import choose
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
-from pipeline.scores import grid_runs
+from pipeline.scoring.scores import grid_runs
 from stages.options import Dataset, Task
 
 

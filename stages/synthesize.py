@@ -6,11 +6,11 @@ import pipeline.generators
 from stages.running import run
 from features.lookup import find
 from features.settings import parse
-from pipeline.generation import synthesize
+from pipeline.generating.generation import synthesize
 from pipeline.generators.base import Generator
+from pipeline.learning.task_store import load_task
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
-from pipeline.task_store import load_task
 from stages.opening import device_of, tower_on
 from stages.options import Dataset, GeneratorName, Task
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stages.running import run
-from features.encoder import load_encoder
-from features.open_clip_text import from_open_clip
-from features.text_tower import save_tower
+from features.encoding.encoder import load_encoder
+from features.encoding.open_clip_text import from_open_clip
+from features.text.text_tower import save_tower
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 

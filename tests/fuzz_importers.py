@@ -31,23 +31,23 @@ import test_image_store
 import test_stores
 from pictures import make_images
 
-from features import contained
-from features.class_store import load_classes
 from features.datasets.image_table import read_table
 from features.errors import InputError
 from features.exporting import export
-from features.files import write_json
-from features.image_store import ImageStore
+from features.formats import contained
+from features.formats.files import write_json
+from features.formats.tensors import read_tensors
+from features.image_store.store import ImageStore
 from features.imported_rows import Wish, read_rows
 from features.importing import read_features
 from features.index import Index, read_index, read_names, save_index
-from features.split_zhou import read_split
+from features.splits.split_zhou import read_split
 from features.synthetic_store import load_synthetic
-from features.tensors import read_tensors
-from features.text_tower import load_tower, save_tower
+from features.text.class_store import load_classes
+from features.text.text_tower import load_tower, save_tower
 from pipeline import params
-from pipeline.scores import EncoderId, Scores, read_scores, write_scores
-from pipeline.task_store import load_test, load_train
+from pipeline.learning.task_store import load_test, load_train
+from pipeline.scoring.scores import EncoderId, Scores, read_scores, write_scores
 
 SECONDS, MEGABYTES = 60, 512  # that an attempt may take, of the processor and of memory
 contained.SECONDS = 10  # of which, for the processes that read HDF5 and MATLAB files

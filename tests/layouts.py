@@ -12,8 +12,8 @@ import numpy as np
 import scipy.io
 
 import features.datasets
-from features.imagenet_classes import wordnet_ids
 from features.lookup import names
+from features.splits.imagenet_classes import wordnet_ids
 
 Spec = dict[str, Any]  # what `params.yaml` says of the data set, but for `reader`
 Split = dict[str, list[list[Any]]]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from features.files import write_json
+from features.formats.files import write_json
 from pipeline.params import Params, load
 from pipeline.paths import EncoderPaths
 from pipeline.quality_scores import GeneratorQuality, SeedQuality
-from pipeline.scores import EncoderId, Judgement, Scores, SeedScores, grid_runs, score_path, write_scores
+from pipeline.scoring.scores import EncoderId, Judgement, Scores, SeedScores, grid_runs, score_path, write_scores
 
 ROOT = Path(__file__).parents[1]
 TAKEN = (("cat", 30), ("sea <horse>", 10))

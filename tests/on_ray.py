@@ -17,13 +17,13 @@ import torch
 from loopback_s3 import s3_server
 from pictures import index_of, job, tiny_encoder
 
-from features import image_store_writer
-from features.bucket import Bucket
-from features.encoder import Encoder
+from features.encoding.encoder import Encoder
 from features.errors import InputError
-from features.extraction import extract
-from features.extraction_pipeline import compute
-from features.extraction_ray import OnRay
+from features.extraction.bucket import Bucket
+from features.extraction.extract import extract
+from features.extraction.pipeline import compute
+from features.extraction.ray_engine import OnRay
+from features.image_store import writer as image_store_writer
 
 CROPS = 64
 ENCODE_SHARD, ENCODE_CROPS = image_store_writer.encode_shard, Encoder.encode_crops

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from features.augment import Views
 from features.datasets.base import SPLITS, Split
-from features.encoder import Encoder, load_encoder
-from features.extraction_pipeline import Extraction
+from features.encoding.augment import Views
+from features.encoding.encoder import Encoder, load_encoder
+from features.extraction.pipeline import Extraction
 from features.index import Index
 
 TINY = {

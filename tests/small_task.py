@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import pipeline.methods
 from features.lookup import find, names
-from pipeline.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.seeds import stream
 from pipeline.methods.base import Classifier, Method
-from pipeline.seeds import stream
 
 TOWER = tiny.tower()
 CLASSES = tiny.classes(TOWER)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pictures import picture
 from PIL import Image
 
-from features.augment import RATIO, Preprocess, Views, _generator, _random_box, centre_crop, crops, random_view
+from features.encoding.augment import RATIO, Preprocess, Views, _generator, _random_box, centre_crop, crops, random_view
+from features.encoding.images import UnreadableImageError
 from features.errors import InputError
-from features.images import UnreadableImageError
 
 SIZES = [(50, 40), (40, 50), (33, 33), (32, 32), (20, 90), (90, 20), (7, 5), (1, 1), (64, 63), (301, 200), (200, 301)]
 CONFIGS: list[dict[str, Any]] = [
@@ -134,7 +134,7 @@ def test_view_is_torchvisions_resized_crop(interpolation: str) -> None:
 
 
 def test_views_are_pinned() -> None:
-    """A change of these numbers makes every store's views others: `features.extraction.REVISION` must then rise."""
+    """A change of these numbers makes every store's views others: `extraction.extract.REVISION` must then rise."""
     assert _boxes((500, 375), 3) == PINNED
 
 

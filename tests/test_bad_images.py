@@ -14,11 +14,11 @@ from pictures import index_of, job, tiny_encoder
 
 from features.datasets.base import Image as Listed
 from features.datasets.base import Listing, Origin
-from features.encoder import Encoder
+from features.encoding.encoder import Encoder
+from features.encoding.images import UnreadableImageError, decode
 from features.errors import InputError
-from features.extraction import extract
-from features.image_store import INVALID, ImageStore
-from features.images import UnreadableImageError, decode
+from features.extraction.extract import extract
+from features.image_store.store import INVALID, ImageStore
 from features.index import Index, write_index
 
 BAD = {name: data for name, (data, _) in UNREADABLE.items()}
@@ -97,7 +97,7 @@ def test_skipped_shards_do_not_serve_a_run_that_refuses(tmp_path: Path, encoder:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("features.extraction.write_store", stop)
+        patch.setattr("features.extraction.extract.write_store", stop)
         with pytest.raises(KeyboardInterrupt):
             extract(job(folder, index, encoder, on_bad_image="skip"), tmp_path / "a.zarr", scratch)
     with pytest.raises(InputError, match=f"{len(BAD) + 1} problems"):

@@ -18,12 +18,12 @@ from benchmarks import __main__, loading, tip_grid
 from benchmarks.material import class_set, features, photographs, text_tower
 from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
-from features.prompts import class_tokens
-from features.text_tower import TextTower
+from features.text.prompts import class_tokens
+from features.text.text_tower import TextTower
+from pipeline.adapting.prompt_learning import class_weights
 from pipeline.generators.ship import Ship
-from pipeline.prompt_learning import class_weights
-from pipeline.seeds import stream
-from pipeline.variational import drawn, elbo_terms
+from pipeline.learning.seeds import stream
+from pipeline.learning.variational import drawn, elbo_terms
 
 NAMES = ["cat", "grand piano", "sea_horse", "joshua tree"]
 LABELS = torch.arange(8) % 4

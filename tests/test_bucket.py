@@ -14,12 +14,14 @@ import s3fs
 from loopback_s3 import s3_server
 from pictures import contents, job, make_images, reindex, tiny_encoder
 
-from features import extraction, extraction_pipeline, image_store_writer
-from features.bucket import Bucket, shelf
-from features.encoder import Encoder
+from features.encoding.encoder import Encoder
 from features.errors import InputError
-from features.extraction import extract
-from features.image_store_writer import shard_files, write_shard
+from features.extraction import extract as extraction
+from features.extraction import pipeline as extraction_pipeline
+from features.extraction.bucket import Bucket, shelf
+from features.extraction.extract import extract
+from features.image_store import writer as image_store_writer
+from features.image_store.writer import shard_files, write_shard
 from features.index import Index
 
 BUCKET = Bucket("s3://team/shards")

@@ -14,21 +14,21 @@ from pictures import index_of
 from PIL import Image
 from torch.nn import functional as F
 
-from features.augment import Views
-from features.class_store import encode_classes
 from features.datasets.base import Split
-from features.encoder import load_encoder
-from features.extraction import extract
-from features.extraction_pipeline import Extraction
-from features.image_store import ImageStore
-from features.open_clip_text import from_open_clip
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.encoding.augment import Views
+from features.encoding.encoder import load_encoder
+from features.encoding.open_clip_text import from_open_clip
+from features.extraction.extract import extract
+from features.extraction.pipeline import Extraction
+from features.image_store.store import ImageStore
+from features.text.class_store import encode_classes
+from features.text.text_tower import TextTower
 from pipeline.generators.ship import Ship
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.seeds import stream
 from pipeline.methods.base import Classifier
 from pipeline.methods.coop import CoOp
 from pipeline.methods.zero_shot import ZeroShot
-from pipeline.seeds import stream
 
 LITECLIP = f"local-dir:{ROOT / 'assets' / 'liteclip'}"
 TEMPLATE = "a photo of a {}."

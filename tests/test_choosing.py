@@ -12,8 +12,8 @@ from features.errors import InputError
 from pipeline.calibration import fit_temperature
 from pipeline.choice import HIGHEST, LOWEST, Choice, choice_text, read_choice
 from pipeline.choosing import bootstrap, choose
-from pipeline.logit_store import RunLogits, read_logits, write_logits
 from pipeline.paths import TaskPaths
+from pipeline.scoring.logit_store import RunLogits, read_logits, write_logits
 
 # Four images of two seen classes, 0 and 1, and three of the unseen classes 2 and 3; classes are not of equal size.
 LABELS = {"seen": np.array([0, 0, 0, 1]), "unseen": np.array([2, 2, 3])}

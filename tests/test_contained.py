@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features import contained as module
-from features.contained import contained
 from features.errors import InputError
+from features.formats import contained as module
+from features.formats.contained import contained
 
 
 def give(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:

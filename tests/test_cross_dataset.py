@@ -10,12 +10,12 @@ import pytest
 from pictures import picture
 from small_repo import PARAMS, stage, write_encoder, write_params
 
+from pipeline.learning.task_store import load_task, load_test, load_train
 from pipeline.params import load
 from pipeline.paths import EncoderPaths, TaskPaths
 from pipeline.report.build import read_grid, summarise
 from pipeline.report.generators import read_qualities
 from pipeline.report.tables import markdown
-from pipeline.task_store import load_task, load_test, load_train
 
 SOURCE, TARGET = ("cat", "sea horse", "drum"), ("Sea_Horse", "dotted", "striped")
 GRID = {

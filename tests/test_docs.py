@@ -18,10 +18,10 @@ import pipeline.methods
 from features.index import mistakes
 from features.lookup import find
 from pipeline import params
-from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.check import check
 from pipeline.cli import app
 from pipeline.data_list import details, reader_of
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Method
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,9 +14,9 @@ import torch
 from pictures import TINY, picture, tiny_encoder
 from safetensors.torch import save_file
 
-from features import weights
-from features.augment import Views, centre_crop, crops
-from features.encoder import Encoder, load_encoder, weights_sha256
+from features.encoding import weights
+from features.encoding.augment import Views, centre_crop, crops
+from features.encoding.encoder import Encoder, load_encoder, weights_sha256
 from features.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent

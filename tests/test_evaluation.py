@@ -10,12 +10,12 @@ import torch
 from small_task import CLASSES, SYNTHETIC, VALIDATION, fit, method
 
 from features.errors import InputError
-from features.tensors import save_tensors
-from pipeline.arrays import LabelledFeatures
-from pipeline.evaluation import _why, evaluate
+from features.formats.tensors import save_tensors
+from pipeline.learning.arrays import LabelledFeatures
+from pipeline.learning.task_store import Header, JudgedRows, Rows, save_test
 from pipeline.paths import EncoderPaths, TaskPaths, run_name, weights
-from pipeline.scores import Scores, read_scores
-from pipeline.task_store import Header, JudgedRows, Rows, save_test
+from pipeline.scoring.evaluation import _why, evaluate
+from pipeline.scoring.scores import Scores, read_scores
 
 SHA = "0" * 64
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 import pipeline.methods
 from features.errors import InputError
+from features.formats.tensors import read_tensors
 from features.lookup import find, names
-from features.tensors import read_tensors
 from pipeline.cli import app
 from pipeline.exporting import FORMATS, export, metadata
 from pipeline.methods.base import Classifier, LinearClassifier, Method

@@ -11,18 +11,18 @@ from closure import ROOT
 from torch import Tensor
 from torch.nn import functional as F
 
-from features.augment import crops
-from features.class_store import encode_classes
-from features.encoder import Encoder, load_encoder
-from features.images import read_image
-from features.open_clip_text import from_open_clip
-from features.tensors import read_tensors
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.encoding.augment import crops
+from features.encoding.encoder import Encoder, load_encoder
+from features.encoding.images import read_image
+from features.encoding.open_clip_text import from_open_clip
+from features.formats.tensors import read_tensors
+from features.text.class_store import encode_classes
 from pipeline.exporting import Format, export
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.seeds import stream
 from pipeline.methods.clip_adapter import ClipAdapter
 from pipeline.methods.zero_shot import ZeroShot
 from pipeline.predicting import CENTRE, Model
-from pipeline.seeds import stream
 
 EACH, PASS = 10, 20  # photographs of each of ten classes, and how many go through a file at a time
 CLOSE = 1e-4

@@ -16,13 +16,15 @@ import pytest
 import torch
 from pictures import VIEWS, contents, index_of, job, make_images, reindex, tiny_encoder
 
-from features import decoding, extraction_pipeline, image_store_writer
-from features.augment import Views, centre_crop, random_view
-from features.encoder import Encoder
+from features.encoding.augment import Views, centre_crop, random_view
+from features.encoding.encoder import Encoder
+from features.encoding.images import read_image
 from features.errors import InputError
-from features.extraction import extract
-from features.image_store import ImageStore
-from features.images import read_image
+from features.extraction import decoding
+from features.extraction import pipeline as extraction_pipeline
+from features.extraction.extract import extract
+from features.image_store import writer as image_store_writer
+from features.image_store.store import ImageStore
 from features.index import Index
 
 TESTS = Path(__file__).resolve().parent
@@ -259,9 +261,11 @@ tests, folder, moment, sign = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3],
 sys.path[:0] = [str(tests), str(tests.parent)]
 import torch
 from pictures import index_of, job
-from features import extraction, extraction_pipeline, image_store_writer
-from features.augment import Preprocess
-from features.encoder import Encoder
+from features.extraction import extract as extraction
+from features.extraction import pipeline as extraction_pipeline
+from features.image_store import writer as image_store_writer
+from features.encoding.augment import Preprocess
+from features.encoding.encoder import Encoder
 
 class Flat(torch.nn.Module):
     def __init__(self):

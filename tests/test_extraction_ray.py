@@ -13,8 +13,8 @@ import pytest
 from pictures import contents, job, make_images, tiny_encoder
 
 from features.errors import InputError
-from features.extraction import extract
-from features.extraction_ray import OnRay
+from features.extraction.extract import extract
+from features.extraction.ray_engine import OnRay
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra `ray`")
 TESTS = Path(__file__).resolve().parent

@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
 from features.errors import InputError, Problems
-from features.imagenet_classes import wordnet_ids
 from features.index import mistakes
+from features.splits.imagenet_classes import wordnet_ids
 from pipeline import check, params
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 import features.datasets
 from features.datasets.base import Archive, Counts, Published, Reader
 from features.datasets.dtd import DescribableTextures
-from features.download import download
 from features.errors import InputError
-from features.fetch import fetch
+from features.fetching.download import download
+from features.fetching.fetch import fetch
+from features.fetching.unpack import unpack
 from features.lookup import find, names
-from features.unpack import unpack
 from pipeline import cli
 from pipeline.params import load
 

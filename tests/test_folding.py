@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from features.encoder import load_encoder
-from features.folding import fold_batch_norms
+from features.encoding.encoder import load_encoder
+from features.encoding.folding import fold_batch_norms
 
 SIZE = (32, 32)
 

@@ -14,12 +14,12 @@ import zarr
 from numpy.typing import NDArray
 from pictures import contents, make_images
 
-from features import image_store_writer
 from features.errors import InputError
-from features.image_store import META, ImageStore
-from features.image_store_writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
+from features.image_store import writer as image_store_writer
+from features.image_store.making import FORMAT, sealed
+from features.image_store.store import META, ImageStore
+from features.image_store.writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
 from features.index import Index
-from features.making import FORMAT, sealed
 
 COUNTS = {"train": 37, "val": 0, "test": 70}
 DIM = 5

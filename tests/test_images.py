@@ -12,8 +12,8 @@ import pytest
 from pictures import picture
 from PIL import Image
 
-from features import images
-from features.images import UnreadableImageError, decode, read_image
+from features.encoding import images
+from features.encoding.images import UnreadableImageError, decode, read_image
 
 RGB = picture(0)
 

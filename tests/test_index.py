@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features import digests
 from features.datasets.base import Counts, Image, Listing, Origin
 from features.errors import InputError
+from features.formats import digests
 from features.index import Index, read_index, read_names, write_index
 from stages import index as stage
 

@@ -11,16 +11,16 @@ import tiny
 import torch
 from small_task import CLASSES, TOWER, TRAIN, fit
 
-from features.prompts import token_text, words
+from features.text.prompts import token_text, words
 from pipeline.generators.ship import Ship
-from pipeline.interpretation import (
+from pipeline.learning.interpretation import (
     contexts_of,
     contexts_of_images,
     first_of_each_class,
     nearest_words,
     write_words,
 )
-from pipeline.seeds import stream
+from pipeline.learning.seeds import stream
 
 TABLE = TOWER.token_embedding.weight
 

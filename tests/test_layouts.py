@@ -15,12 +15,12 @@ from layouts import TREES, touch
 
 import features.datasets
 from features.datasets.base import Listing, Published, Reader, reader_from
+from features.encoding.images import UnreadableImageError, decode
 from features.errors import InputError, raise_all
-from features.imagenet_classes import ImageNetTestSet, class_names, wordnet_ids
-from features.images import UnreadableImageError, decode
 from features.index import mistakes
 from features.lookup import find, names
-from features.split_zhou import SplitReader
+from features.splits.imagenet_classes import ImageNetTestSet, class_names, wordnet_ids
+from features.splits.split_zhou import SplitReader
 
 PUBLISHED = [name for name in names(features.datasets) if issubclass(find(features.datasets, name, Reader), Published)]
 

@@ -15,13 +15,13 @@ from tiny import features
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.tensors import load_tensors, save_tensors
-from pipeline.arrays import LabelledFeatures, refuse_unusable
-from pipeline.fitting import finetune
+from features.formats.tensors import load_tensors, save_tensors
+from pipeline.adapting.prompt_learning import class_weights, initial_context
+from pipeline.learning.arrays import LabelledFeatures, refuse_unusable
+from pipeline.learning.fitting import finetune
+from pipeline.learning.seeds import stream
+from pipeline.learning.task_store import Header, Rows, load_train, save_train
 from pipeline.methods.base import Classifier
-from pipeline.prompt_learning import class_weights, initial_context
-from pipeline.seeds import stream
-from pipeline.task_store import Header, Rows, load_train, save_train
 
 CPU = torch.device("cpu")
 

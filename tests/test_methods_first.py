@@ -10,16 +10,16 @@ from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, VALIDATI
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.prompts import filled, tokenize
-from pipeline.arrays import ClassSet
-from pipeline.cache_model import CacheClassifier, build, first_of_each
+from features.text.prompts import filled, tokenize
+from pipeline.adapting.cache_model import CacheClassifier, build, first_of_each
+from pipeline.adapting.prompt_learning import class_weights
+from pipeline.learning.arrays import ClassSet
+from pipeline.learning.seeds import stream
+from pipeline.learning.training import Batches, cosine, places, trained_classes, warm_cosine
 from pipeline.methods.clip_adapter import adapted
 from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
 from pipeline.methods.zero_shot import imagenet
-from pipeline.prompt_learning import class_weights
-from pipeline.seeds import stream
-from pipeline.training import Batches, cosine, places, trained_classes, warm_cosine
 
 
 def test_zero_shot_is_equation_1() -> None:

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from small_task import method
 from torch import Tensor
 
-from features.prompts import tokenize, words
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.prompts import tokenize, words
+from features.text.text_tower import TextTower
+from pipeline.adapting.prompt_learning import Position, class_weights
+from pipeline.adapting.text_length import at_raw_length
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.seeds import stream
+from pipeline.learning.training_log import told
 from pipeline.methods.base import Classifier
 from pipeline.methods.linear_probe import regression
 from pipeline.methods.tcp import injected
-from pipeline.prompt_learning import Position, class_weights
-from pipeline.seeds import stream
-from pipeline.text_length import at_raw_length
-from pipeline.training_log import told
 
 Array = NDArray[np.float64]
 SCALE = 20.0  # the tiny tower's

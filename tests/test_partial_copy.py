@@ -15,10 +15,10 @@ from small_repo import PARAMS, stage, write_encoder, write_params
 from features.datasets.base import Counts
 from features.datasets.oxford_pets import OxfordPets
 from features.errors import InputError
+from pipeline.learning.task_store import load_test, load_train
 from pipeline.params import load
 from pipeline.paths import EncoderPaths
 from pipeline.report.build import read_grid, write_report
-from pipeline.task_store import load_test, load_train
 
 CELL = {"dataset": "pets", "task": "base_to_new"}
 

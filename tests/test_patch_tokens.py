@@ -14,14 +14,14 @@ from pictures import TINY, contents, job, make_images, tiny_encoder
 from test_stores import HEADER, TOWER, rows
 from torch.nn import functional as F
 
-from features import image_store_writer
-from features.encoder import Encoder, load_encoder
+from features.encoding.encoder import Encoder, load_encoder
 from features.errors import InputError
-from features.extraction import extract
-from features.image_store import ImageStore
-from features.patch_tokens import encode_with_patches, patches_per_image
+from features.extraction.extract import extract
+from features.extraction.patch_tokens import encode_with_patches, patches_per_image
+from features.image_store import writer as image_store_writer
+from features.image_store.store import ImageStore
 from pipeline.assembly import _take
-from pipeline.task_store import JudgedRows, Rows, load_test, load_train, save_test, save_train
+from pipeline.learning.task_store import JudgedRows, Rows, load_test, load_train, save_test, save_train
 
 COUNTS = {"train": 20, "val": 0, "test": 9}
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from small_task import CLASSES, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
-from pipeline.arrays import LabelledFeatures
+from pipeline.adapting.prompt_learning import class_weights, initial_context
+from pipeline.learning.arrays import LabelledFeatures
+from pipeline.learning.seeds import stream
 from pipeline.methods.plot import PromptSets, transport, transported
-from pipeline.prompt_learning import class_weights, initial_context
-from pipeline.seeds import stream
 
 Array = NDArray[np.float64]
 RNG = np.random.default_rng(0)

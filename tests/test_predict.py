@@ -23,10 +23,10 @@ from closure import ROOT
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
-from features.augment import crops
+from features.encoding.augment import crops
+from features.encoding.images import read_image
 from features.errors import InputError
-from features.files import write_json
-from features.images import read_image
+from features.formats.files import write_json
 from pipeline import params
 from pipeline.choice import HIGHEST
 from pipeline.cli import app

@@ -16,15 +16,16 @@ from hypothesis.extra.numpy import arrays
 from pictures import contents
 from test_image_store import FACTS
 
-from features import image_store_writer, synthetic_store
+from features import synthetic_store
 from features.datasets.base import SPLITS
 from features.datasets.image_folder import ImageFolder
-from features.image_store import ImageStore
-from features.image_store_writer import chunk_rows, encode_shard, plan_shards, write_store
+from features.formats.tensors import read_tensors, save_tensors
+from features.image_store import writer as image_store_writer
+from features.image_store.store import ImageStore
+from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
 from features.index import Index
-from features.own_images import Row
+from features.splits.own_images import Row
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
-from features.tensors import read_tensors, save_tensors
 from pipeline.sampling import draw
 from pipeline.tasks.base import Catalog, halves
 

@@ -16,7 +16,7 @@ from pipeline.report.generators import read_qualities
 from pipeline.report.published import COOPS
 from pipeline.report.summary import Table
 from pipeline.report.wording import gain_sentences, notes
-from pipeline.scores import EncoderId, Scores, grid_runs, score_path, write_scores
+from pipeline.scoring.scores import EncoderId, Scores, grid_runs, score_path, write_scores
 
 
 @pytest.fixture(autouse=True)

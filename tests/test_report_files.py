@@ -25,7 +25,7 @@ from pipeline.report.page import library
 from pipeline.report.record import record
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
-from pipeline.scores import grid_runs, read_scores, score_path, write_scores
+from pipeline.scoring.scores import grid_runs, read_scores, score_path, write_scores
 
 
 @pytest.fixture(autouse=True)

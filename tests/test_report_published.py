@@ -18,7 +18,7 @@ from pipeline.report.console import table_text
 from pipeline.report.published import TABLES
 from pipeline.report.summary import Table, tables
 from pipeline.report.tables import markdown
-from pipeline.scores import Cell, EncoderId, Judgement, Scores, SeedScores, grid_runs
+from pipeline.scoring.scores import Cell, EncoderId, Judgement, Scores, SeedScores, grid_runs
 
 ELEVEN = TABLES[0].averaged
 

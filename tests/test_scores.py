@@ -11,7 +11,7 @@ import pytest
 from features.errors import InputError
 from pipeline.params import Params, load
 from pipeline.paths import run_name
-from pipeline.scores import (
+from pipeline.scoring.scores import (
     Scores,
     grid_runs,
     read_scores,

@@ -16,8 +16,8 @@ import pipeline.generators
 import pipeline.methods
 from features.lookup import find
 from pipeline.generators.base import Generator
+from pipeline.learning.seeds import stream
 from pipeline.methods.base import Method
-from pipeline.seeds import stream
 
 # So noisy that a search has something to tell, and a step something left to learn.
 HARD = tiny.with_patches(tiny.features([0, 1, 2, 3], 8, 3, noise=0.3))

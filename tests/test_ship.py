@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.generators.ship import Ship
-from pipeline.seeds import stream
-from pipeline.variational import elbo_terms, freed, latent_summary
+from pipeline.learning.seeds import stream
+from pipeline.learning.variational import elbo_terms, freed, latent_summary
 
 SMALL = Ship(encoder_width=32, generator_width=32, epochs=3, batch=16, learning_rate=0.003)
 

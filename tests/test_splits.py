@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 import features.datasets
 from features.datasets.base import SPLITS, Image, Listing, Published, Reader, Rows, reader_from
 from features.errors import InputError
+from features.formats.matlab import MatFile
 from features.index import mistakes
 from features.lookup import find
-from features.matlab import MatFile
-from features.split_zhou import PACKAGED, SplitReader, read_split
-from features.xian_split import SEEN, TRAIN, UNSEEN
+from features.splits.split_zhou import PACKAGED, SplitReader, read_split
+from features.splits.xian_split import SEEN, TRAIN, UNSEEN
 
 COOP = ("caltech101", "dtd", "eurosat", "flowers102", "oxford_pets", "stanford_cars", "ucf101")
 XIAN = {  # Xian et al. 2019, Tables 1 and 2: seen and unseen classes; images in trainval, test seen, test unseen

@@ -13,12 +13,11 @@ import pytest
 import tiny
 import torch
 
-from features.class_store import ClassTexts, encode_classes, load_classes, save_classes
 from features.errors import InputError
+from features.formats.tensors import load_tensors, read_tensors, save_tensors
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
-from features.tensors import load_tensors, read_tensors, save_tensors
-from pipeline.paths import TaskPaths
-from pipeline.task_store import (
+from features.text.class_store import ClassTexts, encode_classes, load_classes, save_classes
+from pipeline.learning.task_store import (
     Header,
     JudgedRows,
     Rows,
@@ -29,6 +28,7 @@ from pipeline.task_store import (
     save_test,
     save_train,
 )
+from pipeline.paths import TaskPaths
 
 TOWER = tiny.tower()
 HEADER = Header("d", "d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64, missing={"d": 7})

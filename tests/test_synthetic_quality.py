@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pipeline import synthetic_quality
 from pipeline.generator_quality import unseen_images
+from pipeline.learning.task_store import JudgedRows, Rows
 from pipeline.synthetic_quality import (
     auc,
     frechet_distance,
@@ -20,7 +21,6 @@ from pipeline.synthetic_quality import (
     real_vs_synthetic_auc,
     spread,
 )
-from pipeline.task_store import JudgedRows, Rows
 
 CLASSES, DIM = 4, 16
 

@@ -11,11 +11,11 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from features import text_tower
+from features.encoding.open_clip_text import from_open_clip
 from features.errors import InputError
-from features.open_clip_text import from_open_clip
-from features.prompts import class_tokens, tokenize, words
-from features.text_tower import TextTower, load_tower, save_tower
+from features.text import text_tower
+from features.text.prompts import class_tokens, tokenize, words
+from features.text.text_tower import TextTower, load_tower, save_tower
 
 TEXTS = [
     "a photo of a cat.",

@@ -20,10 +20,10 @@ from test_exchange import LABELS, ROWS, SPLITS, said
 from test_stores import write_train
 
 from features.errors import InputError
-from features.image_store import META, ImageStore
+from features.image_store.store import META, ImageStore
 from features.importing import read_features
 from features.index import SCHEMA, read_index
-from pipeline.task_store import load_train
+from pipeline.learning.task_store import load_train
 
 SOURCES = [path for layer in ("features", "pipeline", "stages") for path in sorted((ROOT / layer).rglob("*.py"))]
 RUNS = {
@@ -40,7 +40,7 @@ RUNS = {
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # `pickle.UnpicklingError` is what torch raises over a file that is no tensors; nothing is unpickled.
-ALLOWED = {"features/encoder.py": {"import pickle"}}
+ALLOWED = {"features/encoding/encoder.py": {"import pickle"}}
 
 
 def suspicious(tree: ast.Module) -> Iterator[str]:
@@ -97,11 +97,11 @@ def test_pickled_programs_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 DOORS = {
-    "h5py.File": "features/hdf5.py",
-    "pq.ParquetFile": "features/parquet.py",
+    "h5py.File": "features/formats/hdf5.py",
+    "pq.ParquetFile": "features/formats/parquet.py",
     "pq.read_table": "nowhere: it reads whatever the footer claims",
-    "scipy.io.loadmat": "features/matlab.py",
-    "scipy.io.whosmat": "features/matlab.py",
+    "scipy.io.loadmat": "features/formats/matlab.py",
+    "scipy.io.whosmat": "features/formats/matlab.py",
 }
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from features.prompts import class_tokens
-from features.text_tower import TextTower, TowerConfig
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.prompts import class_tokens
+from features.text.text_tower import TextTower, TowerConfig
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 
 NAMES = ("cat", "sea_horse", "grand piano", "joshua tree", "dog", "windsor chair")
 

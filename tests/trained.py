@@ -15,18 +15,18 @@ from pictures import TINY, picture, tiny_encoder
 from torch import Tensor
 from torch.nn import functional as F
 
-from features.files import write_json
+from features.formats.files import write_json
+from features.formats.tensors import save_tensors
 from features.lookup import find
-from features.prompts import class_tokens
-from features.tensors import save_tensors
+from features.text.prompts import class_tokens
 from pipeline import methods
-from pipeline.arrays import ClassSet, LabelledFeatures
 from pipeline.choice import Choice, Rehearsed
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.seeds import stream
+from pipeline.learning.task_store import Header, Rows, save_train
 from pipeline.methods.base import Classifier, Method
 from pipeline.paths import EncoderPaths, weights
 from pipeline.predicting import Model
-from pipeline.seeds import stream
-from pipeline.task_store import Header, Rows, save_train
 
 NAMES = ("kestrel", "sea_horse", "barn owl", "Brünnich's guillemot")
 D = TINY["model_cfg"]["embed_dim"]

@@ -11,7 +11,7 @@ from benchmarks.faults.workspace import Row, workspace
 from benchmarks.measure import ROOT
 from features.commandline import run_app
 from features.errors import InputError, nearest
-from features.files import written_whole
+from features.formats.files import written_whole
 
 PARTS = ("kills", "stores", "machine")
 PAGE = ROOT / "docs" / "reliability.md"

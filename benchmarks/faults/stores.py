@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.faults.workspace import Row, Workspace
-from features.class_store import load_classes
 from features.errors import InputError
-from features.image_store import ImageStore
+from features.formats.tensors import load_tensors
+from features.image_store.store import ImageStore
 from features.index import read_index, read_names
 from features.synthetic_store import load_synthetic
-from features.tensors import load_tensors
-from features.text_tower import load_tower
-from pipeline.scores import read_scores
-from pipeline.task_store import load_test, load_train
+from features.text.class_store import load_classes
+from features.text.text_tower import load_tower
+from pipeline.learning.task_store import load_test, load_train
+from pipeline.scoring.scores import read_scores
 
 CELL = "mine/base_to_new"
 

@@ -164,7 +164,7 @@ def workspace() -> Iterator[Workspace]:
         repo = Path(folder) / "repo"
         repo.mkdir()
         small_repo.make_repo(repo)
-        writer = repo / "features/image_store_writer.py"
+        writer = repo / "features/image_store/writer.py"
         text = writer.read_text(encoding="utf-8")
         if text.count(SMALL_SHARDS[0]) != 1:
             raise AssertionError(f"{writer.name} no longer says {SMALL_SHARDS[0]}")

@@ -82,7 +82,7 @@ class Listing:
     Attributes:
         images: in any order; the index orders them.
         classes: C names, verbatim, by class id; a class may have no image (it is only named). `_` for a space is
-            kept here: `features.prompts.spoken` is the one place that replaces it.
+            kept here: `features.text.prompts.spoken` is the one place that replaces it.
         templates: hand-crafted prompts, each with one `{}` for the class name.
         origin: licence, home page, citation and expected counts.
         missing: images that the data set names and this copy lacks, left out because the user allowed it.

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
-from features.xian_split import XLSA17, XianReader
+from features.splits.xian_split import XLSA17, XianReader
 
 
 class Cub200(XianReader):

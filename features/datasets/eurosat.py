@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
-from features.split_zhou import SplitReader
+from features.splits.split_zhou import SplitReader
 
 
 class EuroSat(SplitReader):

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Counts, Origin
-from features.split_zhou import PACKAGED, read_split
-from features.xian_split import XianReader
+from features.splits.split_zhou import PACKAGED, read_split
+from features.splits.xian_split import XianReader
 
 
 class Flo(XianReader):

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 
 from features.datasets.base import SPLITS, Listing, Split
 from features.errors import raise_all
-from features.listed import EXTENSIONS
-from features.own_images import OwnImages, Row
+from features.formats.listed import EXTENSIONS
+from features.splits.own_images import OwnImages, Row
 
 
 class ImageFolder(OwnImages):

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from features import parquet
 from features.datasets.base import Listing, Split
 from features.errors import raise_all
-from features.guard import parsing
-from features.own_images import OwnImages, Row
+from features.formats import parquet
+from features.formats.guard import parsing
+from features.splits.own_images import OwnImages, Row
 
 
 class ImageTable(OwnImages):

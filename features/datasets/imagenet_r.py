@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
-from features.imagenet_classes import ImageNetTestSet
+from features.splits.imagenet_classes import ImageNetTestSet
 
 
 class ImageNetR(ImageNetTestSet):

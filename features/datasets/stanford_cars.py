@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Counts, Origin
-from features.split_zhou import SplitReader
+from features.splits.split_zhou import SplitReader
 
 
 class StanfordCars(SplitReader):

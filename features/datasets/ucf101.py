@@ -1,8 +1,8 @@
 """UCF101, the middle frame of each video, with CoOp's split: 101 classes, 7,639 / 1,898 / 3,783 (CoOp, Table 5).
 
 Either CoOp's prepared frames, `UCF-101-midframes/Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg`, or the videos,
-`UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, of which `features.video` takes the middle frame. How CoOp's
-frames were chosen and compressed is not documented, so the two need not give the same features.
+`UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, of which `features.encoding.video` takes the middle frame. How
+CoOp's frames were chosen and compressed is not documented, so the two need not give the same features.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Counts, Origin
-from features.split_zhou import SplitReader
+from features.splits.split_zhou import SplitReader
 
 VIDEOS = "UCF-101"
 

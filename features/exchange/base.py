@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 import features.exchange
 from features.datasets.base import SPLITS, Split
 from features.errors import InputError, nearest, raise_all
+from features.image_store.making import Making
 from features.lookup import find, names
-from features.making import Making
 from features.settings import Settings, parse
 
 FIELDS = ("features", "labels", "splits", "ids", "valid")  # what the arrays and columns are called in every format
@@ -46,7 +46,7 @@ class Content:
 
     Attributes:
         blocks: in the file's order. classes: names by class id, where the file has them.
-        facts: of an export: the fields of `features.image_store.Meta` that say which encoder made the features.
+        facts: of an export: the fields of `features.image_store.store.Meta` that say which encoder made the features.
     """
 
     blocks: Sequence[Block]

@@ -13,8 +13,8 @@ import numpy as np
 
 from features.errors import InputError, raise_all
 from features.exchange.base import REMEDY, Content, Format, block_of, wanted
-from features.guard import parsing
-from features.parquet import column, read_table
+from features.formats.guard import parsing
+from features.formats.parquet import column, read_table
 
 
 class ClipRetrieval(Format):

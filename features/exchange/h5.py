@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from features.contained import contained
 from features.datasets.base import SPLITS
 from features.exchange.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
-from features.hdf5 import array, created, item, opened, text
+from features.formats.contained import contained
+from features.formats.hdf5 import array, created, item, opened, text
 
 
 class H5(Format):

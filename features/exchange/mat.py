@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, raise_all
 from features.exchange.base import Content, Format, block_of
-from features.matlab import MatFile
+from features.formats.matlab import MatFile
 
 PARTS = {"trainval_loc": "train", "test_seen_loc": "test", "test_unseen_loc": "test"}
 SPLITS_REMEDY = "the splits (*_splits.mat) are to lie beside the features"

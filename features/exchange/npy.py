@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from features.exchange.base import REMEDY, Content, Format, block_of
-from features.guard import parsing
+from features.formats.guard import parsing
 
 
 class Npy(Format):

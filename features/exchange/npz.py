@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
-from features.files import written_whole
-from features.guard import parsing, refuse_hollow
+from features.formats.files import written_whole
+from features.formats.guard import parsing, refuse_hollow
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

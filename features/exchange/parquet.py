@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.base import KEY, REMEDY, Block, Content, Format, block_of, note, noted, wanted
-from features.files import written_whole
-from features.guard import parsing
-from features.parquet import column, lists, read_table
+from features.formats.files import written_whole
+from features.formats.guard import parsing
+from features.formats.parquet import column, lists, read_table
 
 VIEWS = "views"  # the number of the view, 0 the centre crop
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from features.datasets.base import SPLITS
 from features.errors import InputError
 from features.exchange.base import Content, Format, block_of
-from features.guard import parsing
+from features.formats.guard import parsing
 
 REMEDY = "save plain tensors with torch.save (torch 1.6 or newer)"
 ROWS, TARGETS = "features_{}.pt", "targets_{}.pt"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from features.settings import Settings
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 
 Log = Callable[[dict[str, float]], None]
 

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.text_tower import TextTower
-from pipeline.adversarial import train_wgan
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.attribute_generator import AttributeGenerator, noise
+from features.text.text_tower import TextTower
+from pipeline.generating.adversarial import train_wgan
+from pipeline.generating.attribute_generator import AttributeGenerator, noise
 from pipeline.generators.base import Generator, Log
-from pipeline.networks import draw_weights, finished
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.networks import draw_weights, finished
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -18,12 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
 from pipeline.generators.base import Generator, Log
-from pipeline.networks import draw_weights, finished
-from pipeline.synthesized_prompts import PromptVae
-from pipeline.variational import train_vae
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.networks import draw_weights, finished
+from pipeline.learning.synthesized_prompts import PromptVae
+from pipeline.learning.variational import train_vae
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -20,13 +20,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text_tower import TextTower
-from pipeline.adversarial import BETAS, train_wgan
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.attribute_encoder import AttributeVae
-from pipeline.attribute_generator import LEAK
+from features.text.text_tower import TextTower
+from pipeline.generating.adversarial import BETAS, train_wgan
+from pipeline.generating.attribute_encoder import AttributeVae
+from pipeline.generating.attribute_generator import LEAK
 from pipeline.generators.base import Generator, Log
-from pipeline.networks import draw_weights, finished, mlp
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.networks import draw_weights, finished, mlp
 
 Width = Annotated[int, Field(ge=1)]
 

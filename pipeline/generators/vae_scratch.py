@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.attribute_generator import AttributeGenerator
+from features.text.text_tower import TextTower
+from pipeline.generating.attribute_generator import AttributeGenerator
 from pipeline.generators.base import Generator, Log
-from pipeline.networks import draw_weights, finished, mlp
-from pipeline.variational import Vae, train_vae
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.networks import draw_weights, finished, mlp
+from pipeline.learning.variational import Vae, train_vae
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.settings import Settings
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 
 
 @dataclass(frozen=True)

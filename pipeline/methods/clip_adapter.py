@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, cosine, descend, places, trained_classes
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training import Batches, cosine, descend, places, trained_classes
 
 
 def adapted(features: Tensor, down: Tensor, up: Tensor, ratio: Tensor) -> Tensor:

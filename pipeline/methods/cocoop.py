@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.adapting.prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, minimise, places, trained_classes
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
-from pipeline.training import Batches, minimise, places, trained_classes
 
 IMAGES = 64  # scored before their text features are let go
 

@@ -22,11 +22,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.adapting.prompt_learning import Position, class_weights, dassl_sgd, initial_context
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, Rate, cosine, minimise, places, trained_classes
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.prompt_learning import Position, class_weights, dassl_sgd, initial_context
-from pipeline.training import Batches, Rate, cosine, minimise, places, trained_classes
 
 
 class CoOp(Method):

@@ -19,11 +19,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.text_tower import TextTower
-from pipeline.affine import class_means, joined
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.adapting.affine import class_means, joined
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import places, trained_classes
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training import places, trained_classes
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # tried on validation (code)
 

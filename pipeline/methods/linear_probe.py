@@ -21,11 +21,11 @@ from pydantic import Field
 from torch import Tensor
 
 from features.errors import InputError
-from features.text_tower import TextTower
-from pipeline.affine import AffineClassifier, affine, joined
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.adapting.affine import AffineClassifier, affine, joined
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import places, trained_classes
 from pipeline.methods.base import Classifier, Method
-from pipeline.training import places, trained_classes
 
 DECADE = 8  # finest steps that the search tells apart (CLIP)
 

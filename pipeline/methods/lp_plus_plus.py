@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text_tower import TextTower
-from pipeline.affine import AffineClassifier, affine, class_means, joined
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import TextTower
+from pipeline.adapting.affine import AffineClassifier, affine, class_means, joined
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import places, trained_classes
 from pipeline.methods.base import Classifier, Method
-from pipeline.training import places, trained_classes
 
 
 class LpPlusPlus(Method):

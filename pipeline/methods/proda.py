@@ -22,12 +22,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.prompts import tokenize
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.prompts import tokenize
+from features.text.text_tower import TextTower
+from pipeline.adapting.prompt_learning import Position, class_weights, initial_context
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, cosine, descend, places, trained_classes
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.prompt_learning import Position, class_weights, initial_context
-from pipeline.training import Batches, cosine, descend, places, trained_classes
 
 
 class ProDA(Method):

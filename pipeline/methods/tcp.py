@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text_tower import Block, TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.text_tower import Block, TextTower
+from pipeline.adapting.prompt_learning import first_linear, initial_context, knowledge_distance
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, descend, places, trained_classes, warm_cosine
 from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.prompt_learning import first_linear, initial_context, knowledge_distance
-from pipeline.training import Batches, descend, places, trained_classes, warm_cosine
 
 
 class Tcp(Method):

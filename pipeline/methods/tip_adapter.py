@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.cache_model import CacheClassifier, CacheMethod, build
+from features.text.text_tower import TextTower
+from pipeline.adapting.cache_model import CacheClassifier, CacheMethod, build
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 
 
 class TipAdapter(CacheMethod):

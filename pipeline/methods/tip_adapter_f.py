@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
-from pipeline.cache_model import CacheClassifier, CacheMethod, build
-from pipeline.training import Batches, cosine, minimise, places, trained_classes
+from features.text.text_tower import TextTower
+from pipeline.adapting.cache_model import CacheClassifier, CacheMethod, build
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.training import Batches, cosine, minimise, places, trained_classes
 
 
 class TipAdapterF(CacheMethod):

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.class_store import encode_classes
 from features.errors import raise_all
-from features.text_tower import TextTower
-from pipeline.arrays import ClassSet, LabelledFeatures
+from features.text.class_store import encode_classes
+from features.text.text_tower import TextTower
+from pipeline.learning.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
 
 Templates = Annotated[list[str], Field(min_length=1)]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from pipeline.metrics import harmonic_mean
-from pipeline.scores import AVERAGE, Judgement, Scores, SeedScores
+from pipeline.scoring.metrics import harmonic_mean
+from pipeline.scoring.scores import AVERAGE, Judgement, Scores, SeedScores
 
 
 def averages(scores: Sequence[Scores]) -> Iterator[tuple[tuple[str, ...], list[Scores]]]:

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from features.errors import InputError, raise_all
-from features.files import canonical_json, written_whole
+from features.formats.files import canonical_json, written_whole
 from pipeline.params import Params
 from pipeline.quality_scores import GeneratorQuality
 from pipeline.report import tables
@@ -18,7 +18,7 @@ from pipeline.report.page import page
 from pipeline.report.summary import Encoder, Summary
 from pipeline.report.summary import tables as make_tables
 from pipeline.report.wording import notes
-from pipeline.scores import Scores, grid_runs, read_scores, score_path
+from pipeline.scoring.scores import Scores, grid_runs, read_scores, score_path
 
 
 def read_grid(params: Params) -> list[Scores]:

@@ -20,11 +20,11 @@ import jinja2
 import numpy as np
 import yaml
 
-from features import hdf5
 from features.datasets.base import reader_from
+from features.encoding.images import UnreadableImageError, read_image
 from features.errors import InputError
-from features.files import written_whole
-from features.images import UnreadableImageError, read_image
+from features.formats import hdf5
+from features.formats.files import written_whole
 from features.index import read_index, read_names
 from features.progress import clock
 from pipeline import paths

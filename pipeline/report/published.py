@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from features.errors import InputError
 from pipeline.params import EncoderSpec, Params
-from pipeline.scores import HARMONIC_MEAN, Scores
+from pipeline.scoring.scores import HARMONIC_MEAN, Scores
 
 FOLDER = Path("assets/published")
 # Where the papers' word for a row is not ours: their f-VAEGAN ends in a softmax classifier of its features.

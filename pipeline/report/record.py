@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from features.errors import InputError
-from features.files import written_whole
+from features.formats.files import written_whole
 
 RULE = "\n---\n"
 

@@ -17,7 +17,7 @@ from features.settings import Settings
 from pipeline.params import Params
 from pipeline.report.averages import averages
 from pipeline.report.published import find, tables_of
-from pipeline.scores import HARMONIC_MEAN, Scores
+from pipeline.scoring.scores import HARMONIC_MEAN, Scores
 
 T = TypeVar("T")
 Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON knows lists only

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Reference, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
-from pipeline.scores import HARMONIC_MEAN, Scores
+from pipeline.scoring.scores import HARMONIC_MEAN, Scores
 
 RESULTS = ("task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images", "unreadable_images")
 

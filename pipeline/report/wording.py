@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from pipeline.params import Params
 from pipeline.report.summary import Gain, Row, Table, Value
-from pipeline.scores import HARMONIC_MEAN
+from pipeline.scoring.scores import HARMONIC_MEAN
 
 DASH = "–"
 PARTIAL = "*"  # beside every number of a data set of which images are missing

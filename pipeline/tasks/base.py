@@ -15,7 +15,7 @@ from pydantic import Field
 from features.datasets.base import Split, heard
 from features.errors import InputError
 from features.settings import Settings
-from pipeline.arrays import Average
+from pipeline.learning.arrays import Average
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""A frozen CLIP as open_clip builds it, with its preprocessing as data and its weights' identity."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from features.devices import Precision, autocast, keep_freed_memory
+from features.encoding.augment import Preprocess
+from features.encoding.folding import fold_batch_norms
+from features.encoding.weights import Source, locate
+from features.errors import InputError
+from features.lean_import import import_open_clip
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """A frozen CLIP on a device.
+
+    Attributes:
+        name: its name in `params.yaml`.
+        model: open_clip's module: float32, in evaluation mode, without gradients, batch norms folded into convolutions.
+        preprocess: how it wants its pixels.
+        embed_dim: D of its features.
+        weights_sha256: identity of all its weights, whatever file they came from (`weights_sha256`).
+        device: where the model is.
+    """
+
+    name: str
+    model: nn.Module
+    preprocess: Preprocess
+    embed_dim: int
+    weights_sha256: str
+    device: torch.device
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """(N, 3, height, width) float32 from (N, height, width, 3) uint8, bit for bit as torchvision does it."""
+        pixels = crops.to(self.device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        mean = torch.tensor(self.preprocess.mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.preprocess.std, device=self.device)[:, None, None]
+        return pixels.sub_(mean).div_(std)
+
+    def encode_crops(self, crops: Tensor, precision: Precision = "float32") -> Tensor:
+        """(N, D) float32 features, not normalised, of (N, height, width, 3) uint8 crops."""
+        with torch.inference_mode(), autocast(self.device, precision):
+            encoded: Tensor = self.model.encode_image(self.normalize(crops))  # type: ignore[operator]
+            return encoded.float()
+
+
+def load_encoder(name: str, model: str, pretrained: str | None, device: torch.device | str) -> Encoder:
+    """Load any model of open_clip; see `features.encoding.weights.locate` for what `model` and `pretrained` may be.
+
+    Raises:
+        InputError: unknown names, weights that are not here and cannot be fetched, or that do not fit the model.
+    """
+    keep_freed_memory()  # before the weights lie in between
+    source = locate(name, model, pretrained)
+    module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
+    module.eval().requires_grad_(False)
+    identity, visual = weights_sha256(module), module.visual
+    preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
+    fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
+    if sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) > 1:
+        module.to(memory_format=torch.channels_last)  # twice as fast on CPUs
+    device = torch.device(device)
+    return Encoder(
+        name=name,
+        model=module.to(device),
+        preprocess=preprocess,
+        embed_dim=_embed_dim(source.model),
+        weights_sha256=identity,
+        device=device,
+    )
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """sha256 over a module's parameters and buffers by name: name, dtype, shape, bytes."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        hasher.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        hasher.update(plain.reshape(-1).view(torch.uint8).numpy())
+    return hasher.hexdigest()
+
+
+def _build(source: Source, where: str) -> nn.Module:
+    open_clip = import_open_clip()
+
+    options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "weights_only": True, "pretrained_text": False}
+    if source.preprocess:
+        keys = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+        options["force_preprocess_cfg"] = {key: source.preprocess[key] for key in keys if key in source.preprocess}
+    try:
+        if source.seed is None:
+            checkpoint = str(source.checkpoint) if source.checkpoint else None
+            with _Unset():
+                built = open_clip.create_model(source.model, checkpoint, require_pretrained=True, **options)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(source.seed)
+                built = open_clip.create_model(source.model, load_weights=False, **options)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{where}: the file holds more than tensors, which could run programs; it is refused"
+        ) from error
+    except Exception as error:  # open_clip and the formats below it raise many kinds
+        raise InputError(f"{where}: open_clip cannot build it: {_first_lines(error)}") from error
+    module: nn.Module = built.float()
+    return module
+
+
+class _Unset(TorchFunctionMode):
+    """Leaves new parameters unset, for a checkpoint, read strictly, fills them all: half of the time of loading."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _first_lines(error: Exception, count: int = 6) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return "\n  ".join(lines[:count] + ["..."] * (len(lines) > count))
+
+
+def _embed_dim(model: str) -> int:
+    open_clip = import_open_clip()
+
+    return int(open_clip.get_model_config(model)["embed_dim"])
