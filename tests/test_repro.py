@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -245,6 +247,24 @@ def test_the_readmes_everyday_commands_run(repo: Path) -> None:
     assert [command[0] for command in commands] == ["source", *["shipyard"] * 5, *["dvc"] * 4]
     for command in commands[1:]:
         run(repo, *(word.replace("twemoji", "mine").replace("liteclip", "tiny") for word in command))
+
+
+def test_the_commands_on_features_of_the_page_on_sharing_run(repo: Path) -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs/share.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line, comments=True) for line in re.findall(r"^shipyard features .*$", page, re.M)]
+    assert [command[2] for command in commands] == ["info", "verify", "diff", "export", "import"]
+    features = "artifacts/tiny/features"
+    shutil.copytree(repo / features, repo.parent / "other" / features)
+    for command in commands:
+        words = ["again" if word == "mine" else word for word in command]
+        run(repo, *(word.replace("twemoji", "mine").replace("liteclip", "tiny") for word in words))
+    again, mine = (repo / features / f"{name}.zarr" for name in ("again", "mine"))
+    differs = shipyard(repo, "features", "diff", str(again), str(mine))
+    assert re.fullmatch(r"index_sha256: .*\n", differs), "what is imported comes back, but for which files it was"
+    shutil.rmtree(again)
+    for made in (repo / "artifacts/index").glob("again.*"):
+        made.unlink()
+    assert ran(run(repo, "dvc", "repro")) == set()
 
 
 def test_experiments_metrics_and_parameters_compare_with_a_commit(repo: Path) -> None:
