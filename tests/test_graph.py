@@ -127,6 +127,11 @@ def test_nothing_that_fits_can_see_test_images() -> None:
         assert not [dep for dep in deps(stage) if dep.endswith(("test.h5", "/features", "/tasks"))]
 
 
+def test_generators_learn_from_what_a_new_name_does_not_change() -> None:
+    made = [Path(dep).name for dep in deps("train_generator") if dep.startswith("artifacts/")]
+    assert made == ["train.h5", "text_tower.safetensors"]
+
+
 @pytest.mark.parametrize("stage", ["extract", "report"])
 def test_all_of_extract_is_tracked_but_its_engine(stage: str) -> None:
     tracked = {key.removeprefix("extract.") for key in STAGES[stage]["params"] if key.startswith("extract")}
