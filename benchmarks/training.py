@@ -1,9 +1,9 @@
 """Training steps, ours on cached features against the papers' recipe, and the text tower's pass, which they contain.
 
 `python -m benchmarks training`. ViT-B/16 with random weights, Caltech's 50 + 50 class names. Both sides take the same
-batches; the small run takes 48 images a step of CoOp and 24 of the VAE where the recipe takes 256, which favours the
-reference. Its steps are timed in parts, each once a round: the images, which both trainings encode, synthesis, and the
-passes through the text tower. The whole job: 800 images extracted in ten views and the centre crop, the VAE for 50
+batches; the small run takes 48 images a step where the recipe takes 256, which favours the reference. Its steps are
+timed in parts, each once a round: the images, which both trainings encode, synthesis, and the passes through the text
+tower. The whole job: 800 images extracted in ten views and the centre crop, the VAE for 50
 epochs, CoOp + SHIP for 200. At 1,000 names open_clip's pass does not fit into 24 GB, so its time is that of 100 names,
 times ten: padded to 77 tokens, all names take the same.
 """
@@ -54,8 +54,7 @@ class Setting:
     classes: ClassSet
     tokens: Tensor
     images: Images
-    batch: int  # of CoOp; the VAE's is the first part of it
-    vae_batch: int
+    batch: int
 
     @property
     def labels(self) -> Tensor:
@@ -71,20 +70,19 @@ def rows(*, small: bool) -> list[Row]:
     """The text tower's pass and its growth, a step of CoOp + SHIP, a step of the VAE, and the whole job."""
     with tempfile.TemporaryDirectory() as folder:
         model = open_clip_model()
-        names, (batch, vae_batch) = caltech_names(), (48, 24) if small else (256, 256)
+        names, batch = caltech_names(), 48 if small else 256
         tower = text_tower(model)
         images = Images(model, photographs(Path(folder), 16))
-        setting = Setting(model, tower, class_set(tower, names), full_tokens(names, 4), images, batch, vae_batch)
+        setting = Setting(model, tower, class_set(tower, names), full_tokens(names, 4), images, batch)
         recipe = Recipe(setting)
         few, all_names = (pass_of(tower, imagenet_names()[:count]) for count in (NAMES[0], NAMES[-1]))
         ours = (lambda: _coop(setting), lambda: _vae(setting), few, pass_of(tower, names), all_names)
         theirs = (recipe.images, recipe.synthesis, recipe.coop, recipe.vae)
         coop, vae, *passes, encoded, made, full_pass, vae_pass = in_turn(*ours, *theirs, warm=not small)
     coop, vae = coop / STEPS, vae / STEPS
-    crop = encoded / batch
-    slow_coop, slow_vae = encoded + made + full_pass, vae_batch * crop + vae_pass
-    coop_steps, vae_steps = COOP_EPOCHS * math.ceil(IMAGES / batch), VAE_EPOCHS * math.ceil(IMAGES / vae_batch)
-    job = IMAGES * (1 + VIEWS) * crop + coop_steps * coop + vae_steps * vae
+    slow_coop, slow_vae = encoded + made + full_pass, encoded + vae_pass
+    coop_steps, vae_steps = COOP_EPOCHS * math.ceil(IMAGES / batch), VAE_EPOCHS * math.ceil(IMAGES / batch)
+    job = IMAGES * (1 + VIEWS) * encoded / batch + coop_steps * coop + vae_steps * vae
     slow_job = coop_steps * slow_coop + vae_steps * slow_vae
     on_gpu = torch.cuda.is_available()
     return [
@@ -97,9 +95,7 @@ def rows(*, small: bool) -> list[Row]:
             slow_coop,
             at_least=30 if on_gpu else 40,
         ),
-        Row.of(
-            f"VAE of SHIP, a step, ViT-B/16, {vae_batch} images a step", vae, slow_vae, at_least=15 if on_gpu else 20
-        ),
+        Row.of(f"VAE of SHIP, a step, ViT-B/16, {batch} images a step", vae, slow_vae, at_least=15 if on_gpu else 20),
         Row.of("the whole job, multiplied out, ViT-B/16", job, slow_job, at_least=15),
     ]
 
@@ -120,8 +116,8 @@ def _coop(setting: Setting) -> None:
 
 
 def _vae(setting: Setting) -> None:
-    ship = Ship(epochs=STEPS, batch=setting.vae_batch)
-    ship.fit(setting.train(setting.vae_batch), setting.classes, setting.tower, stream(1, "bench"), lambda _: None)
+    ship = Ship(epochs=STEPS, batch=setting.batch)
+    ship.fit(setting.train(setting.batch), setting.classes, setting.tower, stream(1, "bench"), lambda _: None)
 
 
 class Recipe:
@@ -158,7 +154,7 @@ class Recipe:
 
     def _real(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield self.real[: self.setting.vae_batch], self.setting.labels[: self.setting.vae_batch]
+            yield self.real, self.setting.labels
 
 
 def _ship(setting: Setting) -> PromptVae:
