@@ -1,8 +1,8 @@
 """How time and memory grow with images and seeds: the exponent of a power law through the measurements.
 
 `python -m benchmarks growth`; growth with classes is in `training`, where the text tower's passes are timed. In these
-rows `ours` is the exponent and `reference` the most that it may be. Extraction
-runs on an encoder of one layer for crops of 32 pixels, so that the pipeline's own cost shows, not the encoder's.
+rows `ours` is the exponent and `reference` the most that it may be. Extraction runs on an encoder of one layer for
+crops of 32 pixels, so that the pipeline's own cost shows, not the encoder's.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 `python -m benchmarks training`. ViT-B/16 with random weights, Caltech's 50 + 50 class names. Both sides take the same
 batches; the small run takes 48 images a step where the recipe takes 256, which favours the reference. Its steps are
 timed in parts, each once a round: the images, which both trainings encode, synthesis, and the passes through the text
-tower. The whole job: 800 images extracted in ten views and the centre crop, the VAE for 50
-epochs, CoOp + SHIP for 200. At 1,000 names open_clip's pass does not fit into 24 GB, so its time is that of 100 names,
+tower. The whole job: 800 images extracted in ten views and the centre crop, the VAE for 50 epochs, CoOp + SHIP for
+200. At 1,000 names open_clip's pass does not fit into 24 GB, so its time is that of 100 names,
 times ten: padded to 77 tokens, all names take the same.
 """
 
@@ -61,9 +61,10 @@ class Setting:
         """(B,) of seen classes."""
         return torch.arange(self.batch) % len(self.classes.seen_ids)
 
-    def train(self, count: int) -> LabelledFeatures:
+    @property
+    def train(self) -> LabelledFeatures:
         """A batch of images in all views."""
-        return features(self.labels[:count], 1 + VIEWS, self.tower.config.embed_dim)
+        return features(self.labels, 1 + VIEWS, self.tower.config.embed_dim)
 
 
 def rows(*, small: bool) -> list[Row]:
@@ -81,9 +82,9 @@ def rows(*, small: bool) -> list[Row]:
         coop, vae, *passes, encoded, made, full_pass, vae_pass = in_turn(*ours, *theirs, warm=not small)
     coop, vae = coop / STEPS, vae / STEPS
     slow_coop, slow_vae = encoded + made + full_pass, encoded + vae_pass
-    coop_steps, vae_steps = COOP_EPOCHS * math.ceil(IMAGES / batch), VAE_EPOCHS * math.ceil(IMAGES / batch)
-    job = IMAGES * (1 + VIEWS) * encoded / batch + coop_steps * coop + vae_steps * vae
-    slow_job = coop_steps * slow_coop + vae_steps * slow_vae
+    steps = math.ceil(IMAGES / batch)
+    job = IMAGES * (1 + VIEWS) * encoded / batch + steps * (COOP_EPOCHS * coop + VAE_EPOCHS * vae)
+    slow_job = steps * (COOP_EPOCHS * slow_coop + VAE_EPOCHS * slow_vae)
     on_gpu = torch.cuda.is_available()
     return [
         Row.of("text tower fwd+bwd, ViT-B/16, 100 names", passes[1], full_pass, at_least=12),
@@ -106,7 +107,7 @@ def _coop(setting: Setting) -> None:
     method = CoOp(epochs=STEPS, batch=setting.batch, recipe="ship")
     none = features(unseen[:0], 1, setting.tower.config.embed_dim)
     method.fit(
-        setting.train(setting.batch),
+        setting.train,
         setting.classes,
         synthetic=pool,
         validation=none,
@@ -117,7 +118,7 @@ def _coop(setting: Setting) -> None:
 
 def _vae(setting: Setting) -> None:
     ship = Ship(epochs=STEPS, batch=setting.batch)
-    ship.fit(setting.train(setting.batch), setting.classes, setting.tower, stream(1, "bench"), lambda _: None)
+    ship.fit(setting.train, setting.classes, setting.tower, stream(1, "bench"), lambda _: None)
 
 
 class Recipe:
