@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError, raise_all
-from features.formats.listed import EXTENSIONS
 from features.index import Index
+from features.splits.listed import EXTENSIONS
 
 FOLDER = Path("draws")  # of the project, a dep of stage `assemble`, so that DVC sees a new file
 Drawn = tuple[NDArray[np.int64], NDArray[np.int64]]

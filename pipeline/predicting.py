@@ -23,8 +23,8 @@ from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import UnreadableImageError, read_image
 from features.errors import InputError, nearest
 from features.extraction.patch_tokens import encode_with_patches
-from features.formats.listed import EXTENSIONS
 from features.lookup import find
+from features.splits.listed import EXTENSIONS
 from features.text.text_tower import load_tower
 from pipeline.choice import read_choice
 from pipeline.learning.task_store import load_task

@@ -18,8 +18,8 @@ import features.datasets
 from features.datasets.base import SPLITS, Listing, Reader, reader_from
 from features.datasets.twemoji import CLASSES
 from features.errors import InputError, raise_all
-from features.formats.listed import on_disk
 from features.lookup import find, names
+from features.splits.listed import on_disk
 from features.splits.packed_split import pack, unpack
 from features.splits.split_zhou import read_split
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from features.datasets.base import SPLITS, Archive, Counts, Listing, Origin, Published, Rows
 from features.errors import InputError, Problems
-from features.formats.listed import listing_of
+from features.splits.listed import listing_of
 
 
 class FgvcAircraft(Published):

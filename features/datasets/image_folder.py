@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from features.datasets.base import SPLITS, Listing, Split
 from features.errors import raise_all
-from features.formats.listed import EXTENSIONS
+from features.splits.listed import EXTENSIONS
 from features.splits.own_images import OwnImages, Row
 
 

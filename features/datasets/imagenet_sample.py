@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from features.datasets.base import Counts, Image, Listing, Origin, Published
 from features.errors import Problems, raise_all
-from features.formats.listed import EXTENSIONS, MEND
 from features.splits.imagenet_classes import CLASSNAMES, REPEATED, class_names, wordnet_ids
+from features.splits.listed import EXTENSIONS, MEND
 
 
 class ImageNetSample(Published):

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from features.datasets.base import Image, Listing, Published
 from features.errors import InputError, Problems, raise_all
-from features.formats.listed import EXTENSIONS, MEND
+from features.splits.listed import EXTENSIONS, MEND
 
 TABLE = Path(__file__).parents[1] / "datasets" / "imagenet_classes.json"
 REPEATED = frozenset({"missile", "sunglasses"})  # CLIP's list has each of these for two classes

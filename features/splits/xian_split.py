@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from features.datasets.base import Archive, Listing, Published, Rows
 from features.errors import InputError, Problems, raise_all
-from features.formats.listed import listing_of
 from features.formats.matlab import MatFile
+from features.splits.listed import listing_of
 
 IMAGES = "res101.mat"
 TRAIN, SEEN, UNSEEN = "trainval_loc", "test_seen_loc", "test_unseen_loc"
