@@ -69,9 +69,8 @@ def encode_classes(
     tokens = class_tokens(names, context_length=config.context_length, prompt=LONGEST_PROMPT)
     of_each = zip(*(filled(template, names, descriptions) for template in templates), strict=True)
     texts = tokenize([text for of_class in of_each for text in of_class], room=config.context_length)
-    by_class = torch.split(texts.to(tower.text_projection.device), len(templates))
     with torch.inference_mode():
-        features = torch.stack([tower.encode(of_class) for of_class in by_class], dim=1)
+        features = torch.stack([tower.encode(of_class) for of_class in torch.split(texts, len(templates))], dim=1)
     return ClassTexts(
         names=tuple(names),
         templates=tuple(templates),

@@ -3,6 +3,7 @@
 Causal attention and pooling at the EOT token allow three exact savings over `open_clip`'s 77-token `encode_text`:
 tokens after each EOT are left out; the states of a shared beginning `[SOS] context` are computed once for all classes
 and enter the others' attention as keys and values; the last block computes only the EOT's row.
+Token ids decide the shapes of a pass, so they stay on the host, which then waits for no device.
 """
 
 from __future__ import annotations
@@ -79,13 +80,9 @@ class Block(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Prompts, as token ids or as learned vectors before them, to text features.
+    """Prompts, as token ids or as learned vectors before them, to text features."""
 
-    Attribute:
-        precision: what the passes are computed in. Weights, contexts, their gradients and features stay float32.
-    """
-
-    precision: Precision = "float32"
+    precision: Precision = "float32"  # of the passes; weights, contexts, their gradients and features stay float32
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -95,6 +92,10 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.ln_final = nn.LayerNorm(config.width)
         self.text_projection = nn.Parameter(torch.empty(config.width, config.embed_dim))
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        """Token ids (...) on the host to their embeddings (..., W) on the tower's device."""
+        return F.embedding(tokens.to(self.text_projection.device, non_blocking=True), self.token_embedding.weight)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Plain texts: tokens (C, T) from `features.text.prompts.tokenize` to features (C, D), not normalised."""
@@ -106,7 +107,7 @@ class TextTower(nn.Module):
 
         Args:
             context: (G, L, W) vectors in token-embedding space; gradients flow to them.
-            tokens: (C, T) the same C texts for each of the G contexts, or (G, C, T).
+            tokens: on the host, (C, T) the same C texts for each of the G contexts, or (G, C, T).
 
         Returns:
             (G, C, D) features, not normalised.
@@ -116,14 +117,14 @@ class TextTower(nn.Module):
         """
         eot = tokens.argmax(-1) - 1  # the EOT has the largest id; its place among the tokens after SOS
         ends = int(eot.max()) + 1
-        suffix = self.token_embedding(tokens[..., 1 : ends + 1])
+        suffix = self.embedded(tokens[..., 1 : ends + 1])
         if suffix.ndim == 3:
             suffix = suffix.expand(len(context), -1, -1, -1)
-        sos = self.token_embedding(tokens.flatten()[:1]).expand(len(context), 1, -1)
+        sos = self.embedded(tokens.flatten()[:1]).expand(len(context), 1, -1)
         return self.encode_embedded(torch.cat([sos, context], dim=1), suffix, eot.expand(suffix.shape[:2]))
 
     def encode_embedded(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
-        """Embedded prompts: prefix (G, P, W) shared by the C suffixes (G, C, T, W) that end at eot (G, C).
+        """Embedded prompts: prefix (G, P, W) shared by the C suffixes (G, C, T, W) that end at eot (G, C), on the host.
 
         Memory is bounded: what is more than `PASS_BYTES` goes in several passes, each of which, where there are
         gradients, keeps only its inputs and runs again on the way back.
@@ -159,8 +160,9 @@ class TextTower(nn.Module):
 
     def _features(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         (g, p, w), (c, t) = prefix.shape, suffix.shape[1:3]
-        there = torch.arange(t, device=eot.device) <= eot[..., None]  # (G, C, T): the tokens up to the EOT
-        rows = there.flatten().nonzero().squeeze(1)
+        there = torch.arange(t) <= eot[..., None]  # (G, C, T): the tokens up to the EOT
+        rows, ends = there.flatten().nonzero().squeeze(1), (eot.flatten() + 1).cumsum(0) - 1
+        there, rows, ends, eot = (found.to(prefix.device, non_blocking=True) for found in (there, rows, ends, eot))
         prefix = prefix + self.positional_embedding[:p]
         suffix = suffix + self.positional_embedding[p : p + t]
         # All linear layers see one matrix of rows without padding: the prefixes' G x P, then the suffixes' tokens.
@@ -181,7 +183,6 @@ class TextTower(nn.Module):
         q, theirs_k, theirs_v = last.split_heads(_padded(qkv[own:], rows, (g, c, t)))
         q = q.gather(-2, eot[:, :, None, None, None].expand(-1, -1, q.shape[2], 1, q.shape[-1]))
         seen = _mask(there[:, :, None, None], x)
-        ends = (eot.flatten() + 1).cumsum(0) - 1
         x = last(x[own:].index_select(0, ends), _attended((q, theirs_k, theirs_v), (k, v), seen))
         features: Tensor = self.ln_final(x) @ self.text_projection
         return features.view(g, c, -1)

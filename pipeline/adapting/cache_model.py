@@ -31,6 +31,10 @@ class CacheClassifier(Classifier):
     beta: Tensor
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        return self.scores(features, class_ids)
+
+    def scores(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        """`logits` without its questions, for which training would wait at each step."""
         zero_shot = self.logit_scale * features @ self.weights[class_ids].T
         return zero_shot + self.alpha * self.cached(features @ self.keys.T, self.beta)[:, class_ids]
 

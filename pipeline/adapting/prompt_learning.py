@@ -65,7 +65,7 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
     Args:
         tower: frozen.
         context: (G, M, W) vectors; gradients flow to them.
-        tokens: (C, T) `[SOS] name . [EOS]` for each of the G contexts, or (G, C, T).
+        tokens: on the host, (C, T) `[SOS] name . [EOS]` for each of the G contexts, or (G, C, T).
         position: of the class name: after the context, after its first half, or before it. The full stop stays last.
 
     Returns:
@@ -74,7 +74,7 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
     if position == "end":
         return F.normalize(tower(context, tokens), dim=-1)
     ahead = context.shape[1] // 2 if position == "middle" else 0
-    prefix = torch.cat([tower.token_embedding(tokens.flatten()[:1]).expand(len(context), 1, -1), context[:, :ahead]], 1)
+    prefix = torch.cat([tower.embedded(tokens.flatten()[:1]).expand(len(context), 1, -1), context[:, :ahead]], dim=1)
     suffix, eot = _around(tower, context[:, ahead:], tokens)
     return F.normalize(tower.encode_embedded(prefix, suffix, eot), dim=-1)
 
@@ -82,15 +82,16 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
 def _around(tower: TextTower, behind: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Class names with context (G, M, W) between the name and its full stop: embedded (G, C, T, W), their EOT (G, C).
 
-    The stop is the token before the EOT, as `features.text.prompts.class_tokens` writes it.
+    Tokens and EOT are on the host. The stop is the token before the EOT (`features.text.prompts.class_tokens`).
     """
     g, m, _ = behind.shape
     tokens = tokens.expand(g, *tokens.shape[-2:])  # (G, C, T)
     eot = tokens.argmax(-1) - 1  # among the tokens after SOS
     t = int(eot.max()) + 1
     name = (eot - 1)[..., None]  # tokens of the name
-    place = torch.arange(t + m, device=tokens.device)
+    place = torch.arange(t + m)
     source = torch.where(place < name, place, torch.where(place < name + m, t + place - name, place - m))
-    embedded = tower.token_embedding(tokens[..., 1 : t + 1])
+    source = source.to(behind.device, non_blocking=True)
+    embedded = tower.embedded(tokens[..., 1 : t + 1])
     pool = torch.cat([embedded, behind[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
     return pool.gather(2, source[..., None].expand(-1, -1, -1, pool.shape[-1])), eot + m

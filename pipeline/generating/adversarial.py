@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.generating.attribute_generator import LEAK
 from pipeline.generators.base import Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, mlp
 from pipeline.learning.training import Batches, places
 
@@ -97,7 +97,7 @@ def train_wgan(
         train: real features of seen classes.
         classes: whose text features are the attributes.
         settings: of both sides.
-        fake: real features (B, D) and labels (B,) to as many fakes of the same classes, with gradients.
+        fake: real features (B, D) and labels (B,), on the host, to as many fakes of the same classes, with gradients.
         terms: real features, labels and fakes to further terms of the generator's loss, by name.
         rng: on the CPU; draws everything.
         log: takes each epoch's last values: `wasserstein`, the critic's estimate of the distance, and all terms.
@@ -112,13 +112,13 @@ def train_wgan(
     )
     batches = Batches(train, None, settings.epochs * settings.critic_steps, settings.batch, 0.0, rng)
     for step, (x, labels) in enumerate(batches, 1):
-        attributes = classes.text_features[labels]
+        attributes = at(classes.text_features, labels)
         if with_critic is not None:
             with_critic(x, labels)
         with torch.no_grad():
             made = fake(x, labels)
         distance = critic(x, attributes).mean() - critic(made, attributes).mean()
-        share = torch.rand(len(x), 1, generator=rng).to(device)
+        share = torch.rand(len(x), 1, generator=rng).to(device, non_blocking=True)
         penalty = gradient_penalty(critic, x, made, attributes, share)
         _step(critics, settings.gradient_penalty * penalty - distance)
         if step % settings.critic_steps:
@@ -154,8 +154,8 @@ class SeenClassifier(nn.Module):
         self.place: Tensor
 
     def loss(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of features (N, D) and their labels (N,), positions in the task's classes."""
-        return F.cross_entropy(self.scale * self.linear(x), self.place[labels])
+        """Cross-entropy of features (N, D) and their labels (N,) on the host, positions in the task's classes."""
+        return F.cross_entropy(self.scale * self.linear(x), at(self.place, labels))
 
 
 def seen_classifier(train: LabelledFeatures, classes: ClassSet, epochs: int, rng: torch.Generator) -> SeenClassifier:

@@ -47,4 +47,4 @@ class AttributeGenerator(FittedGenerator):
 
 def noise(like: Tensor, latent: int, rng: torch.Generator) -> Tensor:
     """Latents from N(0, I): one row of `latent` numbers for each row of `like`, on its device."""
-    return torch.randn(len(like), latent, generator=rng).to(like.device)
+    return torch.randn(len(like), latent, generator=rng).to(like.device, non_blocking=True)

@@ -23,7 +23,7 @@ from features.text.text_tower import TextTower
 from pipeline.generating.adversarial import train_wgan
 from pipeline.generating.attribute_generator import AttributeGenerator, noise
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished
 from pipeline.learning.training import Batches
 
@@ -56,10 +56,10 @@ class CycleWgan(Generator):
         regressor = fitted_regressor(train, classes, self.regressor_epochs, rng)
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(noise(x, model.latent, rng), classes.text_features[labels])
+            return model.decode(noise(x, model.latent, rng), at(classes.text_features, labels))
 
         def terms(_: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:
-            return {"cycle": self.cycle_weight * cycle_loss(regressor, made, classes.text_features[labels])}
+            return {"cycle": self.cycle_weight * cycle_loss(regressor, made, at(classes.text_features, labels))}
 
         train_wgan(model, train, classes, self, fake=fake, terms=terms, rng=rng, log=log)
         return finished(model, "cycle_wgan")
@@ -77,7 +77,7 @@ def fitted_regressor(train: LabelledFeatures, classes: ClassSet, epochs: int, rn
     regressor = draw_weights(nn.Linear(width, width), rng).to(train.features.device)
     optimizer = torch.optim.Adam(regressor.parameters(), 0.001)
     for x, labels in Batches(train, None, epochs, 64, 0.0, rng):
-        loss = F.mse_loss(regressor(x), classes.text_features[labels])
+        loss = F.mse_loss(regressor(x), at(classes.text_features, labels))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

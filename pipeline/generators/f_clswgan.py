@@ -21,7 +21,7 @@ from features.text.text_tower import TextTower
 from pipeline.generating.adversarial import seen_classifier, train_wgan
 from pipeline.generating.attribute_generator import AttributeGenerator, noise
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished
 
 Width = Annotated[int, Field(ge=1)]
@@ -53,7 +53,7 @@ class FClsWgan(Generator):
         classifier = seen_classifier(train, classes, self.classifier_epochs, rng)
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(noise(x, model.latent, rng), classes.text_features[labels])
+            return model.decode(noise(x, model.latent, rng), at(classes.text_features, labels))
 
         def terms(x: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:  # noqa: ARG001
             return {"classification": self.classification_weight * classifier.loss(made, labels)}

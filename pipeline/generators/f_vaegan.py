@@ -22,7 +22,7 @@ from features.text.text_tower import TextTower
 from pipeline.generating.adversarial import train_wgan
 from pipeline.generating.attribute_encoder import AttributeVae
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished
 
 Width = Annotated[int, Field(ge=1)]
@@ -54,10 +54,10 @@ class FVaeGan(Generator):
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.reconstruct(x, classes.text_features[labels], rng)
+            return model.reconstruct(x, at(classes.text_features, labels), rng)
 
         def terms(x: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:
-            return model.bound(x, made, classes.text_features[labels])
+            return model.bound(x, made, at(classes.text_features, labels))
 
         weight = self.adversarial_weight
         train_wgan(model, train, classes, self, fake=fake, terms=terms, rng=rng, log=log, adversarial_weight=weight)

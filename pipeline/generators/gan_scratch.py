@@ -18,7 +18,7 @@ from features.text.text_tower import TextTower
 from pipeline.generating.adversarial import train_wgan
 from pipeline.generating.attribute_generator import AttributeGenerator, noise
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished
 
 Width = Annotated[int, Field(ge=1)]
@@ -48,7 +48,7 @@ class GanScratch(Generator):
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(noise(x, model.latent, rng), classes.text_features[labels])
+            return model.decode(noise(x, model.latent, rng), at(classes.text_features, labels))
 
         train_wgan(model, train, classes, self, fake=fake, terms=lambda *_: {}, rng=rng, log=log)
         return finished(model, "gan_scratch")

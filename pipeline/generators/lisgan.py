@@ -22,7 +22,7 @@ from features.text.text_tower import TextTower
 from pipeline.generating.adversarial import seen_classifier, train_wgan
 from pipeline.generating.attribute_generator import AttributeGenerator, noise
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished
 from pipeline.learning.training import places
 
@@ -58,18 +58,18 @@ class LisGan(Generator):
         """Find the souls, fit the classifier, then play against the critic."""
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
         classifier = seen_classifier(train, classes, self.classifier_epochs, rng)
-        seen, place = classes.seen_ids, places(classes.seen_ids, len(classes))
+        seen, place = classes.seen_ids.cpu(), places(classes.seen_ids, len(classes))
         found = torch.stack([clusters(train.centre[train.labels == i], self.souls, rng) for i in seen])
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(noise(x, model.latent, rng), classes.text_features[labels])
+            return model.decode(noise(x, model.latent, rng), at(classes.text_features, labels))
 
         def terms(x: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:
             ids = seen.repeat_interleave(self.fakes_per_mean)
             means = fake(x.new_empty(len(ids), 0), ids).view(len(seen), self.fakes_per_mean, -1).mean(1)
             return {
                 "classification": self.classification_weight * classifier.loss(made, labels),
-                "souls": self.soul_weight * soul_distance(made, found[place[labels]]),
+                "souls": self.soul_weight * soul_distance(made, found[at(place, labels)]),
                 "mean_souls": self.mean_soul_weight * soul_distance(means, found),
             }
 

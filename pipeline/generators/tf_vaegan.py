@@ -25,7 +25,7 @@ from pipeline.generating.adversarial import BETAS, train_wgan
 from pipeline.generating.attribute_encoder import AttributeVae
 from pipeline.generating.attribute_generator import LEAK
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished, mlp
 
 Width = Annotated[int, Field(ge=1)]
@@ -87,15 +87,15 @@ class TfVaeGan(Generator):
         def read_real(x: Tensor, labels: Tensor) -> None:
             model.attribute_decoder.requires_grad_(True)
             reader.zero_grad()
-            weighted_l1(model.read(x), classes.text_features[labels]).backward()  # type: ignore[no-untyped-call]
+            weighted_l1(model.read(x), at(classes.text_features, labels)).backward()  # type: ignore[no-untyped-call]
             reader.step()
             model.attribute_decoder.requires_grad_(False)
 
         def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.reconstruct(x, classes.text_features[labels], rng)
+            return model.reconstruct(x, at(classes.text_features, labels), rng)
 
         def terms(x: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:
-            attributes = classes.text_features[labels]
+            attributes = at(classes.text_features, labels)
             found = model.bound(x, made, attributes)
             found["attributes"] = self.attribute_weight * weighted_l1(model.read(made), attributes)
             model.feeds_back = not model.feeds_back

@@ -16,7 +16,7 @@ from torch import Tensor
 from features.text.text_tower import TextTower
 from pipeline.generating.attribute_generator import AttributeGenerator
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.networks import draw_weights, finished, mlp
 from pipeline.learning.variational import Vae, train_vae
 
@@ -55,7 +55,7 @@ class VaeScratch(Generator):
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
         def decode(z: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(z, classes.text_features[labels])
+            return model.decode(z, at(classes.text_features, labels))
 
         train_vae(model, train, self, decode=decode, rng=rng, log=log)
         return finished(model, "vae_scratch")

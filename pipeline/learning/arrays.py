@@ -39,6 +39,11 @@ class LabelledFeatures:
         """(N, D): the centre crop's feature, unit length."""
         return F.normalize(self.features[:, 0], dim=-1)
 
+    @cached_property
+    def host_labels(self) -> Tensor:
+        """(N,): the labels on the host."""
+        return self.labels.cpu()
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -56,7 +61,8 @@ class ClassSet:
         names: C class names.
         seen: (C,) bool, true where there are training images.
         text_features: (C, D) float32 unit rows: the zero-shot weights from the data set's template(s).
-        tokens: (C, T) int64: [SOS] name . [EOS], then zeros up to the longest.
+        tokens: (C, T) int64: [SOS] name . [EOS], then zeros up to the longest; on the host on whatever device the rest
+            is (`features.text.text_tower` says why).
         logit_scale: what CLIP multiplies a cosine by, exp(learned value): 100 for OpenAI's.
     """
 
@@ -81,7 +87,7 @@ class ClassSet:
 
     def subset(self, ids: Tensor) -> ClassSet:
         """The classes at ids (S,), with tokens only as long as their own."""
-        tokens = self.tokens[ids]
+        tokens = self.tokens[ids.cpu()]
         return replace(
             self,
             names=tuple(self.names[i] for i in ids.tolist()),
@@ -103,12 +109,12 @@ class ClassSet:
 
     def to(self, device: torch.device) -> ClassSet:
         """The same classes on another device."""
-        return replace(
-            self,
-            seen=self.seen.to(device),
-            text_features=self.text_features.to(device),
-            tokens=self.tokens.to(device),
-        )
+        return replace(self, seen=self.seen.to(device), text_features=self.text_features.to(device))
+
+
+def at(table: Tensor, *places: Tensor) -> Tensor:
+    """`table[places]`, with places (N,) of the host sent to the table's device without waiting for what runs there."""
+    return table[tuple(place.to(table.device, non_blocking=True) for place in places)]
 
 
 def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None:

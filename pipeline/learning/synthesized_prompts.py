@@ -46,14 +46,14 @@ class PromptGenerator(FittedGenerator):
         return self.prompt + bias
 
     def decode(self, z: Tensor, tokens: Tensor, tower: TextTower) -> Tensor:
-        """Latents (N, Z) and their classes' tokens (N, T) to unit features (N, D) (SHIP Eq. 4)."""
+        """Latents (N, Z) and their classes' tokens (N, T), on the host, to unit features (N, D) (SHIP Eq. 4)."""
         features: Tensor = tower(self.context(z), tokens[:, None])
         return F.normalize(features.squeeze(1), dim=-1)
 
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:
         """Decode z ~ N(0, I), one latent a feature."""
         z = torch.randn(len(class_ids), self.latent, generator=rng).to(self.prompt.device)
-        return self.decode(z, classes.tokens[class_ids], tower)
+        return self.decode(z, classes.tokens[class_ids.cpu()], tower)
 
 
 class PromptVae(PromptGenerator, Vae):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.training_log import tell
 
 Rate = Callable[[int], float]
@@ -49,17 +49,17 @@ class Batches:
         return self.epochs * self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield unit features (B, D) and labels (B,) of each step."""
+        """Yield unit features (B, D) of each step and, on the host, which lays the step out, their labels (B,)."""
         n, views = self.train.features.shape[:2]
         for _ in range(self.epochs):
             order = torch.randperm(n, generator=self.rng)
             view = torch.randint(views, (n,), generator=self.rng)
             for rows in torch.split(order, self.batch):
-                features, labels = self.train.unit[rows, view[rows]], self.train.labels[rows]
+                features, labels = at(self.train.unit, rows, view[rows]), self.train.host_labels[rows]
                 if self.synthetic is not None:
                     drawn = self._draw_synthetic(self.synthetic, len(rows))
-                    features = torch.cat([features, self.synthetic.centre[drawn]])
-                    labels = torch.cat([labels, self.synthetic.labels[drawn]])
+                    features = torch.cat([features, at(self.synthetic.centre, drawn)])
+                    labels = torch.cat([labels, self.synthetic.host_labels[drawn]])
                 yield features, labels
 
     def _draw_synthetic(self, synthetic: LabelledFeatures, real: int) -> Tensor:
@@ -104,13 +104,15 @@ def minimise(
 def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate: Rate) -> None:
     """Minimise `loss(features (B, D), labels (B,)) -> ()` by one optimizer step a batch.
 
+    The host waits for the device once an epoch, to tell the loss.
+
     Raises:
         InputError: a parameter is no longer finite at the end.
     """
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     total: Tensor | float = 0.0
     for step, (features, labels) in enumerate(batches, 1):
-        value = loss(features, labels)
+        value = loss(features, labels.to(features.device, non_blocking=True))
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

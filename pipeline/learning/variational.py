@@ -50,7 +50,7 @@ def freed(mu: Tensor, log_var: Tensor, free_bits: float) -> Tensor:
 
 def drawn(mu: Tensor, log_var: Tensor, rng: torch.Generator) -> Tensor:
     """One latent (N, W) from each posterior; gradients flow to mu and log sigma^2."""
-    return mu + (0.5 * log_var).exp() * torch.randn(mu.shape, generator=rng).to(mu.device)
+    return mu + (0.5 * log_var).exp() * torch.randn(mu.shape, generator=rng).to(mu.device, non_blocking=True)
 
 
 def latent_summary(mu: Tensor, log_var: Tensor) -> dict[str, float]:
@@ -125,7 +125,7 @@ def train_vae(
         model: whose parameters are trained.
         train: real features of seen classes.
         settings: of the loss and of AdamW.
-        decode: latents (B, Z) and labels (B,) to unit features (B, D), with gradients.
+        decode: latents (B, Z) and labels (B,), on the host, to unit features (B, D), with gradients.
         rng: on the CPU; draws order, views and latents.
         log: takes the epoch's last reconstruction error and what the latents of all images carry.
         free_bits: nats a unit that the KL term lets pass.

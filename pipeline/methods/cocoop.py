@@ -33,7 +33,7 @@ class CoCoOpClassifier(Classifier):
     """logits = logit_scale * f w(f)^T, w(f) the text features of the prompts that image f asks for.
 
     Attributes:
-        tokens: (C, T) of the class names.
+        tokens: (C, T) of the class names; on the host, once bound.
         context: (M, W). down: (D/16, D), (D/16,) and up: (W, D/16), (W,) the Meta-Net.
         tower: once bound; not part of what is saved.
     """
@@ -48,7 +48,7 @@ class CoCoOpClassifier(Classifier):
 
     def bound(self, tower: TextTower) -> Self:
         """With the tower that it scores with."""
-        return replace(self, tower=tower)
+        return replace(self, tower=tower, tokens=self.tokens.cpu())
 
     @property
     def dimension(self) -> int:
@@ -61,10 +61,14 @@ class CoCoOpClassifier(Classifier):
         return self.context + shift[:, None]
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        return self.scores(features, self.tokens[class_ids.cpu()])
+
+    def scores(self, features: Tensor, names: Tensor) -> Tensor:
+        """(N, M) logits of unit features (N, D) for the classes of tokens `names` (M, T)."""
         assert self.tower is not None  # noqa: S101 (the pipeline binds it: scores_with_text_tower)
         scores = []
         for part in torch.split(features, IMAGES):
-            weights = class_weights(self.tower, self.contexts(part), self.tokens[class_ids])
+            weights = class_weights(self.tower, self.contexts(part), names)
             scores.append(self.logit_scale * (weights @ part[..., None]).squeeze(-1))
         return torch.cat(scores)
 
@@ -98,12 +102,13 @@ class CoCoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         learned = self._start(tower, train.features.shape[-1], rng)
         ids = trained_classes(classes, synthetic)
+        names = classes.tokens[ids.cpu()]
         model = CoCoOpClassifier(
             scale_of(classes), everything_scored(classes), tokens=classes.tokens, **learned, tower=tower
         )
         batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
         optimizer = dassl_sgd(list(learned.values()), batches, self.learning_rate)
-        minimise(batches, lambda features: model.logits(features, ids), places(ids, len(classes)), *optimizer)
+        minimise(batches, lambda features: model.scores(features, names), places(ids, len(classes)), *optimizer)
         final: dict[str, Any] = {name: value.detach() for name, value in learned.items()}
         return replace(model, **final)
 

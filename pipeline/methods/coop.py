@@ -60,10 +60,10 @@ class CoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(self.initial_context(tower, rng, len(classes)))
         ids = trained_classes(classes, synthetic)
-        scale = scale_of(classes)
+        scale, names = scale_of(classes), classes.tokens[ids.cpu()]
 
         def logits(features: Tensor) -> Tensor:
-            return scale * features @ self._weights(tower, context, classes.tokens, ids).T
+            return scale * features @ self._weights(tower, context, names, ids).T
 
         shots = len(train) // max(len(classes.seen_ids), 1)
         batches = Batches(train, synthetic, *self._length(shots), self.synthetic_ratio, rng)
@@ -85,11 +85,11 @@ class CoOp(Method):
         contexts = classes if self.class_specific else 1
         return initial_context(tower, self.init, self.context, rng, method="coop", contexts=contexts)
 
-    def _weights(self, tower: TextTower, context: Tensor, tokens: Tensor, ids: Tensor) -> Tensor:
-        """(T, D) unit text features of the classes `ids` (T,)."""
+    def _weights(self, tower: TextTower, context: Tensor, names: Tensor, ids: Tensor) -> Tensor:
+        """(T, D) unit text features of the classes `ids` (T,), whose tokens are `names`."""
         if self.class_specific:
-            return class_weights(tower, context[ids], tokens[ids, None], self.class_token_position)[:, 0]
-        return class_weights(tower, context, tokens[ids], self.class_token_position)[0]
+            return class_weights(tower, context[ids], names[:, None], self.class_token_position)[:, 0]
+        return class_weights(tower, context, names, self.class_token_position)[0]
 
     def _length(self, shots: int) -> tuple[int, int]:
         """(epochs, real images a step)."""

@@ -54,10 +54,10 @@ class KgCoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(initial_context(tower, self.init, self.context, rng, method="kgcoop"))
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target = places(ids, len(classes))
+        target, names = places(ids, len(classes)), classes.tokens[ids.cpu()]
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            weights = class_weights(tower, context, classes.tokens[ids])[0]
+            weights = class_weights(tower, context, names)[0]
             held = knowledge_distance(weights, classes.text_features[ids], self.distance)
             return F.cross_entropy(scale * features @ weights.T, target[labels]) + self.weight * held
 

@@ -124,9 +124,10 @@ class Plot(Method):
         assert train.patches is not None  # noqa: S101 (likewise: needs_patches)
         start = initial_context(tower, self.init, self.context, rng, method="plot", contexts=self.prompts)
         context, ids, scale = nn.Parameter(start), trained_classes(classes, None), scale_of(classes)
+        names = classes.tokens[ids.cpu()]
 
         def logits(patches: Tensor) -> Tensor:
-            prompts = class_weights(tower, context, classes.tokens[ids])
+            prompts = class_weights(tower, context, names)
             return scale * transported(patches, prompts, self.epsilon, self.iterations, self.threshold)
 
         patches = LabelledFeatures(train.patches.float()[:, None], train.labels)  # one view of each image

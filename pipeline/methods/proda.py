@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from features.text.prompts import tokenize
 from features.text.text_tower import TextTower
 from pipeline.adapting.prompt_learning import Position, class_weights, initial_context
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
 from pipeline.learning.training import Batches, cosine, descend, places, trained_classes
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
 
@@ -61,13 +61,13 @@ class ProDA(Method):
         start = initial_context(tower, self.init, self.context, rng, method="proda", contexts=self.prompts)
         context = nn.Parameter(start)
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target = places(ids, len(classes))
-        nameless = tokenize(["."]).to(ids.device)
+        target, names = places(ids, len(classes)), classes.tokens[ids.cpu()]
+        nameless = tokenize(["."])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             drawn = torch.randperm(self.prompts, generator=rng)[: self.prompt_batch].sort().values
-            weights = mixed_weights(tower, context, drawn, classes.tokens[ids])
-            apart = overlap(class_weights(tower, context[drawn], nameless)[:, 0])
+            weights = mixed_weights(tower, context, drawn, names)
+            apart = overlap(class_weights(tower, at(context, drawn), nameless)[:, 0])
             return surrogate(features, target[labels], weights, scale) + self.orthogonality * apart
 
         batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
@@ -93,7 +93,8 @@ def mixed_weights(tower: TextTower, context: Tensor, drawn: Tensor, tokens: Tens
     places: dict[Position, list[int]] = {}
     for prompt in drawn.tolist():
         places.setdefault(position_of(prompt, len(context)), []).append(prompt)
-    return torch.cat([class_weights(tower, context[these], tokens, position) for position, these in places.items()])
+    chosen = ((at(context, torch.tensor(these)), position) for position, these in places.items())
+    return torch.cat([class_weights(tower, these, tokens, position) for these, position in chosen])
 
 
 def surrogate(features: Tensor, labels: Tensor, weights: Tensor, scale: Tensor) -> Tensor:

@@ -57,23 +57,23 @@ class Tcp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         learned = self._start(tower, classes.text_features.shape[1], rng)
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target = places(ids, len(classes))
+        target, names, texts = places(ids, len(classes)), classes.tokens[ids.cpu()], classes.text_features[ids]
         block = 2 * tower.config.layers // 3 if self.block is None else self.block
 
-        def weights(of: Tensor) -> Tensor:
-            own = class_prompts(classes.text_features[of], *learned[1:]).reshape(len(of), self.context, -1)
-            return F.normalize(injected(tower, learned[0], own, classes.tokens[of], block), dim=-1)
+        def weights(texts: Tensor, names: Tensor) -> Tensor:
+            own = class_prompts(texts, *learned[1:]).reshape(len(texts), self.context, -1)
+            return F.normalize(injected(tower, learned[0], own, names, block), dim=-1)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            found = weights(ids)
-            held = knowledge_distance(found, classes.text_features[ids], "cosine")
+            found = weights(texts, names)
+            held = knowledge_distance(found, texts, "cosine")
             return F.cross_entropy(scale * features @ found.T, target[labels]) + self.weight * held
 
         batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
         optimizer = torch.optim.Adam(learned, self.learning_rate, weight_decay=self.weight_decay)
         descend(batches, loss, optimizer, warm_cosine(batches, self.learning_rate))
         with torch.no_grad():
-            everyone = weights(torch.arange(len(classes), device=ids.device))
+            everyone = weights(classes.text_features, classes.tokens)
         return LinearClassifier(scale, everything_scored(classes), weights=everyone)
 
     def _start(self, tower: TextTower, d: int, rng: torch.Generator) -> list[nn.Parameter]:
@@ -97,14 +97,14 @@ def injected(tower: TextTower, context: Tensor, own: Tensor, tokens: Tensor, blo
         tower: frozen.
         context: (M, W) vectors that all classes share.
         own: (C, M, W) states, each class's.
-        tokens: (C, T) `[SOS] name . [EOS]`.
+        tokens: (C, T) on the host, `[SOS] name . [EOS]`.
         block: 0 .. layers; no block is left to see `own` at `layers`.
 
     Returns:
         (C, D), not normalised.
     """
     m, eot = len(context), tokens.argmax(-1)
-    words = tower.token_embedding(tokens[:, : int(eot.max()) + 1])
+    words = tower.embedded(tokens[:, : int(eot.max()) + 1])
     x = torch.cat([words[:, :1], context.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
     x = x + tower.positional_embedding[: x.shape[1]]
     *layers, last = cast("list[Block]", list(tower.blocks))
@@ -114,7 +114,8 @@ def injected(tower: TextTower, context: Tensor, own: Tensor, tokens: Tensor, blo
         x = layer(x, F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2))
     x = _replaced(x, own) if len(layers) == block else x
     q, k, v = last.split_heads(last.qkv(last.ln_1(x)))
-    row, end = torch.arange(len(x), device=x.device), eot + m  # of the last block only the EOT's row is needed
+    end = (eot + m).to(x.device, non_blocking=True)
+    row = torch.arange(len(x), device=x.device)  # of the last block only the EOT's row is needed
     seen = (torch.arange(x.shape[1], device=x.device) <= end[:, None])[:, None, None]  # (C, 1, 1, T)
     attended = F.scaled_dot_product_attention(q[row, :, end][:, :, None], k, v, attn_mask=seen)
     features: Tensor = tower.ln_final(last(x[row, end], attended.flatten(1))) @ tower.text_projection

@@ -44,7 +44,7 @@ class TipAdapterF(CacheMethod):
         ids = trained_classes(classes, synthetic)
 
         def logits(features: Tensor) -> Tensor:
-            return trained.logits(features, ids)
+            return trained.scores(features, ids)
 
         batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4)

@@ -36,7 +36,7 @@ class VptClassifier(Classifier):
     """Log of the mean probability over L contexts drawn for each image.
 
     Attributes:
-        tokens: (C, T) of the class names.
+        tokens: (C, T) of the class names; on the host, once bound.
         context: (M, W).
         noise: (L, W) the draws of the test.
         inner: (2, H, D + 1) first layers of mu's and log sigma^2's nets, the last column their bias.
@@ -56,7 +56,7 @@ class VptClassifier(Classifier):
 
     def bound(self, tower: TextTower) -> Self:
         """With the tower that it scores with."""
-        return replace(self, tower=tower)
+        return replace(self, tower=tower, tokens=self.tokens.cpu())
 
     @property
     def dimension(self) -> int:
@@ -74,19 +74,19 @@ class VptClassifier(Classifier):
             found.append(F.linear(hidden, outer[:, :-1], outer[:, -1]))
         return found[0], found[1]
 
-    def log_probabilities(self, features: Tensor, class_ids: Tensor, noise: Tensor) -> Tensor:
-        """(L, N, M) log p(class | image, r_l) for unit features (N, D) and noise (L, N or 1, W)."""
+    def log_probabilities(self, features: Tensor, names: Tensor, noise: Tensor) -> Tensor:
+        """(L, N, M) log p(class | image, r_l) for unit features (N, D), tokens (M, T) and noise (L, N or 1, W)."""
         assert self.tower is not None  # noqa: S101 (the pipeline binds it: scores_with_text_tower)
         mean, log_var = self.posterior(features)
         drawn = self.context + (mean + noise * (log_var / 2).exp())[:, :, None]  # (L, N or 1, M, W)
-        weights = class_weights(self.tower, drawn.flatten(0, 1), self.tokens[class_ids])
+        weights = class_weights(self.tower, drawn.flatten(0, 1), names)
         weights = weights.unflatten(0, drawn.shape[:2])  # type: ignore[no-untyped-call]
         scores: Tensor = self.logit_scale * (weights @ features[..., None]).squeeze(-1)
         return scores.log_softmax(-1)
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        parts = torch.split(features, 16)
-        scored = [self.log_probabilities(part, class_ids, self.noise[:, None]).logsumexp(0) for part in parts]
+        names, parts = self.tokens[class_ids.cpu()], torch.split(features, 16)
+        scored = [self.log_probabilities(part, names, self.noise[:, None]).logsumexp(0) for part in parts]
         return torch.cat(scored) - math.log(len(self.noise))
 
 
@@ -122,11 +122,11 @@ class Vpt(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         model = self._start(tower, classes, rng)
         ids = trained_classes(classes, synthetic)
-        target, width = places(ids, len(classes)), tower.config.width
+        target, names, width = places(ids, len(classes)), classes.tokens[ids.cpu()], tower.config.width
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            noise = torch.randn(self.samples, len(features), width, generator=rng).to(features.device)
-            found = model.log_probabilities(features, ids, noise)
+            noise = torch.randn(self.samples, len(features), width, generator=rng)
+            found = model.log_probabilities(features, names, noise.to(features.device, non_blocking=True))
             return negative_elbo(found, target[labels], *model.posterior(features), self.kl_weight)
 
         learned = {name: nn.Parameter(getattr(model, name)) for name in ("context", "inner", "middle", "outer")}
@@ -139,7 +139,7 @@ class Vpt(Method):
 
     def _start(self, tower: TextTower, classes: ClassSet, rng: torch.Generator) -> VptClassifier:
         """The context from words, the nets as torch's Linear starts, and the draws of the test."""
-        d, width, device = classes.text_features.shape[1], tower.config.width, classes.tokens.device
+        d, width, device = classes.text_features.shape[1], tower.config.width, classes.text_features.device
         hidden = max(1, d // 2)
 
         def two(outputs: int, inputs: int) -> Tensor:
@@ -155,7 +155,7 @@ class Vpt(Method):
             inner=two(hidden, d),
             middle=two(hidden, hidden),
             outer=two(width, hidden),
-            conditional=torch.tensor(self.conditional, device=device),
+            conditional=torch.tensor(self.conditional),  # on the host, where it decides
             tower=tower,
         )
 
