@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,17 @@ def test_workers_change_no_byte(
     monkeypatch.setattr(extraction_pipeline, "cores", lambda: 1 + workers)
     expected = contents(run(images, encoder, tmp_path / "a.zarr"))
     assert contents(run(images, encoder, tmp_path / "b.zarr", workers=workers)) == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: copies to it go on while others compute")
+def test_on_a_gpu_no_copy_is_read_before_it_is_complete(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path
+) -> None:
+    there = replace(encoder, model=copy.deepcopy(encoder.model).cuda(), device=torch.device("cuda"))
+    expected = ImageStore.open(run(images, encoder, tmp_path / "cpu.zarr")).load("train").features.astype(np.float32)
+    for turn in range(5):  # many small batches, each of whose slots is used again at once
+        store = ImageStore.open(run(images, there, tmp_path / f"{turn}.zarr", batch=3, workers=2))
+        np.testing.assert_allclose(store.load("train").features.astype(np.float32), expected, atol=5e-3)
 
 
 def test_batch_changes_rounding_at_most(images: tuple[Path, Index], encoder: Encoder, tmp_path: Path) -> None:

@@ -41,10 +41,12 @@ class Encoder:
 
     def normalize(self, crops: Tensor) -> Tensor:
         """(N, 3, height, width) float32 from (N, height, width, 3) uint8, bit for bit as torchvision does it."""
-        pixels = crops.to(self.device).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-        mean = torch.tensor(self.preprocess.mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.preprocess.std, device=self.device)[:, None, None]
-        return pixels.sub_(mean).div_(std)
+        if self.device.type == "cuda":
+            crops = crops.pin_memory()  # a copy that the GPU fetches by itself, so `crops` may change at once
+        numbers = (crops, torch.tensor(self.preprocess.mean), torch.tensor(self.preprocess.std))
+        there, mean, std = (values.to(self.device, non_blocking=True) for values in numbers)
+        pixels = there.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     def encode_crops(self, crops: Tensor, precision: Precision = "float32") -> Tensor:
         """(N, D) float32 features, not normalised, of (N, height, width, 3) uint8 crops."""
