@@ -15,12 +15,12 @@ from benchmarks.measure import Row, in_turn
 from features.image_store.shard_reader import read_features
 from features.image_store.writer import chunk_rows, create_array
 
-DIM = 512
+COUNT, DIM = 200_000, 512
 
 
 def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (seconds, whatever the size)
     """The whole read, from the page cache."""
-    shape = (200_000, 1, DIM)
+    shape = (COUNT, 1, DIM)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         values = np.random.default_rng(0).integers(0, 2**14, shape).astype(np.uint16).view(np.float16)

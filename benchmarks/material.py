@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from pipeline.learning.arrays import ClassSet, LabelledFeatures
 VIT_B16 = "ViT-B-16-quickgelu"  # the papers' encoder; how long it takes does not depend on its weights
 
 
+@cache
 def open_clip_model(name: str = VIT_B16) -> Any:
-    """A frozen model of open_clip with random weights."""
+    """A frozen model of open_clip with random weights, made once."""
     import open_clip
 
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,21 @@ def test_images_are_encoded_in_fresh_views(model: Any, tmp_path: Path) -> None:
     assert not torch.equal(first, second)
 
 
-def test_cheap_benchmarks_run_and_say_what_the_table_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tip_grid, "JUDGED", 50)
+    monkeypatch.setattr(tip_grid, "CLASSES", 10)
+    monkeypatch.setattr(tip_grid, "in_turn", partial(in_turn, repeats=1))
+    monkeypatch.setattr(loading, "COUNT", 20_000)
+
+
+def test_cheap_benchmarks_run_and_say_what_the_table_needs(smaller: None) -> None:
     rows = [*tip_grid.rows(small=True), *loading.rows(small=True)]
     assert all(row.ratio > 0 and row.machine for row in rows)
     assert str(rows[0].ratio) in table(rows)
 
 
-def test_a_run_of_all_leaves_no_older_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tip_grid, "JUDGED", 50)
+def test_a_run_of_all_leaves_no_older_row(tmp_path: Path, smaller: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
     monkeypatch.setattr(__main__, "ROOT", tmp_path)
     monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
