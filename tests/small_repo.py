@@ -65,7 +65,7 @@ PARAMS: dict[str, Any] = {
 
 @contextmanager
 def warm_path() -> Iterator[None]:
-    """Until the end, the PATH begins with a `python` and a `dvc` that start at once."""
+    """Until the end, the PATH begins with a `python`, a `dvc` and a `shipyard` that start at once."""
     before = os.environ["PATH"]
     with warm.programs() as folder:
         os.environ["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), before])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-import shlex
-from itertools import dropwhile
 from pathlib import Path
 
 import pytest
 import torch
 from click import ClickException
-from layouts import touch
+from pages import (
+    PAGES,
+    calls,
+    example_data_set,
+    example_method,
+    put_mushrooms,
+    with_example_data_set,
+    with_example_method,
+)
 from typer.main import get_command
 
 import features.datasets
@@ -25,12 +31,6 @@ from pipeline.learning.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Method
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The page's code blocks in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -41,10 +41,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_example_method_is_short_and_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = ROOT / "docs/add_a_method.md"
-    (code,) = blocks(page, "python")
-    assert len(code.splitlines()) <= 60
-    (tmp_path / "class_means.py").write_text(code, encoding="utf-8")
+    assert len(example_method().splitlines()) <= 60
+    (tmp_path / "class_means.py").write_text(example_method(), encoding="utf-8")
     monkeypatch.setattr(pipeline.methods, "__path__", [*pipeline.methods.__path__, str(tmp_path)])
 
     method = find(pipeline.methods, "class_means", Method)(mix=1.0)
@@ -65,13 +63,9 @@ def test_the_example_method_is_short_and_works(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_example_methods_parameters_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = ROOT / "docs/add_a_method.md"
-    (tmp_path / "class_means.py").write_text(blocks(page, "python")[0], encoding="utf-8")
+    (tmp_path / "class_means.py").write_text(example_method(), encoding="utf-8")
     monkeypatch.setattr(pipeline.methods, "__path__", [*pipeline.methods.__path__, str(tmp_path)])
-    (added,) = blocks(page, "yaml")
-    grid, block = re.findall(r"^  methods: \[.*?\]|^  class_means:.*", added, re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^  methods: \[.*?\]", grid, params.read(ROOT / "params.yaml"), count=1, flags=re.MULTILINE)
-    found = params.parse_text(text.replace("\nmethods:\n", f"\nmethods:\n{block}\n"))
+    found = params.parse_text(with_example_method(params.read(ROOT / "params.yaml")))
     assert "class_means" in found.grid.methods
     check(found)
 
@@ -79,18 +73,13 @@ def test_the_example_methods_parameters_are_right(tmp_path: Path, monkeypatch: p
 def test_the_example_data_set_is_read_checked_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs/add_a_dataset.md"
     assert len(page.read_text(encoding="utf-8").splitlines()) <= 80
-    (code,), (added,) = blocks(page, "python"), blocks(page, "yaml")
-    (tmp_path / "mushrooms.py").write_text(code, encoding="utf-8")
+    (tmp_path / "mushrooms.py").write_text(example_data_set(), encoding="utf-8")
     monkeypatch.setattr(features.datasets, "__path__", [*features.datasets.__path__, str(tmp_path)])
-    line = re.findall(r"^    mushrooms:.*\n", added, re.MULTILINE)[0]
-    text = params.read(ROOT / "params.yaml").replace("\n  sets:", f"\n  sets:\n{line.rstrip()}", 1)
+    text = with_example_data_set(params.read(ROOT / "params.yaml"))
     assert "Nobody: An example, 2024" in details(params.parse_text(text), "mushrooms")
 
-    names = {"train": ["fly agaric", "cep", "death cap"], "val": ["cep"], "test": ["cep", "death cap", "fly agaric"]}
-    for split, found in names.items():
-        lines = [f"{split}_{i}.jpg\t{name}" for i, name in enumerate(found)]
-        touch(tmp_path / "mushrooms/images", [row.partition("\t")[0] for row in lines])
-        (tmp_path / f"mushrooms/{split}.txt").write_text("\n".join(lines))
+    for image in put_mushrooms(tmp_path):
+        image.write_bytes(image.name.encode())
     reader = reader_of(params.parse_text(text), "mushrooms")
     listing = reader.read(tmp_path)
     assert listing.classes == ("cep", "death cap", "fly agaric")
@@ -107,20 +96,9 @@ def test_settings_that_pages_name_exist(page: Path) -> None:
             block = block[part]
 
 
-def commands(program: str) -> list[tuple[str, list[str]]]:
-    """Every call of a program in the pages' shell blocks: the page, and the words behind the program's name."""
-    found = []
-    for page in PAGES:
-        for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
-            words = [*dropwhile(lambda word: "=" in word, shlex.split(line, comments=True))]  # X=1 before a command
-            if words and Path(words[0]).name == program:
-                found.append((page.name, words[1:]))
-    return found
-
-
 def test_shipyard_understands_every_command_of_the_pages() -> None:
-    assert len(commands("shipyard")) > 20
-    for page, words in commands("shipyard"):
+    assert len(calls("shipyard")) > 20
+    for page, words in calls("shipyard"):
         leaf = get_command(app)
         while words and words[0] in getattr(leaf, "commands", ()):
             leaf = leaf.commands[words.pop(0)]  # type: ignore[attr-defined]
@@ -133,8 +111,8 @@ def test_shipyard_understands_every_command_of_the_pages() -> None:
 def test_dvc_understands_every_command_of_the_pages() -> None:
     from dvc.cli import parse_args
 
-    assert len(commands("dvc")) > 20
-    for _, words in commands("dvc"):
+    assert len(calls("dvc")) > 20
+    for _, words in calls("dvc"):
         parse_args(words)
 
 

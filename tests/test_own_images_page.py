@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import commands
 from pictures import picture
 from small_repo import PARAMS, ROOT, lock, make_repo, ran, run, warm_path
 from typer.testing import CliRunner
@@ -116,3 +117,12 @@ def test_the_page_is_short_and_every_command_of_it_was_run(done: Done) -> None:
     assert len(PAGE.splitlines()) <= 120
     assert len(COMMANDS) == len(re.findall(r"^(?:shipyard|echo|pip) ", PAGE, re.M)), "a command of another kind"
     assert set(done.said) == {line for line in COMMANDS if line.startswith("shipyard ")}
+
+
+def test_the_readmes_lines_are_those_of_the_page(done: Done) -> None:
+    lines = [line for line in commands(ROOT / "README.md") if "mybirds" in line]
+    said = [line.replace("DIR", "photos/birds").replace("photo.jpg", "photos/new/1.jpg") for line in lines]
+    assert said[:-1] == COMMANDS[:2]
+    result = CliRunner().invoke(cli.app, shlex.split(said[-1])[1:])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("photos/new/1.jpg")

@@ -20,7 +20,7 @@ from small_repo import PARAMS, lock, make_repo, ran, run, warm_path, write_param
 FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
 FEW["grid"] |= {"methods": ["zero_shot", "coop", "kgcoop"], "generators": [], "seeds": [1]}
 FEW["methods"]["kgcoop"] = {"epochs": 2}
-PARALLEL = ("-m", "pipeline.cli", "run", "--jobs", "3")
+PARALLEL = ("run", "--jobs", "4")
 COOP, KGCOOP = "finetune@mine-base_to_new-coop", "finetune@mine-base_to_new-kgcoop"
 
 
@@ -29,7 +29,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A small repository after one run with several jobs, and what it said; tests put back what they change."""
     with warm_path():
         made = make_repo(tmp_path_factory.mktemp("repo"), FEW)
-        (made / "said").write_text(run(made, "python", *PARALLEL), encoding="utf-8")
+        (made / "said").write_text(run(made, "shipyard", *PARALLEL), encoding="utf-8")
         yield made
 
 
@@ -52,11 +52,13 @@ def epochs(repo: Path, cell: str) -> int:
     return int(lock(repo)[cell]["params"]["params.yaml"][f"methods.{cell.rpartition('-')[2]}"]["epochs"])
 
 
-def test_cells_side_by_side_leave_the_bytes_of_cells_one_by_one(repo: Path) -> None:
+def test_the_commands_of_the_page_leave_the_bytes_of_cells_one_by_one(repo: Path) -> None:
     said = (repo / "said").read_text(encoding="utf-8")
     assert not [word for word in ("LockError", "acquire lock", "is busy", "failed") if word in said]
     assert ran(said) == set(lock(repo))
     assert ran(run(repo, "dvc", "repro")) == set()
+    for cell in (COOP, KGCOOP):
+        run(repo, "dvc", "--wait-for-lock", "repro", "--single-item", cell)
     before = lock(repo)
     run(repo, "dvc", "repro", "--force")
     assert lock(repo) == before
@@ -65,7 +67,7 @@ def test_cells_side_by_side_leave_the_bytes_of_cells_one_by_one(repo: Path) -> N
 def test_a_cell_that_fails_is_named_and_keeps_no_other_from_its_end(repo: Path) -> None:
     before = contents(repo / "artifacts/tiny/fitted/mine/base_to_new/coop")
     with changed(repo, coop={"init": "a photo of a very big"}, kgcoop={"epochs": 3}):
-        said = run(repo, "python", *PARALLEL, check=False)
+        said = run(repo, "shipyard", *PARALLEL, check=False)
         assert f"error: {COOP} failed" in said
         assert "init 'a photo of a very big' is 6 tokens long" in said, "what the cell itself said"
         assert ran(said) == {COOP, KGCOOP, "evaluate@mine-base_to_new-kgcoop"}
@@ -77,7 +79,7 @@ def test_a_cell_that_fails_is_named_and_keeps_no_other_from_its_end(repo: Path) 
 def test_ctrl_c_ends_the_cells_at_work_and_says_how_to_go_on(repo: Path) -> None:
     fitted = repo / "artifacts/tiny/fitted/mine/base_to_new"
     with changed(repo, coop={"epochs": 10**6}, kgcoop={"epochs": 10**6}):
-        command = [sys.executable, *PARALLEL]
+        command = [sys.executable, "-m", "pipeline", *PARALLEL]
         env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
         child = subprocess.Popen(command, cwd=repo, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:

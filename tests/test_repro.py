@@ -267,7 +267,7 @@ def test_the_commands_on_features_of_the_page_on_sharing_run(repo: Path) -> None
     assert ran(run(repo, "dvc", "repro")) == set()
 
 
-def test_experiments_metrics_and_parameters_compare_with_a_commit(repo: Path) -> None:
+def test_results_and_parameters_compare_with_a_commit(repo: Path) -> None:
     run(repo, "git", "add", "-A")
     run(repo, "git", "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-qm", "Results")
     leaderboard = csv.reader(run(repo, "dvc", "exp", "show", "--csv").splitlines())
@@ -282,6 +282,8 @@ def test_experiments_metrics_and_parameters_compare_with_a_commit(repo: Path) ->
         assert changed["params.yaml"] == {"methods.coop.epochs": {"old": 2, "new": 5, "diff": 3}}
         moved = json.loads(run(repo, "dvc", "metrics", "diff", "--json"))
         assert {path: set(values) for path, values in moved.items()} == {metrics.relative_to(repo).as_posix(): {"H"}}
+        assert "index.html" in run(repo, "dvc", "plots", "diff")
     finally:
         write_params(repo, PARAMS)
         metrics.write_text(before, encoding="utf-8")
+    assert run(repo, "shipyard", "run", "-q").lstrip().startswith("Encoder tiny"), "the results alone"

@@ -1,8 +1,8 @@
 """A Python that has imported the libraries already, so that a stage starts in milliseconds and not in seconds.
 
 `dvc repro` runs `python -m stages.<name>` for every stage anew, and `import torch` alone takes three seconds. Here
-`python` and `dvc` on the PATH are small clients of a server that has third-party libraries loaded and forks. Our own
-modules are not among them: each fork imports those of the repository that it runs in.
+`python`, `dvc` and `shipyard` on the PATH are small clients of a server that has the libraries loaded and forks.
+Our own modules are not among them: each fork imports those of the repository that it runs in.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ sys.exit(int.from_bytes(server.recv(1) or bytes([70])))
 
 @contextmanager
 def programs() -> Iterator[Path]:
-    """A folder with `python` and `dvc`, to be put first on the PATH; they are gone afterwards."""
+    """A folder with `python`, `dvc` and `shipyard`, to be put first on the PATH; they are gone afterwards."""
     with TemporaryDirectory() as folder:
         address = f"{folder}/socket"
         server = subprocess.Popen([sys.executable, __file__, address], stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
-            for program in ("python", "dvc"):
+            for program in ("python", "dvc", "shipyard"):
                 client = Path(folder) / program
                 client.write_text(CLIENT.format(python=sys.executable, address=address, program=program))
                 client.chmod(0o755)
@@ -103,7 +103,9 @@ def answer(client: socket.socket) -> None:
 
 
 def become(program: str, args: list[str]) -> int:
-    """The exit status of `dvc <args>` or `python -m <module> <args>`."""
+    """The exit status of `dvc <args>`, `shipyard <args>` or `python -m <module> <args>`."""
+    if program == "shipyard":
+        args = ["-m", "pipeline", *args]
     try:
         if program == "dvc":
             from dvc.cli import main

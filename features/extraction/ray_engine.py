@@ -208,8 +208,10 @@ def _cluster() -> Iterator[Any]:
     try:
         ray.init(include_dashboard=False, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        address = os.environ.get("RAY_ADDRESS", "not set")
         raise InputError(
-            f"no Ray cluster (RAY_ADDRESS: {os.environ.get('RAY_ADDRESS', 'not set')}): {error}"
+            f"no Ray cluster (RAY_ADDRESS: {address}): {error}; if the lines above speak of a token, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's"
         ) from error
     try:
         yield ray

@@ -1,0 +1,346 @@
+"""Every command of README and docs is run: here, or by the test that this table names, or it says why by none."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from closure import ROOT
+from layouts import imagenet_sample, touch
+from loopback_s3 import s3_server
+from pages import (
+    PAGES,
+    commands,
+    example_data_set,
+    example_method,
+    put_mushrooms,
+    with_example_data_set,
+    with_example_method,
+)
+from pictures import picture
+from small_repo import make_repo, ran, run, warm_path
+from typer.testing import CliRunner
+
+from features.datasets.base import SPLITS
+from features.splits.packed_split import unpack
+from pipeline import cli, overrides, params
+
+NO = "not run: "
+SELF = "test_page_commands.py::"
+SHARE = "test_share.py::"
+EVERYDAY = "test_repro.py::test_the_readmes_everyday_commands_run"
+FEATURES = "test_repro.py::test_the_commands_on_features_of_the_page_on_sharing_run"
+PARALLEL = "test_parallel.py::test_the_commands_of_the_page_leave_the_bytes_of_cells_one_by_one"
+OWN = "test_own_images_page.py::"
+ALL = {".ci/run does, and this test is part of it": ["make test"], ".ci/run does": ["make demo"]}
+INSTALLS = NO + "installs from the network; .ci/run installs the project by its extras `demo`, `dev` and `docs`"
+DATA = "--set data.root=../shared/data"
+RECIPE = "run --recipe papers/ship_table_1.yaml --set data.root=/where/your/data/lie"
+TABLE: dict[str, dict[str, list[str]]] = {
+    "README.md": {
+        **{NO + why: lines for why, lines in ALL.items()},
+        NO + "changes the shell that it is typed into": ["source .venv/bin/activate"],
+        SELF + "test_a_published_data_set_is_run": [f".venv/bin/shipyard run caltech101 {DATA}"],
+        SELF + "test_the_whole_recipe_is_taken": [f".venv/bin/shipyard {RECIPE}"],
+        OWN + "test_the_readmes_lines_are_those_of_the_page": [
+            "shipyard task new mybirds --images DIR --unseen names.txt",
+            "shipyard run mybirds",
+            "shipyard predict mybirds photo.jpg",
+        ],
+        EVERYDAY: [
+            *(f"shipyard {command}" for command in ("doctor", "check", "run", "report")),
+            "shipyard features info artifacts/liteclip/features/twemoji.zarr",
+            *(f"dvc {command}" for command in ("metrics show", "exp show --only-changed", "plots show")),
+            "dvc repro finetune",
+        ],
+    },
+    "docs/index.md": {
+        **{NO + why: lines for why, lines in ALL.items()},
+        EVERYDAY: ["shipyard doctor", "dvc metrics show", "dvc exp show --only-changed"],
+        PARALLEL: ["shipyard run --jobs 4"],
+        "test_repro.py::test_results_and_parameters_compare_with_a_commit": [
+            *("shipyard run -q", "dvc metrics diff", "dvc params diff", "dvc plots diff"),
+        ],
+    },
+    "docs/add_a_dataset.md": {
+        SELF + "test_the_example_data_set_is_listed_and_run": [
+            *(".venv/bin/shipyard data list mushrooms", ".venv/bin/shipyard run mushrooms"),
+        ],
+    },
+    "docs/add_a_method.md": {SELF + "test_the_example_method_runs_its_own_cells_alone": [".venv/bin/shipyard run"]},
+    "docs/own_images.md": {
+        INSTALLS: ["pip install -e '.[export]'"],
+        OWN + "test_the_page_is_short_and_every_command_of_it_was_run": [
+            "shipyard task new mybirds --images photos/birds --unseen names.txt",
+            "shipyard run mybirds",
+            "shipyard predict mybirds photos/new",
+            "shipyard predict mybirds 'photos/**/*.jpg' --csv found.csv --html found.html",
+            'echo "kingfisher" >> classes/mybirds.txt',
+            "shipyard export mybirds --to onnx --out mybirds.onnx",
+        ],
+    },
+    "docs/reliability.md": {
+        NO + "takes an hour and more; test_faults.py runs how it writes": ["python -m benchmarks.faults"]
+    },
+    "docs/reproduce_the_papers.md": {
+        SELF + "test_the_whole_recipe_is_taken": [f"shipyard {RECIPE}"],
+        SELF + "test_a_recipe_is_run": [
+            "shipyard run caltech101 dtd --recipe papers/ship_table_1.yaml --set 'grid.seeds=[1]' "
+            "--set data.root=/where/they/lie",
+            "dvc exp show --no-pager",
+        ],
+    },
+    "docs/results/caltech101.md": {
+        NO + "README's line, by make's .venv; .ci/run takes it for `demo`": ["make caltech"]
+    },
+    "docs/scale.md": {
+        INSTALLS: ["pip install 'shipyard-clip[ray]'", "pip install 'shipyard-clip[ray,s3]'"],
+        PARALLEL: [
+            "shipyard run --jobs 4",
+            "dvc --wait-for-lock repro --single-item finetune@caltech101-base_to_new-coop",
+            "dvc --wait-for-lock repro --single-item finetune@caltech101-base_to_new-kgcoop",
+        ],
+        SELF + "test_extraction_is_run_on_a_ray_cluster": [
+            "RAY_ADDRESS=head:6379 shipyard run --set extract.engine=ray",
+            "RAY_ADDRESS=head:6379 shipyard run --set extract.engine=ray --set compute.shards=s3://bucket/shards",
+            "dvc push extract",
+        ],
+    },
+    "docs/security.md": {
+        "test_trust.py::test_mutated_files_are_read_or_refused": ["python tests/fuzz_importers.py --minutes 10"],
+        NO + "asks the network about every package": [
+            *("pip install pip-audit", "pip-audit --strict --requirement constraints.txt --no-deps"),
+        ],
+    },
+    "docs/share.md": {
+        SHARE + "test_a_colleague_pulls_and_has_nothing_to_run": [
+            *(f"dvc remote add --default team {address}" for address in ("/path/to/shipyard", "s3://bucket/shipyard")),
+            "dvc remote add --default team ssh://user@host/srv/shipyard",
+            *("dvc push", "dvc pull", "dvc repro"),
+        ],
+        NO + "git's own; test_share.py clones in its place": ["git pull"],
+        SHARE + "test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_runs": [
+            *("dvc push --run-cache", "dvc pull --run-cache", "dvc repro --pull"),
+        ],
+        SHARE + "test_two_people_may_share_one_cache_whose_files_are_links": [
+            *("dvc cache dir /srv/dvc-cache", "dvc config cache.shared group"),
+            *("dvc config cache.type reflink,hardlink", "dvc checkout --relink"),
+        ],
+        FEATURES: [
+            "shipyard features info artifacts/liteclip/features/twemoji.zarr",
+            "shipyard features verify artifacts/liteclip/features/twemoji.zarr",
+            "shipyard features diff artifacts/liteclip/features/twemoji.zarr "
+            "../other/artifacts/liteclip/features/twemoji.zarr",
+            "shipyard features export artifacts/liteclip/features/twemoji.zarr twemoji.h5",
+            "shipyard features import twemoji.h5 mine",
+        ],
+        SHARE + "test_imported_features_go_through_the_pipeline_without_images": [
+            "dvc commit --force index@lab extract@lab",
+        ],
+    },
+}
+RESULTS = [page for page in PAGES if page.parent.name == "results" and commands(page)]
+IN_TABLE = [page for page in PAGES if page not in RESULTS or page.relative_to(ROOT).as_posix() in TABLE]
+
+
+@pytest.mark.parametrize("page", IN_TABLE, ids=lambda page: page.name)
+def test_every_command_of_a_page_is_in_the_table(page: Path) -> None:
+    listed = [line for lines in TABLE.get(page.relative_to(ROOT).as_posix(), {}).values() for line in lines]
+    assert len(listed) == len(set(listed))
+    assert set(commands(page)) == set(listed)
+
+
+def test_every_test_of_the_table_is_there() -> None:
+    for where in {where for lines in TABLE.values() for where in lines if not where.startswith(NO)}:
+        file, _, name = where.partition("::")
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), where
+
+
+SMALL = [
+    "grid.datasets=[caltech101]",
+    "grid.methods=[zero_shot]",
+    "grid.generators=[]",
+    "grid.synthetic_methods=[]",
+    "grid.seeds=[1]",
+    "compute.device=cpu",
+    "compute.workers=0",
+    "extract.views=1",
+    "tasks.base_to_new.shots=1",
+]
+ONE_RUN = ["--set", "grid.methods=[zero_shot]", "--set", "grid.generators=[]", "--set", "grid.synthetic_methods=[]"]
+
+
+def small(text: str) -> str:
+    """The shipped params file with few cells, small encoders of random weights, and copies that lack most images."""
+    text = overrides.apply(text, SMALL)
+    encoder = '{model: "local-dir:encoder", pretrained: "random:0"}'
+    text = re.sub(r"^(  (?:liteclip|vit_b16): )\{.*\}", rf"\g<1>{encoder}", text, flags=re.MULTILINE)
+    return re.sub(r"(path: (?:caltech-101|dtd|imagenet-sample))\}", r"\1, allow_partial: true}", text)
+
+
+def put_images(folder: Path, dataset: str) -> None:
+    """A picture of each class in each split of the official lists."""
+    values = json.loads((ROOT / f"features/datasets/{dataset}_split.json").read_text(encoding="utf-8"))
+    _, rows = unpack(values)
+    firsts = {(split, label): path for split in SPLITS for path, label in reversed(rows[split])}
+    for number, path in enumerate(firsts.values()):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A repository with the shipped settings, made small, after README's command on Caltech101, and what that said."""
+    with warm_path():
+        repo = make_repo(tmp_path_factory.mktemp("desk") / "repo")
+        for folder in ("papers", "docs/results"):
+            shutil.copytree(ROOT / folder, repo / folder)
+        data = repo.parent / "shared/data"
+        put_images(data / "caltech-101/101_ObjectCategories", "caltech101")
+        put_images(data / "dtd/images", "dtd")
+        imagenet_sample(data)
+        for folder in ("textures-10", "food-101-mini/images"):
+            touch(data / folder, [f"{kind}/{i}.jpg" for kind in ("banded", "cracked", "dotted") for i in range(5)])
+        (repo / "params.yaml").write_text(small(params.read(ROOT / "params.yaml")), encoding="utf-8")
+        said = page_run(repo, "README.md", f".venv/bin/shipyard run caltech101 {DATA}")
+        run(repo, "git", "add", "--all")
+        run(repo, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Run")
+        yield repo, said
+
+
+@pytest.fixture
+def repo(made: tuple[Path, str]) -> Iterator[Path]:
+    """The same, whose params.yaml and commands a test may change."""
+    before = params.read(made[0] / "params.yaml")
+    yield made[0]
+    (made[0] / "params.yaml").write_text(before, encoding="utf-8")
+
+
+def page_run(repo: Path, page: str, line: str, *more: str, instead: tuple[str, str] = ("", "")) -> str:
+    """What a command of a page says here, with further options, and with one of its words put in another's place."""
+    assert line in commands(ROOT / page)
+    words = [word.replace(*instead) if instead[0] else word for word in shlex.split(line) if "RAY_ADDRESS=" not in word]
+    return run(repo, words[0].removeprefix(".venv/bin/"), *words[1:], *more)
+
+
+def cells(dataset: str, *methods: str) -> set[str]:
+    """The stages of methods on a data set."""
+    return {f"{stage}@{dataset}-base_to_new-{name}" for stage in ("finetune", "evaluate") for name in methods}
+
+
+def test_a_published_data_set_is_run(made: tuple[Path, str]) -> None:
+    _, said = made
+    assert "params.yaml: root: data -> ../shared/data" in said
+    assert ran(said) >= {"index@caltech101", "extract@caltech101", *cells("caltech101", "zero_shot")}
+
+
+def test_the_example_method_runs_its_own_cells_alone(repo: Path) -> None:
+    (repo / "pipeline/methods/class_means.py").write_text(example_method(), encoding="utf-8")
+    text = with_example_method(params.read(repo / "params.yaml"))
+    (repo / "params.yaml").write_text(text, encoding="utf-8")
+    said = page_run(repo, "docs/add_a_method.md", ".venv/bin/shipyard run")
+    assert ran(said) >= {*cells("caltech101", "class_means"), "report"}
+    assert not ran(said) & {"index@caltech101", "extract@caltech101", "text_tower", *cells("caltech101", "zero_shot")}
+    (repo / "pipeline/methods/class_means.py").unlink()
+
+
+def test_the_example_data_set_is_listed_and_run(repo: Path) -> None:
+    (repo / "features/datasets/mushrooms.py").write_text(example_data_set(), encoding="utf-8")
+    for number, image in enumerate(put_mushrooms(repo.parent / "shared/data")):
+        picture(number).save(image)
+    text = with_example_data_set(params.read(repo / "params.yaml"))
+    (repo / "params.yaml").write_text(text, encoding="utf-8")
+    said = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard data list mushrooms")
+    assert "Nobody: An example, 2024" in said
+    said = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard run mushrooms")
+    assert ran(said) >= {"index@mushrooms", *cells("mushrooms", "zero_shot")}
+    (repo / "features/datasets/mushrooms.py").unlink()
+
+
+def test_a_recipe_is_run(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's own, on one of its data sets, with one method; what is not said here is as in the recipe."""
+    data, page = str(repo.parent / "shared/data"), "docs/reproduce_the_papers.md"
+    (smaller,) = [line for line in commands(ROOT / page) if "/where/they/lie" in line]
+    one = [*ONE_RUN, "--set", "grid.datasets=[dtd]", "--set", "grid.encoder=liteclip"]
+    said = page_run(repo, page, smaller, *one, instead=("/where/they/lie", data))
+    assert "params.yaml: epochs: 50 -> {default: 50, imagenet: 10}" in said.replace('"', "")
+    assert ran(said) >= {"extract@dtd", *cells("dtd", "zero_shot")}
+    monkeypatch.setenv("COLUMNS", "10000")  # as wide as dvc's table
+    kept = page_run(repo, page, "dvc exp show --no-pager")
+    assert "ship_table_1-1" in kept
+    assert "ship_table_1-2" in kept
+
+
+def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more: str) -> None:
+    """Do in this process all that a command does but the stages, which take hours, and what shows their results."""
+    monkeypatch.chdir(repo)
+    done: list[str] = []
+    for name in ("repro", "report", "keep"):
+        monkeypatch.setattr(cli, name, lambda *_, name=name: done.append(name))
+    result = CliRunner().invoke(cli.app, [*shlex.split(line)[1:], *more])
+    assert result.exit_code == 0, result.exception
+    assert done[:2] == ["repro", "report"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reproduce_the_papers.md"])
+def test_the_whole_recipe_is_taken(repo: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = [line for line in commands(ROOT / page) if line.endswith(RECIPE)]
+    line = line.replace("/where/your/data/lie", "../shared/data")
+    without_stages(monkeypatch, repo, line, "--set", "grid.datasets=[caltech101, dtd]")
+    assert "context: 4" in params.read(repo / "params.yaml")
+
+
+@pytest.mark.parametrize("page", [page for page in RESULTS if page not in IN_TABLE], ids=lambda page: page.stem)
+def test_a_page_of_results_is_made_by_its_commands(repo: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, (first, *rest) = params.read(repo / "params.yaml"), commands(page)
+    name = page.relative_to(ROOT).as_posix()
+    without_stages(monkeypatch, repo, first)
+    assert rest in ([], [f"shipyard report --into {name}"])
+    (repo / "params.yaml").write_text(before, encoding="utf-8")  # whose results are there
+    for line in rest:
+        page_run(repo, name, line)
+        assert (repo / name).read_text(encoding="utf-8").partition("\n---\n")[2] != ""
+
+
+CLUSTER = """
+import ray
+print(ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False).address_info["gcs_address"], flush=True)
+input()
+"""
+
+
+def test_extraction_is_run_on_a_ray_cluster(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One node with one actor, which finds in a bucket what S3's protocol says."""
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    page = "docs/scale.md"
+    on_ray, in_bucket = [line for line in commands(ROOT / page) if "RAY_ADDRESS" in line]
+    with s3_server() as settings:
+        for name, value in {
+            **settings,
+            "RAY_worker_niceness": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": 64 * "0",
+            "PYTHONPATH": str(repo),
+        }.items():
+            monkeypatch.setenv(name, value)
+        cluster = subprocess.Popen([sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            assert cluster.stdout is not None
+            monkeypatch.setenv("RAY_ADDRESS", cluster.stdout.readline().decode().strip())
+            views = ["--set", "extract.views=0"]  # so that there is something to extract
+            assert "extract@caltech101" in ran(page_run(repo, page, on_ray, *views))
+            views = ["--set", "extract.views=2"]
+            said = page_run(repo, page, in_bucket, *views, instead=("s3://bucket", "s3://team"))
+            assert "extract@caltech101" in ran(said)
+        finally:
+            cluster.communicate(b"\n", timeout=60)
+    run(repo, "dvc", "remote", "add", "--default", "team", str(repo.parent / "store"))
+    page_run(repo, page, "dvc push extract")
+    assert [*(repo.parent / "store").rglob("*.dir")], "the store is a folder"
