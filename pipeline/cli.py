@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import product
@@ -36,9 +37,18 @@ app.add_typer(cli_use.app)  # without a name: its commands are ours
 app.add_typer(cli_words.app)
 
 
+GO_ON = (["run"], ["data", "get"])  # where these were interrupted, they go on; all other commands are done in one go
+
+
 def main() -> None:
     """Run the command line to its end."""
-    run_app(app, "nothing is half-written, and what was complete is kept; the same command goes on from there")
+    goes_on = any(sys.argv[1 : 1 + len(words)] == words for words in GO_ON)
+    run_app(
+        app,
+        "nothing is half-written, and what was complete is kept; the same command goes on from there"
+        if goes_on
+        else "nothing is half-written; the same command starts anew",
+    )
 
 
 def _print_version(wanted: bool) -> None:

@@ -312,9 +312,7 @@ def test_ctrl_c_in_task_new_writes_nothing(pipeline_of: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == (
-        "interrupted: nothing is half-written, and what was complete is kept; the same command goes on from there"
-    )
+    assert errors.strip() == "interrupted: nothing is half-written; the same command starts anew"
     assert (pipeline_of / "params.yaml").read_text(encoding="utf-8") == SHIPPED
     assert not (pipeline_of / "classes").exists()
 

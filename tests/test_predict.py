@@ -163,7 +163,7 @@ def test_ctrl_c_ends_it_at_once_and_writes_nothing(project: Path) -> None:
         process.send_signal(signal.SIGINT)
         said += read_until(ours, None)
         assert process.wait(timeout=60) == 130
-    assert "interrupted: nothing is half-written" in said
+    assert "interrupted: nothing is half-written; the same command starts anew" in said
     assert "Traceback" not in said
     assert not [*project.glob("*found.csv*")]
 
