@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,19 @@ def test_bombs_are_refused_where_pillows_check_is_off(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     with pytest.raises(UnreadableImageError, match="30000 x 30000 pixels; more than 89,478,485 are refused"):
         decode(png_header(30_000, 30_000))
+
+
+ODD = saved(RGB, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02")  # metadata that break off
+
+
+def test_odd_metadata_are_ignored_in_any_number_of_threads_and_others_warnings_are_not() -> None:
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        Image.open(io.BytesIO(ODD))
+    with ThreadPoolExecutor(8) as pool:
+        found = [*pool.map(decode, [ODD] * 300)]
+    assert {image.size for image in found} == {RGB.size}
+    with pytest.raises(UserWarning, match="ours"):
+        warnings.warn("ours", UserWarning, stacklevel=1)
 
 
 def test_files(tmp_path: Path) -> None:

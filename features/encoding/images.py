@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +16,7 @@ from features.encoding.video import is_avi, middle_frame
 # What photographs come as. Pillow's other readers are left out: some start programs (EPS), most see no testing.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a GiB as RGB; larger ones are taken for bombs
+PILLOWS_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `filterwarnings` keeps it
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # modes of one channel with more than 8 bits
 
 
@@ -44,14 +47,12 @@ def decode(data: bytes) -> Image.Image:
         UnreadableImageError: empty, truncated, too large, of a format that is not in `FORMATS`, or no image.
     """
     try:
-        with warnings.catch_warnings():
-            if is_avi(data):
-                return middle_frame(data)
-            warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a picture
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _refuse_bombs(image)
-            return _to_rgb(image)
+        if is_avi(data):
+            return middle_frame(data)
+        _let_odd_metadata_be()
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _refuse_bombs(image)
+        return _to_rgb(image)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -61,8 +62,21 @@ def decode(data: bytes) -> Image.Image:
         raise UnreadableImageError(f"{error or type(error).__name__}") from error
 
 
+_filters = Lock()
+
+
+def _let_odd_metadata_be() -> None:
+    """Have Pillow's warnings ignored in this process from now on: odd metadata is no reason to refuse a picture.
+
+    Not by `warnings.catch_warnings`, which changes the one list that all threads share, and puts an old one back.
+    """
+    with _filters:
+        if PILLOWS_WARNINGS not in warnings.filters:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def _refuse_bombs(image: Image.Image) -> None:
-    # Before anything is decoded; Pillow's own check can be switched off by others in the same process.
+    # Before anything is decoded; of such a size Pillow itself only warns, and its check can be switched off by others.
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UnreadableImageError(f"{width} x {height} pixels; more than {MAX_PIXELS:,} are refused")
