@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,19 @@ def test_aircraft_without_its_names_and_with_a_missing_image(tmp_path: Path) -> 
     said = told(tmp_path, "fgvc_aircraft")
     assert_told(said, "variants.txt cannot be read", "images_variant_test.txt cannot be read", "- 0000003.jpg")
     assert_told(said, "train: 2, but the published number is 3,334")
+
+
+@pytest.mark.parametrize(("there", "option"), [("NFD", "--nfc"), ("NFC", "--nfd")])
+def test_a_file_whose_name_differs_in_the_form_of_its_accents(tmp_path: Path, there: str, option: str) -> None:
+    """As a copy by way of macOS has them: to the eye the name is right."""
+    name, asked = (unicodedata.normalize(form, "crème.jpg") for form in (there, "NFC" if there == "NFD" else "NFD"))
+    touch(tmp_path / "mine", [name])
+    (tmp_path / "mine/labels.csv").write_text(f"path,label\n{asked},dessert\n", encoding="utf-8")
+    assert_told(told(tmp_path, "image_table", path="mine"), f"{asked}: it is there, but", f"(Unicode {there}", option)
+    layouts.food101(tmp_path)
+    folder = tmp_path / "food-101/images"
+    (folder / "crème_brûlée").rename(folder / unicodedata.normalize("NFD", "crème_brûlée"))
+    assert_told(told(tmp_path, "food101"), "- crème_brûlée/7.jpg: it is there, but", f"--nfc --notest {folder}")
 
 
 def test_imagenet_with_strange_missing_and_nameless_classes(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ One reader a file, found by its file name; it turns what lies on disk into a `Li
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,8 @@ Rows = dict[Split, list[tuple[str, int]]]  # for each split, its (image path, la
 
 
 def heard(name: str) -> str:
-    """What is left of a class name once prompts and CLIP's tokenizer have dropped case, `_` and runs of spaces."""
-    return " ".join(re.split(r"[\s_]+", name.casefold()))
+    """What is left of a class name once prompts and CLIP's tokenizer have dropped case, `_`, spaces, accents' forms."""
+    return " ".join(re.split(r"[\s_]+", unicodedata.normalize("NFC", name).casefold()))
 
 
 @dataclass(frozen=True, slots=True)

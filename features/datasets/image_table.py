@@ -12,6 +12,7 @@ from features.datasets.base import Listing, Split
 from features.errors import raise_all
 from features.formats import parquet
 from features.formats.guard import parsing
+from features.splits.listed import lacking
 from features.splits.own_images import OwnImages, Row
 
 
@@ -67,4 +68,4 @@ def _wrong(folder: Path, line: dict[str, Any]) -> Iterator[str]:
     if line.get("split") not in (None, "", *get_args(Split)):
         yield f"split is {line['split']!r}; one of {', '.join(get_args(Split))}, or nothing for all"
     if line["path"] and not os.path.isfile(f"{folder}/{line['path']}"):  # noqa: PTH113 (five times as fast)
-        yield f"there is no file {line['path']}"
+        yield f"there is no file {lacking(folder, line['path'])}"
