@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from features.devices import autocast, cores, keep_freed_memory, pick_device
+from features.devices import autocast, cores, keep_freed_memory, one_thread, pick_device
 from features.errors import InputError
 
 CPU = torch.device("cpu")
@@ -43,3 +43,14 @@ def test_memory_can_be_kept_more_than_once() -> None:
     keep_freed_memory()
     keep_freed_memory()
     assert cores() >= 1
+
+
+def test_one_thread_is_for_the_context_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

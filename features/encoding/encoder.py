@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from features.devices import Precision, autocast, keep_freed_memory
+from features.devices import Precision, autocast, keep_freed_memory, one_thread
 from features.encoding.augment import Preprocess
 from features.encoding.folding import fold_batch_norms
 from features.encoding.weights import Source, locate
@@ -63,13 +63,14 @@ def load_encoder(name: str, model: str, pretrained: str | None, device: torch.de
     """
     keep_freed_memory()  # before the weights lie in between
     source = locate(name, model, pretrained)
-    module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
-    module.eval().requires_grad_(False)
-    identity, visual = weights_sha256(module), module.visual
-    preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
-    fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
-    if sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) > 1:
-        module.to(memory_format=torch.channels_last)  # twice as fast on CPUs
+    with one_thread():
+        module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
+        module.eval().requires_grad_(False)
+        identity, visual = weights_sha256(module), module.visual
+        preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
+        fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
+        if sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) > 1:
+            module.to(memory_format=torch.channels_last)  # twice as fast on CPUs
     device = torch.device(device)
     return Encoder(
         name=name,
