@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, Problems, raise_all
+from features.errors import InputError, Problems, nearest, raise_all
 from features.formats.files import written_whole
 from features.index import mistakes
 from features.splits.own_images import NAMES, read_names_file
@@ -105,7 +105,12 @@ def _spec(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any],
     table = new.images.suffix.lower() in (".csv", ".parquet")
     folder = (new.images.parent if table else new.images).resolve()
     if not (new.images.is_file() if table else new.images.is_dir()):
-        problems.found.append(f"--images {new.images}: no such {'file' if table else 'folder'}")
+        beside = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if table else '/'}"))
+        hint = nearest(str(new.images), beside).partition("known:")[0]
+        problems.found.append(
+            f"--images {new.images}: no such {'file' if table else 'folder'}; {hint}give a folder with a folder of "
+            "images per class, or a CSV or Parquet file with the columns path and label"
+        )
     inside = folder.is_relative_to(root.resolve())
     spec: dict[str, Any] = {"reader": "image_table" if table else "image_folder"}
     spec["path"] = folder.relative_to(root.resolve()).as_posix() if inside else str(folder)

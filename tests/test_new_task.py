@@ -151,6 +151,10 @@ def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> No
     ("options", "words"),
     [
         (["--images", "nowhere"], "no such folder"),
+        (["--images", "data/brids"], "did you mean 'data/birds'?"),
+        (["--images", "data/birds.csv"], "no such file"),
+        (["--images", "loose"], "there is no folder in "),
+        (["--images", "loose"], "; 1 images lie in it, of which nothing says their class: make a folder per class"),
         (["--images", "data/birds", "--shots", "19"], "fewer than --shots 19"),
         (["--images", "data/birds", "--template", "a photo"], "must have one {}"),
         (["--images", "data/birds", "--unseen", "long.txt"], "64 tokens"),
@@ -164,6 +168,8 @@ def test_what_cannot_work_is_refused(project: Path, options: list[str], words: s
     Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
     Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
     Path("two.txt").write_text("kestrel\ntern\n", encoding="utf-8")
+    Path("loose").mkdir()
+    Path("loose/1.jpg").touch()
     Path("few/tern").mkdir(parents=True)
     Path("few/tern/1.jpg").touch()
     result = new(*options)

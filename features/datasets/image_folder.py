@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from features.datasets.base import SPLITS, Listing, Split
-from features.errors import raise_all
+from features.errors import InputError, raise_all
 from features.splits.listed import EXTENSIONS
 from features.splits.own_images import OwnImages, Row
 
@@ -30,6 +30,10 @@ class ImageFolder(OwnImages):
         folder = self.folder(root)
         parts = self._parts(folder)
         names = sorted({name for _, place in parts for name in _folders(folder / place)})
+        if not names:
+            loose = sum(1 for _ in _images(folder, ""))
+            lie = f"; {loose} images lie in it, of which nothing says their class" if loose else ""
+            raise InputError(f"there is no folder in {folder}{lie}: make {self.layout}")
         rows = [
             Row(path, name, split)
             for split, place in parts
