@@ -76,7 +76,7 @@ def test_learned_prompts_are_read_back_as_words(repo: Path) -> None:
 
 
 def shipyard(repo: Path, *args: str) -> str:
-    return run(repo, sys.executable, "-c", "from pipeline.cli import main; main()", *args, check=False)
+    return run(repo, "python", "-m", "pipeline", *args, check=False)
 
 
 # What a change of a parameter makes stale by itself; what depends on these outputs follows only if they change.
