@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  -c constraints.txt -e '.[demo,dev,docs]'
 	@touch $@
 
+# A worker computes with one thread: with more than there are cores, they spin to wait for one another.
 test: $(STAMP)  ## every test; a file stays on one worker, for some share costly fixtures
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 demo: $(STAMP)  ## the whole pipeline on the pictures and the encoder that come with the project
 	$(BIN)/shipyard run
