@@ -120,7 +120,7 @@ def class_samples(model: PromptVae, classes: ClassSet, tower: TextTower, rng: to
         for ids in torch.split(classes.seen_ids, BATCH // DRAWS):
             repeated = ids.repeat_interleave(DRAWS)
             z = torch.randn(len(repeated), model.latent, generator=rng).to(ids.device)
-            made = model.decode(z, classes.tokens[repeated.cpu()], tower)
+            made = model.decode(z, classes.tokens_of(repeated), tower)
             means.append(made.view(len(ids), DRAWS, -1).mean(1))
     return torch.cat(means)
 

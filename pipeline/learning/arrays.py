@@ -85,9 +85,13 @@ class ClassSet:
         """(U,) int64: positions of the unseen classes."""
         return (~self.seen).nonzero().squeeze(1)
 
+    def tokens_of(self, ids: Tensor) -> Tensor:
+        """(S, T) tokens of the classes at ids (S,), on the host wherever ids are."""
+        return self.tokens[ids.cpu()]
+
     def subset(self, ids: Tensor) -> ClassSet:
         """The classes at ids (S,), with tokens only as long as their own."""
-        tokens = self.tokens[ids.cpu()]
+        tokens = self.tokens_of(ids)
         return replace(
             self,
             names=tuple(self.names[i] for i in ids.tolist()),

@@ -53,7 +53,7 @@ class PromptGenerator(FittedGenerator):
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:
         """Decode z ~ N(0, I), one latent a feature."""
         z = torch.randn(len(class_ids), self.latent, generator=rng).to(self.prompt.device)
-        return self.decode(z, classes.tokens[class_ids.cpu()], tower)
+        return self.decode(z, classes.tokens_of(class_ids), tower)
 
 
 class PromptVae(PromptGenerator, Vae):

@@ -102,7 +102,7 @@ class CoCoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         learned = self._start(tower, train.features.shape[-1], rng)
         ids = trained_classes(classes, synthetic)
-        names = classes.tokens[ids.cpu()]
+        names = classes.tokens_of(ids)
         model = CoCoOpClassifier(
             scale_of(classes), everything_scored(classes), tokens=classes.tokens, **learned, tower=tower
         )

@@ -60,7 +60,7 @@ class CoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(self.initial_context(tower, rng, len(classes)))
         ids = trained_classes(classes, synthetic)
-        scale, names = scale_of(classes), classes.tokens[ids.cpu()]
+        scale, names = scale_of(classes), classes.tokens_of(ids)
 
         def logits(features: Tensor) -> Tensor:
             return scale * features @ self._weights(tower, context, names, ids).T

@@ -54,7 +54,7 @@ class KgCoOp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         context = nn.Parameter(initial_context(tower, self.init, self.context, rng, method="kgcoop"))
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names = places(ids, len(classes)), classes.tokens[ids.cpu()]
+        target, names = places(ids, len(classes)), classes.tokens_of(ids)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             weights = class_weights(tower, context, names)[0]

@@ -124,7 +124,7 @@ class Plot(Method):
         assert train.patches is not None  # noqa: S101 (likewise: needs_patches)
         start = initial_context(tower, self.init, self.context, rng, method="plot", contexts=self.prompts)
         context, ids, scale = nn.Parameter(start), trained_classes(classes, None), scale_of(classes)
-        names = classes.tokens[ids.cpu()]
+        names = classes.tokens_of(ids)
 
         def logits(patches: Tensor) -> Tensor:
             prompts = class_weights(tower, context, names)

@@ -61,7 +61,7 @@ class ProDA(Method):
         start = initial_context(tower, self.init, self.context, rng, method="proda", contexts=self.prompts)
         context = nn.Parameter(start)
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names = places(ids, len(classes)), classes.tokens[ids.cpu()]
+        target, names = places(ids, len(classes)), classes.tokens_of(ids)
         nameless = tokenize(["."])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Tcp(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         learned = self._start(tower, classes.text_features.shape[1], rng)
         ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names, texts = places(ids, len(classes)), classes.tokens[ids.cpu()], classes.text_features[ids]
+        target, names, texts = places(ids, len(classes)), classes.tokens_of(ids), classes.text_features[ids]
         block = 2 * tower.config.layers // 3 if self.block is None else self.block
 
         def weights(texts: Tensor, names: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class Vpt(Method):
         assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
         model = self._start(tower, classes, rng)
         ids = trained_classes(classes, synthetic)
-        target, names, width = places(ids, len(classes)), classes.tokens[ids.cpu()], tower.config.width
+        target, names, width = places(ids, len(classes)), classes.tokens_of(ids), tower.config.width
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             noise = torch.randn(self.samples, len(features), width, generator=rng)
