@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from pipeline import cli
 
 PAGE = (ROOT / "docs/own_images.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S) for line in block.splitlines()]
+COMMANDS = commands(ROOT / "docs/own_images.md")
 
 
 @dataclass
