@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.image_store.writer import CROPS_IN_SHARD
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
@@ -69,7 +69,7 @@ def main(
     if write:
         text = PAGE.read_text(encoding="utf-8")
         before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-        with written_whole(PAGE) as part:
+        with atomic_file(PAGE) as part:
             part.write_text(f"{before}{BEGIN}{table}{END}{after}", encoding="utf-8")
 
 

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, heard
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
-from features.formats.files import write_json, written_whole
+from features.formats.files import atomic_file, write_json
 from features.formats.guard import parsing, read_json
 from features.formats.parquet import column, read_table
 
@@ -100,7 +100,7 @@ def save_index(index: Index, path: Path) -> None:
     """Write the Parquet table; the same index gives the same bytes."""
     columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), part, compression="zstd", use_dictionary=["split"])
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.formats.files import written_whole
+from features.formats.files import atomic_folder
 from features.formats.guard import parsing
 from features.formats.parquet import column, lists, read_table
 
@@ -49,8 +49,7 @@ def save_synthetic(synthetic: SyntheticFeatures, folder: Path) -> None:
         },
         metadata={"generator_sha256": synthetic.generator_sha256},
     )
-    with written_whole(folder) as part:
-        part.mkdir()
+    with atomic_folder(folder) as part:
         for shard, start in enumerate(range(0, max(m, 1), ROWS_PER_SHARD)):
             rows = table.slice(start, ROWS_PER_SHARD)
             pq.write_table(rows, part / f"part-{shard:05d}.parquet", compression="zstd")

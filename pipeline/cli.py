@@ -185,13 +185,15 @@ def check_only() -> None:
 def report(
     into: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE", help="Put the tables into a page too, below its line ---, and a CSV beside it."),
+        typer.Option(metavar="PAGE", help="Also put the tables into PAGE, between its two marks, and a CSV beside it."),
     ] = None,
 ) -> None:
     """Print the results, and write the page to look at."""
     from pipeline.report.here import write_here
-    from pipeline.report.record import record
+    from pipeline.report.record import check_page, record
 
+    if into:
+        check_page(into)
     found = params.load()
     folder = EncoderPaths(found.artifacts).report
     summary = read_summary(folder)

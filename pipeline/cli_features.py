@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from features.errors import InputError
-from pipeline import paths
+from pipeline import params, paths
 from pipeline.contents import examples
 
 app = typer.Typer(
@@ -58,9 +58,11 @@ def export_store(
     """Write a store into one file for other programs; `import` reads it back bit for bit."""
     from features.exporting import export
     from features.image_store.store import ImageStore
+    from pipeline.data_list import data_folders
+    from pipeline.output_paths import check_new_file
 
-    if out.exists():
-        raise InputError(f"{out} is there already; remove it, or name another")
+    data = data_folders(params.load()) if params.PATH.exists() else []
+    check_new_file("OUT", out, inputs=[store], data=data)
     table, names = (paths.index(store.stem), paths.names(store.stem)) if index else (None, None)
     if table and not table.exists():
         raise InputError(f"there is no index {table} with ids and class names; pull it, or say --no-index")

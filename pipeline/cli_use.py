@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 import typer
 
 from features.errors import InputError
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from pipeline import completion
 from pipeline.contents import OWN, examples
 
@@ -31,6 +31,7 @@ Task = Annotated[
 Run = Annotated[
     str | None, typer.Option(metavar="RUN", help="A run, such as coop+ship, instead of the one that was chosen.")
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="A seed of it, instead of the first.")]
 
 app = typer.Typer(rich_markup_mode=None)
@@ -53,6 +54,7 @@ def predict(
     json: Annotated[Path | None, typer.Option(help="Write an entry an image; - prints it.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the rows of the CSV as Parquet.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures.")] = None,
+    overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
 ) -> None:
@@ -65,12 +67,21 @@ def predict(
     from pipeline import predicting
     from pipeline import prediction_files as files
     from pipeline.choice import doubt
+    from pipeline.data_list import data_folders
+    from pipeline.output_paths import check_outputs
     from pipeline.params import load
 
+    params = load()
     wanted = predicting.expand(paths, sys.stdin)
     if not wanted:
         raise InputError(f"no image is meant by {' '.join(paths)}: give files, folders or globs that match some")
-    model = predicting.open_model(load(), name, run=run, seed=seed)
+    check_outputs(
+        {"--csv": csv, "--json": json, "--parquet": parquet, "--html": html},
+        inputs=wanted,
+        data=data_folders(params),
+        overwrite=overwrite,
+    )
+    model = predicting.open_model(params, name, run=run, seed=seed)
     if said := doubt(model.run, model.temperature):
         print(f"note: {said}", file=sys.stderr)
     with Progress("predict", len(wanted)) as progress:
@@ -110,7 +121,7 @@ def _text(path: Path) -> Iterator[TextIO]:
     if str(path) == "-":
         yield sys.stdout
     else:
-        with written_whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             yield file
 
 
@@ -126,6 +137,7 @@ def export(
     *,
     to: Annotated[Format, typer.Option(help="onnx, torchscript, safetensors; open_clip: zero-shot weights (D, C).")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
+    overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
 ) -> None:
@@ -134,8 +146,12 @@ def export(
     It holds the image tower too, but for open_clip, and in its metadata class names and preprocessing.
     """
     from pipeline import exporting
+    from pipeline.data_list import data_folders
+    from pipeline.output_paths import check_outputs
     from pipeline.params import load
     from pipeline.predicting import open_model
 
-    exporting.export(open_model(load(), name, run=run, seed=seed, device="cpu"), to, out)
+    params = load()
+    check_outputs({"--out": out}, data=data_folders(params), overwrite=overwrite)
+    exporting.export(open_model(params, name, run=run, seed=seed, device="cpu"), to, out)
     print(f"{out}: {to}, {out.stat().st_size:,} bytes")

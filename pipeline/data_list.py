@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from features.datasets.base import Origin, Reader, reader_from
-from features.errors import InputError, nearest
+from features.errors import InputError, Problems, nearest
 from pipeline.params import PATH, Params
 
 HEADER = ("data set", "classes", "train", "val", "test", "licence", "here")
@@ -21,6 +22,13 @@ def reader_of(params: Params, name: str) -> Reader:
     if name not in sets:
         raise InputError(f"{name!r} is not in `data.sets` of {PATH}; {nearest(name, sets)}")
     return reader_from(sets[name], f"{PATH}: data.sets.{name}")
+
+
+def data_folders(params: Params) -> list[Path]:
+    """Return the folders below `data.root` of all data sets in `params.yaml` whose block can be read."""
+    problems = Problems()  # a wrong block has no folder; `shipyard check` reports it
+    readers = [problems.attempt(partial(reader_of, params, name)) for name in params.data.sets]
+    return [Path(params.data.root) / reader.path for reader in readers if reader is not None]
 
 
 def table(params: Params) -> str:

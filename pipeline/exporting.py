@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.formats.tensors import save_tensors
 from pipeline.methods.base import Classifier, LinearClassifier
 from pipeline.predicting import Model
@@ -120,7 +120,7 @@ def _onnx(model: Model, out: Path) -> None:
     assert program is not None  # noqa: S101 (no file was asked for)
     made = program.model_proto
     onnx.helper.set_model_props(made, {"shipyard": json.dumps(metadata(model), ensure_ascii=False)})
-    with written_whole(out) as part:
+    with atomic_file(out) as part:
         part.write_bytes(made.SerializeToString())
 
 
@@ -145,14 +145,14 @@ def _torchscript(model: Model, out: Path) -> None:
             module, (_example(model),), check_trace=False
         )
         torch.jit.save(traced, data, _extra_files={"shipyard.json": json.dumps(metadata(model), ensure_ascii=False)})
-    with written_whole(out) as part:
+    with atomic_file(out) as part:
         part.write_bytes(data.getvalue())
 
 
 def _safetensors(model: Model, out: Path) -> None:
     tower = {f"visual.{name}": value for name, value in model.encoder.model.visual.state_dict().items()}  # type: ignore[union-attr]
     head = {f"classifier.{name}": value for name, value in model.classifier.state().items()}
-    with written_whole(out) as part:
+    with atomic_file(out) as part:
         save_tensors({**tower, **head}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
 
 
@@ -164,7 +164,7 @@ def _open_clip(model: Model, out: Path) -> None:
             f"({type(found).__name__}) is more; take --to onnx, torchscript or safetensors, or another run (--run)"
         )
     weights = (found.weights.T * (found.logit_scale / _clip_scale(model))).contiguous()
-    with written_whole(out) as part:
+    with atomic_file(out) as part:
         save_tensors({"classifier": weights}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
 
 

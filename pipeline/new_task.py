@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS, Listing, reader_from
 from features.errors import InputError, Problems, nearest, raise_all
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.index import mistakes
 from features.splits.own_images import NAMES, read_names_file
 from features.text.class_store import LONGEST_PROMPT
@@ -87,14 +87,15 @@ def create(new: NewTask) -> Written:
     names = NAMES / f"{new.name}.txt"
     ours = new.unseen is not None and new.unseen.resolve() == names.resolve()
     lines = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
-    if not ours and names.exists() and names.read_bytes() != lines.encode():  # the same: of an interrupted `create`
+    # The same bytes are those of an interrupted `create`.
+    if not ours and names.exists() and not (names.is_file() and names.read_bytes() == lines.encode()):
         problems.found.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
     changed = problems.attempt(partial(_changed, text, new, {**spec, "unseen": names.as_posix()}))
     raise_all(problems.found, f"the task {new.name!r} cannot be made; nothing was written")
     assert listing is not None  # noqa: S101 (or a problem was found)
     assert changed is not None  # noqa: S101
     if not ours:
-        with written_whole(names) as part:
+        with atomic_file(names) as part:
             part.write_text(lines, encoding="utf-8")
     params.write(changed)
     return Written(listing, names, absolute)

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from features.errors import InputError, nearest, raise_all
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.settings import Settings, parse
 
 PATH = Path("params.yaml")
@@ -183,7 +183,7 @@ def read(path: Path = PATH) -> str:
 
 def write(text: str, path: Path = PATH) -> None:
     """Replace the file's text, whole or not at all; check it first with `parse_text`."""
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
 
 from features.encoding.images import read_image
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from pipeline.choice import doubt
 from pipeline.predicting import Model, Prediction
 
@@ -70,7 +70,7 @@ def write_parquet(predictions: Sequence[Prediction], path: Path) -> None:
     types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.bool_())
     columns = [[row[i] for row in rows(predictions)] for i in range(len(types))]
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         pq.write_table(pa.table(dict(zip(COLUMNS, arrays, strict=True))), part)
 
 
@@ -83,7 +83,7 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
         pictures=((found, thumbnail(found.path)) for found in predictions if found.problem is None),
         problems=[found for found in predictions if found.problem is not None],
     )
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         page.dump(str(part), encoding="utf-8")
 
 

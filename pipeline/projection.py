@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from features.formats.files import written_whole
+from features.formats.files import atomic_folder
 from pipeline.learning.fitting import read_synthetic
 from pipeline.learning.task_store import JudgedRows, TrainTask
 from pipeline.params import Projection
@@ -111,7 +111,6 @@ def write_projection(found: Points, methods: Sequence[Literal["pca", "umap"]], p
 
 def write_diagnostics(found: Points, methods: Sequence[Literal["pca", "umap"]], fitted: Path, out: Path) -> None:
     """Write `projection.csv`, and what the generator `fitted` kept to look at, into the folder `out`."""
-    with written_whole(out) as part:
-        part.mkdir()
+    with atomic_folder(out) as part:
         write_projection(found, methods, part / "projection.csv")
         keep_logs(fitted, part)

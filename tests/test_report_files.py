@@ -214,22 +214,32 @@ def test_a_page_of_results_keeps_its_words_and_takes_the_tables() -> None:
     put_scores(params := made_params())
     write_report(params, Path("report"))
     page = Path("mine.md")
-    page.write_text("# Mine\n\nWhy.\n\n---\n\nold tables\n", encoding="utf-8")
+    page.write_text(
+        "# Mine\n\nWhy.\n\n<!-- results -->\nold tables\n<!-- end of results -->\n\n---\n\nMy notes.\n",
+        encoding="utf-8",
+    )
     record(page, Path("report"))
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("# Mine\n\nWhy.\n\n---\n\n## Results with liteclip\n")
+    assert text.startswith("# Mine\n\nWhy.\n\n<!-- results -->\n\n## Results with liteclip\n")
     assert "\n### caltech101, base_to_new\n" in text
     assert "old tables" not in text
+    assert text.endswith("\n<!-- end of results -->\n\n---\n\nMy notes.\n")
     assert Path("mine.csv").read_bytes() == Path("report/results.csv").read_bytes()
     record(page, Path("report"))
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_a_page_of_results_needs_its_line() -> None:
+def test_a_page_of_results_needs_its_marks_and_no_other_csv_beside_it() -> None:
     put_scores(params := made_params())
     write_report(params, Path("report"))
     Path("mine.md").write_text("# Mine\n", encoding="utf-8")
-    with pytest.raises(InputError, match="has no line `---`"):
+    with pytest.raises(InputError, match="<!-- results -->"):
         record(Path("mine.md"), Path("report"))
-    with pytest.raises(InputError, match=r"cannot read none\.md"):
+    with pytest.raises(InputError, match=r"none\.md"):
         record(Path("none.md"), Path("report"))
+    Path("mine.md").write_text("<!-- results -->\n<!-- end of results -->\n", encoding="utf-8")
+    Path("mine.csv").write_text("path,label\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine\.csv"):
+        record(Path("mine.md"), Path("report"))
+    assert Path("mine.csv").read_text(encoding="utf-8") == "path,label\n"
+    assert "##" not in Path("mine.md").read_text(encoding="utf-8")

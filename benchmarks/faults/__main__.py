@@ -11,7 +11,7 @@ from benchmarks.faults.workspace import Row, workspace
 from benchmarks.measure import ROOT
 from features.commandline import run_app
 from features.errors import InputError, nearest
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 
 PARTS = ("kills", "stores", "machine")
 PAGE = ROOT / "docs" / "reliability.md"
@@ -46,7 +46,7 @@ def put(part: str, rows: list[Row]) -> None:
     begin, end = (f"<!-- {mark} of {part} -->\n" for mark in ("table", "end"))
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(begin)[0], text.partition(end)[2]
-    with written_whole(PAGE) as page:
+    with atomic_file(PAGE) as page:
         page.write_text(before + begin + HEAD + "".join(row.line() for row in rows) + end + after, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.formats.guard import parsing, refuse_hollow
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -45,7 +45,7 @@ class Npz(Format):
         arrays = {
             f"{split}/{name}": values for split, part in content.splits().items() for name, values in part.items()
         }
-        with written_whole(out) as part, part.open("wb") as file:
+        with atomic_file(out) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **{KEY: np.array(note(content))}, **arrays)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.base import KEY, REMEDY, Block, Content, Format, block_of, note, noted, wanted
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.formats.guard import parsing
 from features.formats.parquet import column, lists, read_table
 
@@ -38,7 +38,7 @@ class Parquet(Format):
     def write(self, content: Content, out: Path) -> None:
         """Write a row group a split."""
         tables = [_table(split, arrays) for split, arrays in content.splits().items()]
-        with written_whole(out) as part:
+        with atomic_file(out) as part:
             whole = pa.concat_tables(tables).replace_schema_metadata({KEY: note(content)})
             pq.write_table(whole, part, compression="zstd")
 

@@ -29,7 +29,8 @@ def fetch(reader: Reader, root: Path, say: Callable[[str], None], show: Show = l
             say(f"{target} is there")
             continue
         file = root / DOWNLOADS / Path(urlsplit(archive.url).path).name
-        if file.is_file():  # put there by hand, or by a call that was ended while it unpacked
+        fetched = not file.is_file()
+        if not fetched:  # put there by hand, or by a call that was ended while it unpacked
             _verify(file, archive)
         else:
             known = "" if archive.checksum else "; nobody publishes its checksum, so that of this download is kept"
@@ -41,7 +42,10 @@ def fetch(reader: Reader, root: Path, say: Callable[[str], None], show: Show = l
         except InputError:
             first_checksum(file).unlink(missing_ok=True)  # the file that replaces this one is another one
             raise
-        file.unlink()
+        if fetched:
+            file.unlink()
+        else:
+            say(f"{file} was there before and is kept; remove it when you no longer need it")
 
 
 def _verify(file: Path, archive: Archive) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 
 THREADS = 4  # hashing releases the lock, and opening small files waits for the disk
 LEADS_OUT = "a link that leads out of the data set's folder; put the file itself there"
@@ -89,5 +89,5 @@ def _recall(cache: Path, folder: Path) -> dict[str, Digest]:
 
 def _remember(cache: Path, folder: Path, found: dict[str, Digest]) -> None:
     files = {path: (digest.size, digest.mtime_ns, digest.sha256) for path, digest in found.items()}
-    with written_whole(cache) as part:
+    with atomic_file(cache) as part:
         part.write_text(json.dumps({"folder": str(folder.resolve()), "files": files}), encoding="utf-8")

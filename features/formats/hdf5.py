@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.formats.guard import parsing, refuse_hollow
 
 
@@ -35,7 +35,7 @@ def created(path: Path) -> Iterator[h5py.File]:
     memory = io.BytesIO()
     with h5py.File(memory, "w", libver="v110") as file:
         yield file
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(memory.getbuffer())
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from features.errors import InputError
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.formats.guard import parsing
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, **facts: str) -> Non
     The facts are one JSON text, for safetensors writes several metadata keys in no fixed order.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(save(plain, metadata={"facts": json.dumps(facts, sort_keys=True)}))
 
 

@@ -27,7 +27,7 @@ from pydantic import Field
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
-from features.formats.files import sha256
+from features.formats.files import MARK, sha256
 from features.formats.guard import parsing
 from features.image_store.making import FORMAT, SEAL, Making, sealed
 from features.image_store.shard_reader import read_features, refuse_other_codecs
@@ -217,7 +217,7 @@ class ImageStore:
             if sha256(self.path / name) != facts.sha256:
                 yield f"{name}: its bytes have changed"
         there = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-        yield from (f"{name} does not belong here" for name in sorted(there - {*self.meta.files, META}))
+        yield from (f"{name} does not belong here" for name in sorted(there - {*self.meta.files, META, MARK}))
 
     def _wrong_values(self, split: SplitName) -> Iterator[str]:
         found = ImageStore(self.path, self.meta).load(split)  # not kept: `verify` may read more than fits

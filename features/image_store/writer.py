@@ -24,7 +24,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
-from features.formats.files import remove, sha256, write_json, written_whole
+from features.formats.files import atomic_file, atomic_folder, remove, sha256, write_json
 from features.image_store.making import sealed
 from features.image_store.store import INVALID, META, Meta
 from features.index import Index
@@ -128,7 +128,7 @@ def write_shard(
     else:
         remove(said)
     for file, values in reversed(list(zip((features, patches), arrays, strict=False))):
-        with written_whole(file) as part:
+        with atomic_file(file) as part:
             part.write_bytes(encode_shard(values, chunk))
 
 
@@ -150,7 +150,7 @@ def write_store(
         InputError: the disk is full or the folder cannot be written; nothing is lost.
     """
     patches = int(facts.get("patches", 0))
-    with written_whole(out) as part:
+    with atomic_folder(out) as part:
         root = LocalStore(part)
         zarr.create_group(root, zarr_format=3)
         for split in SPLITS:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from features.formats.files import sha256, written_whole
+from features.formats.files import atomic_folder, sha256
 from features.formats.tensors import load_tensors, save_tensors
 from features.synthetic_store import SyntheticFeatures, save_synthetic
 from features.text.text_tower import TextTower
@@ -37,8 +37,7 @@ def train_generator(
     words: list[tuple[int, Sequence[str], Word]] = []
     task.check_tower(tower)
     classes = task.classes.to(device)
-    with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
-        part.mkdir()
+    with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
             train = task.seed(seed).to(device)
             refuse_unusable(classes, train=train)
@@ -79,8 +78,7 @@ def synthesize(
     """
     task.check_tower(tower)
     classes = task.classes.to(device)
-    with written_whole(out) as part:
-        part.mkdir()
+    with atomic_folder(out) as part:
         for seed in seeds:
             model = restored(generator, fitted, seed, tower, device)
             ids = classes.unseen_ids.repeat_interleave(per_class)

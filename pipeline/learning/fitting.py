@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from features.errors import InputError
-from features.formats.files import written_whole
+from features.formats.files import atomic_folder
 from features.formats.tensors import save_tensors
 from features.synthetic_store import load_synthetic
 from features.text.text_tower import TextTower
@@ -56,8 +56,7 @@ def finetune(
         task.check_tower(tower)
     classes = task.classes.to(device)
     words: list[tuple[int, Sequence[str], Word]] = []
-    with written_whole(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
-        part.mkdir()
+    with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
             train, validation = (given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images))
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from features.errors import InputError, raise_all
-from features.formats.files import canonical_json, written_whole
+from features.formats.files import atomic_folder, canonical_json
 from pipeline.params import Params
 from pipeline.quality_scores import GeneratorQuality
 from pipeline.report import tables
@@ -97,7 +97,7 @@ def write_report(params: Params, folder: Path) -> None:
     drawn = [*chain.from_iterable(charts), *shots]
     files |= {f"plots/{name}.csv": figure_csv(name, (f for f in drawn if f.name == name)) for name in FIELDS}
     files |= {f"metrics/{name}": canonical_json(means) for name, means in tables.metrics(summary).items()}
-    with written_whole(folder) as part:
+    with atomic_folder(folder) as part:
         for name, text in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_text(text, encoding="utf-8", newline="\n")

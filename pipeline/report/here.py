@@ -24,7 +24,7 @@ from features.datasets.base import reader_from
 from features.encoding.images import UnreadableImageError, read_image
 from features.errors import InputError
 from features.formats import hdf5
-from features.formats.files import written_whole
+from features.formats.files import atomic_file
 from features.index import read_index, read_names
 from features.progress import clock
 from pipeline import paths
@@ -95,7 +95,7 @@ def write_here(params: Params, summary: Summary) -> Path:
     mistakes = [found for table in summary.tables if (found := _mistakes(params, table)).pictures or found.missing]
     section = environment.get_template("here.html").render(commit=commit(), costs=costs(params), mistakes=mistakes)
     out = params.artifacts / "report.html"
-    with written_whole(out) as part:
+    with atomic_file(out) as part:
         part.write_text(page.replace(MARKER, section, 1), encoding="utf-8")
     return out
 

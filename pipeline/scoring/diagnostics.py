@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.formats.files import written_whole
+from features.formats.files import atomic_folder
 
 BINS = 15  # of confidence, equally wide (Guo et al. 2017, section 2)
 CONFUSION = ("judgement", "class", "predicted", "images")
@@ -70,8 +70,7 @@ def write_diagnostics(out: Path, judged: Mapping[str, Sequence[Scored]], fitted:
         confusions += [(name, names[i], names[j], counts[i, j]) for i, j in np.argwhere(counts)]
         logits, labels = torch.cat([seed.logits for seed in seeds]), torch.cat([seed.labels for seed in seeds])
         reliabilities += [(name, b, n, round(c, 4), round(a, 4)) for b, n, c, a in reliability(logits, labels)]
-    with written_whole(out) as part:
-        part.mkdir()
+    with atomic_folder(out) as part:
         _write(part / "confusion.csv", CONFUSION, confusions)
         _write(part / "reliability.csv", RELIABILITY, reliabilities)
         keep_logs(fitted, part)
