@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.measure import ROOT, Row, markdown, table, verdict
-from features.commandline import run_app
 from features.errors import InputError, nearest
+from features.runtime.commandline import run_app
 
 NAMES = ("start_up", "index_files", "loading", "tip_grid", "text_tower", "training", "extraction", "predict", "growth")
 LATEST = ROOT / "benchmarks" / "latest.json"

@@ -15,15 +15,15 @@ import torch
 import typer
 from torch import Tensor
 
-from features.commandline import run_app
 from features.datasets.base import reader_from
 from features.index import read_index, read_names
-from pipeline import paths
-from pipeline.choice import read_choice
-from pipeline.params import Params, load
-from pipeline.predicting import open_model, predict
+from features.runtime.commandline import run_app
+from pipeline.artifacts import paths
+from pipeline.artifacts.selection import read_selection
+from pipeline.config.params import Params, load
+from pipeline.inference.predict import open_model, predict
+from pipeline.metrics.diagnostics import reliability
 from pipeline.report.observed import calibration_error
-from pipeline.scoring.diagnostics import reliability
 
 HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was", "temperature")
 
@@ -39,7 +39,7 @@ def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
     folder = reader_from(params.data.sets[name], name).folder(Path(params.data.root))
     rows = index.rows("test")
     files = [str(folder / index.paths[row]) for row in rows]
-    for found in read_choice(paths.EncoderPaths(params.artifacts).cell(name, name).chosen).runs:
+    for found in read_selection(paths.EncoderPaths(params.artifacts).cell(name, name).selection).runs:
         if found.temperature is None:
             continue
         model = open_model(params, name, run=found.run)

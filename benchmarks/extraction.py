@@ -20,7 +20,6 @@ from benchmarks.material import photographs
 from benchmarks.measure import ROOT, Row, in_turn
 from benchmarks.reference import Images
 from features.datasets.base import Split
-from features.devices import cores, pick_device
 from features.encoding.augment import Views
 from features.encoding.encoder import Encoder, load_encoder
 from features.extraction.decode_worker import Recipe
@@ -29,6 +28,7 @@ from features.extraction.extract import extract
 from features.extraction.pipeline import CPU_BATCH, Extraction
 from features.formats.files import remove
 from features.index import Index
+from features.runtime.devices import cores, pick_device
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
 CROPS = 1 + VIEWS.count

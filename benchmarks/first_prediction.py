@@ -10,12 +10,12 @@ import sys
 import torch
 from torch.nn import functional as F
 
-import pipeline.cli  # noqa: F401 (for its time)
+import pipeline.cli.app  # noqa: F401 (for its time)
 from benchmarks.measure import ROOT
-from features.devices import pick_device
 from features.encoding.encoder import load_encoder
+from features.runtime.devices import pick_device
+from pipeline.inference.predict import Model, predict
 from pipeline.methods.base import LinearClassifier
-from pipeline.predicting import Model, predict
 
 CLASSES = 100
 

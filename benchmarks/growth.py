@@ -25,8 +25,8 @@ from features.extraction.extract import extract
 from features.extraction.pipeline import Extraction
 from features.formats.files import remove
 from features.text.text_tower import TextTower
-from pipeline.learning.seeds import stream
 from pipeline.methods.taskres import TaskRes
+from pipeline.training.seeds import stream
 
 TINY = {
     "model_cfg": {

@@ -18,7 +18,7 @@ from features.encoding.open_clip_text import from_open_clip
 from features.splits.packed_split import unpack
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 VIT_B16 = "ViT-B-16-quickgelu"  # the papers' encoder; how long it takes does not depend on its weights
 

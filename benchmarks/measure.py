@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.devices import cores
+from features.runtime.devices import cores
 
 ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 5

@@ -20,7 +20,7 @@ from benchmarks.first_prediction import model
 from benchmarks.material import photographs
 from benchmarks.measure import ROOT, Row, in_turn
 from features.encoding.encoder import Encoder
-from pipeline.predicting import predict
+from pipeline.inference.predict import predict
 
 FIRST = 5.0  # seconds that the first prediction may take
 

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.learning.synthesized_prompts import PromptVae
-from pipeline.learning.variational import drawn, elbo_terms
+from pipeline.generators._prompt_vae import PromptVae
+from pipeline.generators._vae import drawn, elbo_terms
 
 
 class Images:

@@ -12,11 +12,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.measure import ROOT, Row
-from features.devices import cores
+from features.runtime.devices import cores
 
-OPEN_CLIP = "from features.lean_import import import_open_clip; import_open_clip()"  # which an encoder needs
+OPEN_CLIP = "from features.runtime.lazy_open_clip import import_open_clip; import_open_clip()"  # which an encoder needs
 STAGES = {
-    **dict.fromkeys(("index", "assemble", "train_generator", "synthesize", "finetune", "evaluate", "report"), ""),
+    **dict.fromkeys(("index", "build_task", "train_generator", "synthesize", "fit", "evaluate", "report"), ""),
     **dict.fromkeys(("extract", "text_tower"), OPEN_CLIP),
 }
 MOST = 3.0  # seconds

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.measure import Row, in_turn
-from pipeline.adapting.cache_model import CacheClassifier
-from pipeline.learning.arrays import LabelledFeatures
+from pipeline.methods._cache_model import CacheClassifier
 from pipeline.methods.tip_adapter import TipAdapter
+from pipeline.training.data import LabelledFeatures
 
 CLASSES, SHOTS, DIM, JUDGED = 100, 16, 512, 2_500
 

@@ -33,11 +33,11 @@ from benchmarks.measure import STRAIGHT, Row, in_turn
 from benchmarks.reference import Images, coop_losses, full_tokens, synthesize, vae_losses
 from benchmarks.text_tower import pass_of
 from features.text.text_tower import TextTower
+from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.ship import Ship
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
-from pipeline.learning.synthesized_prompts import PromptVae
 from pipeline.methods.coop import CoOp
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.seeds import stream
 
 IMAGES, VIEWS = 800, 10  # 50 seen classes x 16 shots
 VAE_EPOCHS, COOP_EPOCHS = 50, 200

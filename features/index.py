@@ -21,8 +21,8 @@ from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, heard
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
 from features.formats.files import atomic_file, write_json
-from features.formats.guard import parsing, read_json
 from features.formats.parquet import column, read_table
+from features.formats.untrusted import parsing, read_json
 
 AGAIN = "make it anew: dvc repro index"
 SCHEMA = pa.schema(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from features.interruption import end_plainly
+from features.runtime.interruption import end_plainly
 
 
 def main() -> None:
     """Entry point of the console script."""
     end_plainly("nothing had begun")
-    from pipeline import cli  # noqa: PLC0415 (it takes a second; on a busy machine, several)
+    from pipeline.cli.app import main as run  # noqa: PLC0415 (it takes a second; on a busy machine, several)
 
-    cli.main()
+    run()
 
 
 if __name__ == "__main__":

@@ -27,23 +27,23 @@ from torch.nn import functional as F
 import pipeline.generators
 import pipeline.methods
 from features.datasets.base import Split
-from features.devices import pick_device
 from features.encoding.augment import centre_crop
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
 from features.encoding.open_clip_text import from_open_clip
 from features.image_store.store import ImageStore
 from features.lookup import find
+from features.runtime.devices import pick_device
 from features.settings import parse
-from features.text.class_store import encode_classes
+from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
-from pipeline.generating.generation import sample
 from pipeline.generators.base import Generator
-from pipeline.learning.arrays import ClassSet, LabelledFeatures, refuse_unusable
-from pipeline.learning.seeds import stream
 from pipeline.methods.base import Classifier, Method
-from pipeline.scoring import metrics
-from pipeline.scoring.evaluation import score
+from pipeline.metrics import accuracy as metrics
+from pipeline.steps.evaluate import score
+from pipeline.steps.synthesize import sample
+from pipeline.training.data import ClassSet, LabelledFeatures, refuse_unusable
+from pipeline.training.seeds import stream
 
 BATCH = 16  # images a pass: what a CPU does best
 

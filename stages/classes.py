@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from stages.running import run
 from features.index import read_names
-from features.text.class_store import encode_classes, save_classes
+from features.text.classes import encode_classes, save_classes
 from features.text.text_tower import load_tower
-from pipeline import paths
-from pipeline.params import load
+from pipeline.artifacts import paths
+from pipeline.config.params import load
 from stages.options import Dataset
 
 

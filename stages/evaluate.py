@@ -1,14 +1,14 @@
-"""Stages `evaluate` and `evaluate_synthetic`: fitted classifiers and judgements -> scores, logits and diagnostics."""
+"""Stages `evaluate` and `evaluate_synthetic`: fitted classifiers and eval_splits -> scores, logits and diagnostics."""
 
 from __future__ import annotations
 
 import pipeline.methods
 from stages.running import run
 from features.lookup import find
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import load
 from pipeline.methods.base import Method
-from pipeline.params import load
-from pipeline.paths import EncoderPaths
-from pipeline.scoring.evaluation import evaluate
+from pipeline.steps.evaluate import evaluate
 from stages.opening import device_of, tower_on
 from stages.options import Dataset, MethodName, OptionalGenerator, Task
 

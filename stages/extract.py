@@ -7,7 +7,6 @@ from pathlib import Path
 
 from stages.running import run
 from features.datasets.base import reader_from
-from features.devices import pick_device
 from features.encoding.augment import Views
 from features.encoding.encoder import load_encoder
 from features.errors import InputError, nearest
@@ -17,8 +16,9 @@ from features.extraction.patch_tokens import patches_per_image
 from features.extraction.pipeline import Extraction, compute
 from features.extraction.ray_engine import OnRay
 from features.index import read_index
-from pipeline import paths
-from pipeline.params import PATH, load
+from features.runtime.devices import pick_device
+from pipeline.artifacts import paths
+from pipeline.config.params import PATH, load
 from stages.options import Dataset
 
 

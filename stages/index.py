@@ -8,8 +8,8 @@ from stages.running import run
 from features.datasets.base import reader_from
 from features.errors import InputError, nearest
 from features.index import write_index
-from pipeline import paths
-from pipeline.params import PATH, load
+from pipeline.artifacts import paths
+from pipeline.config.params import PATH, load
 from stages.options import Dataset
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from features.devices import pick_device
+from features.runtime.devices import pick_device
 from features.text.text_tower import TextTower, load_tower
-from pipeline.params import Params
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import Params
 
 
 def device_of(params: Params) -> torch.device:

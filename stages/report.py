@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stages.running import run
-from pipeline.params import load
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import load
 from pipeline.report.build import write_report
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from features.interruption import end_plainly
+from features.runtime.interruption import end_plainly
 
 RESUME = "no output was changed; `dvc repro` goes on from here"
 end_plainly(RESUME)
@@ -20,7 +20,7 @@ def run(main: Callable[..., None]) -> None:
     """
     import typer  # noqa: PLC0415 (above, it would delay the answer to Ctrl-C)
 
-    from features.commandline import run_app  # noqa: PLC0415
+    from features.runtime.commandline import run_app  # noqa: PLC0415
     from stages.times import timed  # noqa: PLC0415
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -6,8 +6,8 @@ from stages.running import run
 from features.encoding.encoder import load_encoder
 from features.encoding.open_clip_text import from_open_clip
 from features.text.text_tower import save_tower
-from pipeline.params import load
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import load
 
 
 def main() -> None:

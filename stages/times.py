@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
-from features.progress import clock, quiet
-from pipeline import paths
+from features.runtime.progress import clock, quiet
+from pipeline.artifacts import paths
 
 
 def timed(main: Callable[..., None]) -> Callable[..., None]:

@@ -6,11 +6,11 @@ import pipeline.generators
 from stages.running import run
 from features.lookup import find
 from features.settings import parse
-from pipeline.generating.generation import train_generator
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.artifacts.task import load_train
+from pipeline.config.params import load
 from pipeline.generators.base import Generator
-from pipeline.learning.task_store import load_train
-from pipeline.params import load
-from pipeline.paths import EncoderPaths
+from pipeline.steps.train_generator import train_generator
 from stages.opening import device_of, tower_on
 from stages.options import Dataset, GeneratorName, Task
 

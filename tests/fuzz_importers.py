@@ -33,24 +33,24 @@ from pictures import make_images
 
 from features.datasets.image_table import read_table
 from features.errors import InputError
-from features.exporting import export
-from features.formats import contained
+from features.exchange.exporter import export
+from features.exchange.importer import read_features
+from features.exchange.rows import Wish, read_rows
+from features.formats import sandbox
 from features.formats.files import write_json
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
-from features.imported_rows import Wish, read_rows
-from features.importing import read_features
 from features.index import Index, read_index, read_names, save_index
 from features.splits.split_zhou import read_split
 from features.synthetic_store import load_synthetic
-from features.text.class_store import load_classes
+from features.text.classes import load_classes
 from features.text.text_tower import load_tower, save_tower
-from pipeline import params
-from pipeline.learning.task_store import load_test, load_train
-from pipeline.scoring.scores import EncoderId, Scores, read_scores, write_scores
+from pipeline.artifacts.scores import EncoderId, Scores, read_scores, write_scores
+from pipeline.artifacts.task import load_test, load_train
+from pipeline.config import params
 
 SECONDS, MEGABYTES = 60, 512  # that an attempt may take, of the processor and of memory
-contained.SECONDS = 10  # of which, for the processes that read HDF5 and MATLAB files
+sandbox.SECONDS = 10  # of which, for the processes that read HDF5 and MATLAB files
 NUMBERS = (0, 1, 2**15, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 Make, Open = Callable[[Path], object], Callable[[Path], object]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from features.formats.files import write_json
-from pipeline.params import Params, load
-from pipeline.paths import EncoderPaths
-from pipeline.quality_scores import GeneratorQuality, SeedQuality
-from pipeline.scoring.scores import EncoderId, Judgement, Scores, SeedScores, grid_runs, score_path, write_scores
+from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.artifacts.scores import EncoderId, EvalSplit, Scores, SeedScores, grid_runs, score_path, write_scores
+from pipeline.config.params import Params, load
 
 ROOT = Path(__file__).parents[1]
 TAKEN = (("cat", 30), ("sea <horse>", 10))
@@ -40,11 +40,11 @@ def made_params(**grid: Any) -> Params:
 
 
 def seed_scores(seed: int, pair: Pair, n: int = 40) -> SeedScores:
-    def judged(accuracy: float | None) -> Judgement:
+    def judged(accuracy: float | None) -> EvalSplit:
         reason = NO_NEW if accuracy is None else None
-        return Judgement(accuracy=accuracy, n=n, classes=4, average="micro", reason=reason)
+        return EvalSplit(accuracy=accuracy, n=n, classes=4, average="micro", reason=reason)
 
-    return SeedScores(seed=seed, judgements={"base": judged(pair[0]), "new": judged(pair[1])}, harmonic_mean=pair[2])
+    return SeedScores(seed=seed, eval_splits={"base": judged(pair[0]), "new": judged(pair[1])}, harmonic_mean=pair[2])
 
 
 def put_scores(params: Params, **changed: Any) -> None:
@@ -71,12 +71,14 @@ def put_scores(params: Params, **changed: Any) -> None:
 
 
 def put_diagnostics(run: str, folder: Path) -> None:
-    """Write what `evaluate` keeps to look at: two judgements of two classes, and a curve of runs that have one."""
+    """Write what `evaluate` keeps to look at: two eval_splits of two classes, and a curve of runs that have one."""
     folder.mkdir(parents=True)
-    lines = [f"{judgement},cat,{other},{n}\n" for judgement in ("base", "new") for other, n in TAKEN]
-    (folder / "confusion.csv").write_text("judgement,class,predicted,images\n" + "".join(lines))
-    bins = [f"{judgement},{b},10,{c},{a}\n" for judgement in ("base", "new") for b, c, a in ((3, 25, 20), (14, 97, 90))]
-    (folder / "reliability.csv").write_text("judgement,bin,images,confidence,accuracy\n" + "".join(bins))
+    lines = [f"{eval_split},cat,{other},{n}\n" for eval_split in ("base", "new") for other, n in TAKEN]
+    (folder / "confusion.csv").write_text("eval_split,class,predicted,images\n" + "".join(lines))
+    bins = [
+        f"{eval_split},{b},10,{c},{a}\n" for eval_split in ("base", "new") for b, c, a in ((3, 25, 20), (14, 97, 90))
+    ]
+    (folder / "reliability.csv").write_text("eval_split,bin,images,confidence,accuracy\n" + "".join(bins))
     if "coop" in run:
         near = [f"1,,,0,{vector},{rank},7,word{vector}{rank},0.5\n" for vector in (0, 1) for rank in (2, 1)]
         (folder / "words.csv").write_text("seed,class,image,context,vector,rank,token,word,distance\n" + "".join(near))
@@ -84,7 +86,7 @@ def put_diagnostics(run: str, folder: Path) -> None:
 
 
 def put_qualities(params: Params) -> None:
-    """Write every generator's measures, and what `project` keeps to look at."""
+    """Write every generator's measures, and what `visualize_features` keeps to look at."""
     for dataset, task, name in product(params.grid.datasets, params.grid.tasks, params.grid.generators):
         folder = EncoderPaths(params.artifacts).cell(dataset, task).generator_diagnostics(name)
         folder.mkdir(parents=True)

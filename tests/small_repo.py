@@ -37,7 +37,7 @@ PARAMS: dict[str, Any] = {
         "generators": ["ship"],
         "synthetic_methods": ["coop"],
         "seeds": [1, 2],
-        "choose": [],
+        "select": [],
     },
     "encoders": {"tiny": {"model": "local-dir:encoder", "pretrained": "random:0"}},
     "compute": {"device": "cpu", "batch": 8, "workers": 0, "verify": True},
@@ -58,7 +58,7 @@ PARAMS: dict[str, Any] = {
     "tasks": {"base_to_new": {"protocol": "base_to_new", "shots": 2}},
     "generators": {"ship": {"encoder_width": 16, "generator_width": 16, "epochs": 2}},
     "synthesis": {"per_class": 4},
-    "projection": {"methods": ["pca"], "classes": 2, "per_class": 3},
+    "visualization": {"methods": ["pca"], "classes": 2, "per_class": 3},
     "methods": {"zero_shot": {}, "coop": {"epochs": 2}, "tip_adapter": {"beta_points": 3, "alpha_points": 3}},
 }
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 import pipeline.methods
 from features.lookup import find, names
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
 from pipeline.methods.base import Classifier, Method
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.seeds import stream
 
 TOWER = tiny.tower()
 CLASSES = tiny.classes(TOWER)

@@ -21,10 +21,10 @@ from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import class_weights
+from pipeline.generators._vae import drawn, elbo_terms
 from pipeline.generators.ship import Ship
-from pipeline.learning.seeds import stream
-from pipeline.learning.variational import drawn, elbo_terms
+from pipeline.methods._prompt_learning import class_weights
+from pipeline.training.seeds import stream
 
 NAMES = ["cat", "grand piano", "sea_horse", "joshua tree"]
 LABELS = torch.arange(8) % 4

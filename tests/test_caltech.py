@@ -21,14 +21,14 @@ from features.encoding.open_clip_text import from_open_clip
 from features.extraction.extract import extract
 from features.extraction.pipeline import Extraction
 from features.image_store.store import ImageStore
-from features.text.class_store import encode_classes
+from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
 from pipeline.generators.ship import Ship
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
 from pipeline.methods.base import Classifier
 from pipeline.methods.coop import CoOp
 from pipeline.methods.zero_shot import ZeroShot
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.seeds import stream
 
 LITECLIP = f"local-dir:{ROOT / 'assets' / 'liteclip'}"
 TEMPLATE = "a photo of a {}."
@@ -91,7 +91,7 @@ def accuracy(classifier: Classifier, test: LabelledFeatures, ids: torch.Tensor) 
 def fit(method: CoOp | ZeroShot, photos: Photos) -> Classifier:
     none = LabelledFeatures(photos.test.features[:0], photos.test.labels[:0])
     return method.fit(
-        photos.train, photos.classes, synthetic=None, validation=none, tower=photos.tower, rng=stream(1, "finetune")
+        photos.train, photos.classes, synthetic=None, validation=none, tower=photos.tower, rng=stream(1, "fit")
     )
 
 

@@ -10,9 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from features.errors import InputError
-from pipeline import check as checking
-from pipeline import params
-from pipeline.params import Params
+from pipeline.cli import check as checking
+from pipeline.config import params
+from pipeline.config.params import Params
 
 SHIPPED = (Path(__file__).resolve().parent.parent / "params.yaml").read_text(encoding="utf-8")
 
@@ -129,28 +129,28 @@ def test_a_value_for_one_data_set_is_checked_where_the_grid_has_it() -> None:
         checking.check(with_values({**changes, "grid.datasets": ["twemoji", "caltech101"]}))
 
 
-REHEARSAL = {"protocol": "rehearsal"}
+VALIDATION_PROXY = {"protocol": "validation_proxy"}
 
 
 def test_a_choice_needs_its_task_and_its_rehearsal_and_every_lack_is_told_at_once() -> None:
     right = {
         "tasks.mine": {"protocol": "own_images"},
-        "tasks.mine_rehearsal": REHEARSAL,
-        "grid.tasks": ["mine", "mine_rehearsal"],
-        "grid.choose": ["mine"],
+        "tasks.mine_proxy": VALIDATION_PROXY,
+        "grid.tasks": ["mine", "mine_proxy"],
+        "grid.select": ["mine"],
     }
     checking.check(with_values(right))
-    wrong = {**right, "tasks.mine_rehearsal": {"protocol": "own_images"}, "grid.tasks": ["base_to_new"]}
+    wrong = {**right, "tasks.mine_proxy": {"protocol": "own_images"}, "grid.tasks": ["base_to_new"]}
     with pytest.raises(InputError, match="3 problems") as caught:
         checking.check(with_values(wrong))
     for part in (
-        "grid.choose: 'mine' needs 'mine' in grid.tasks",
-        "grid.choose: 'mine' needs 'mine_rehearsal' in grid.tasks",
-        "tasks.mine_rehearsal: protocol 'own_images' cannot choose for 'mine'; take 'rehearsal'",
+        "grid.select: 'mine' needs 'mine' in grid.tasks",
+        "grid.select: 'mine' needs 'mine_proxy' in grid.tasks",
+        "tasks.mine_proxy: protocol 'own_images' cannot choose for 'mine'; take 'validation_proxy'",
     ):
         assert part in str(caught.value)
 
 
 def test_rehearsals_alone_are_no_grid() -> None:
     with pytest.raises(InputError, match="which no test image judges"):
-        checking.check(with_values({"tasks.mine_rehearsal": REHEARSAL, "grid.tasks": ["mine_rehearsal"]}))
+        checking.check(with_values({"tasks.mine_proxy": VALIDATION_PROXY, "grid.tasks": ["mine_proxy"]}))

@@ -9,15 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from pipeline.calibration import fit_temperature
-from pipeline.choice import HIGHEST, LOWEST, Choice, choice_text, read_choice
-from pipeline.choosing import bootstrap, choose
-from pipeline.paths import TaskPaths
-from pipeline.scoring.logit_store import RunLogits, read_logits, write_logits
+from pipeline.artifacts.logits import RunLogits, read_logits, write_logits
+from pipeline.artifacts.paths import TaskPaths
+from pipeline.artifacts.selection import HIGHEST, LOWEST, Selection, read_selection, selection_text
+from pipeline.metrics.calibration import fit_temperature
+from pipeline.steps.select import bootstrap, select
 
 # Four images of two seen classes, 0 and 1, and three of the unseen classes 2 and 3; classes are not of equal size.
 LABELS = {"seen": np.array([0, 0, 0, 1]), "unseen": np.array([2, 2, 3])}
-Said = dict[int, dict[str, list[int]]]  # seed -> judgement -> the class that each image is taken for
+Said = dict[int, dict[str, list[int]]]  # seed -> eval_split -> the class that each image is taken for
 
 
 def saying(said: Said, margin: float = 4.0) -> RunLogits:
@@ -43,12 +43,12 @@ RUNS = {
 H = 2 * (5 / 6) * (1 / 2) / (5 / 6 + 1 / 2)
 
 
-def chosen(tmp_path: Path, runs: dict[str, RunLogits] = RUNS, seeds: tuple[int, ...] = (1, 2)) -> Choice:
+def chosen(tmp_path: Path, runs: dict[str, RunLogits] = RUNS, seeds: tuple[int, ...] = (1, 2)) -> Selection:
     cell = TaskPaths(tmp_path, "mine", "mine")
     for run, logits in runs.items():
-        write_logits(cell.rehearsal.logits(run), logits)
-    choose(cell, list(runs), seeds=seeds)
-    return read_choice(cell.chosen)
+        write_logits(cell.proxy.logits(run), logits)
+    select(cell, list(runs), seeds=seeds)
+    return read_selection(cell.selection)
 
 
 def test_the_highest_mean_over_seeds_of_h_is_chosen_with_the_first_seed(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_without_unseen_classes_the_seen_ones_decide(tmp_path: Path) -> None:
     assert choice.run == "coop"
     assert choice.images == {"seen": 4}
     assert [run.score for run in choice.runs] == pytest.approx([500 / 6, 100, 100])
-    assert " H " not in choice_text(choice)
+    assert " H " not in selection_text(choice)
 
 
 def test_a_temperature_is_fitted_to_each_run_with_classes_weighted_equally(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_temperature_at_a_bound_is_told(says: list[int], bound: float, words: 
     made = RunLogits(labels, {1: {"seen": logits.astype(np.float16)}})
     choice = chosen(tmp_path, {"zero_shot": made}, seeds=(1,))
     assert choice.runs[0].temperature == bound
-    assert words in choice_text(choice)
-    assert words not in choice_text(chosen(tmp_path))
+    assert words in selection_text(choice)
+    assert words not in selection_text(chosen(tmp_path))
 
 
 def test_the_bootstrap_varies_as_means_of_coin_tosses_do() -> None:
@@ -160,7 +160,7 @@ def test_the_bootstrap_varies_as_means_of_coin_tosses_do() -> None:
 def test_the_same_logits_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         chosen(tmp_path / name)
-    path = "chosen/mine/mine.json"
+    path = "selection/mine/mine.json"
     assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
@@ -193,7 +193,7 @@ def test_logits_and_labels_come_back_as_they_were_written(tmp_path: Path) -> Non
 
 
 def test_the_text_says_who_is_chosen_how_surely_and_what_every_run_got(tmp_path: Path) -> None:
-    first, photographs, head, *rows = choice_text(chosen(tmp_path)).splitlines()
+    first, photographs, head, *rows = selection_text(chosen(tmp_path)).splitlines()
     assert first == "mine: for new images `coop+ship`, seed 1, is chosen by a rehearsal"
     assert photographs == "  validation photographs: 4 seen and 3 unseen; the best in 100 of 100 bootstrap samples"
     assert head.split() == ["seen", "unseen", "H", "95", "%", "of", "samples"]

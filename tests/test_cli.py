@@ -17,7 +17,9 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from features.errors import InputError
-from pipeline import cli, params, running
+from pipeline.cli import app as cli
+from pipeline.config import params
+from pipeline.executor import repro as running
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -52,7 +54,7 @@ import os, signal, sys
 
 class Interrupt:
     def find_spec(self, name, *_):
-        if name == "pipeline.cli":
+        if name == "pipeline.cli.app":
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupt())
@@ -60,7 +62,7 @@ from pipeline.__main__ import main
 
 main()
 """
-SHIPYARD = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+SHIPYARD = [sys.executable, "-c", "from pipeline.cli.app import main; main()"]
 
 
 def call(*args: str) -> Result:
@@ -166,18 +168,18 @@ def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_n
     result = call("run", "mybirds")
     assert result.output.splitlines()[:5] == [
         "params.yaml: datasets: [twemoji] -> [mybirds]",
-        "params.yaml: tasks: [base_to_new] -> [mybirds, mybirds_rehearsal]",
-        "params.yaml: choose: [] -> [mybirds]",
+        "params.yaml: tasks: [base_to_new] -> [mybirds, mybirds_proxy]",
+        "params.yaml: select: [] -> [mybirds]",
         "(repro)",
         "(results)",
     ]
-    assert "chosen/mybirds/mybirds.json" in str(result.exception), "nothing has run, so nothing is chosen"
+    assert "selection/mybirds/mybirds.json" in str(result.exception), "nothing has run, so nothing is chosen"
     alone = call("run", "--set", "grid.datasets=[twemoji]")
     assert "take another task, such as --set 'grid.tasks=[base_to_new]'" in str(alone.exception)
     assert call("run", "twemoji").output.splitlines() == [
         "params.yaml: datasets: [mybirds] -> [twemoji]",
-        "params.yaml: tasks: [mybirds, mybirds_rehearsal] -> [base_to_new]",
-        "params.yaml: choose: [mybirds] -> []",
+        "params.yaml: tasks: [mybirds, mybirds_proxy] -> [base_to_new]",
+        "params.yaml: select: [mybirds] -> []",
         "(repro)",
         "(results)",
     ]
@@ -335,7 +337,7 @@ def completed(*words: str) -> list[str]:
     """What bash is offered for the last of the words."""
     env = {"_SHIPYARD_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli import app; app(prog_name='shipyard')"],
+        [sys.executable, "-c", "from pipeline.cli.app import app; app(prog_name='shipyard')"],
         env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -81,7 +81,7 @@ def test_interrupted_is_not_done(tmp_path: Path) -> None:
     ("program", "slow", "words"),
     [
         (["-c", "from stages.running import run\nimport torch"], "torch", "`dvc repro` goes on from here"),
-        (["-m", "pipeline.dvc_child", "repro"], "dvc", "DVC had not begun"),
+        (["-m", "pipeline.executor.dvc_child", "repro"], "dvc", "DVC had not begun"),
         (["-m", "pipeline", "run"], "typer", "nothing had begun"),
     ],
 )

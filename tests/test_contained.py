@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.formats import contained as module
-from features.formats.contained import contained
+from features.formats import sandbox as module
+from features.formats.sandbox import contained
 
 
 def give(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:

@@ -10,9 +10,9 @@ import pytest
 from pictures import picture
 from small_repo import PARAMS, stage, write_encoder, write_params
 
-from pipeline.learning.task_store import load_task, load_test, load_train
-from pipeline.params import load
-from pipeline.paths import EncoderPaths, TaskPaths
+from pipeline.artifacts.paths import EncoderPaths, TaskPaths
+from pipeline.artifacts.task import load_task, load_test, load_train
+from pipeline.config.params import load
 from pipeline.report.build import read_grid, summarise
 from pipeline.report.generators import read_qualities
 from pipeline.report.tables import markdown
@@ -44,7 +44,7 @@ def write_project(folder: Path, **task: Any) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two data sets that share one class by name, after the stages that know no task."""
-    made = tmp_path_factory.mktemp("project")
+    made = tmp_path_factory.mktemp("visualize_features")
     write_encoder(made)
     number = 0
     for dataset, classes in (("mine", SOURCE), ("other", TARGET)):
@@ -77,28 +77,28 @@ def cell() -> TaskPaths:
 
 
 def test_the_source_teaches_and_the_target_is_judged() -> None:
-    stage("assemble", **CELL)
+    stage("build_task", **CELL)
     task = load_task(cell())
     assert task.classes.names == ("cat", "drum", "Sea_Horse", "dotted", "striped")
     assert task.classes.seen.tolist() == [True, True, True, False, False]
     assert (task.header.dataset, task.header.trained_on) == ("other", "mine")
     train = task.seed(1)
     assert train.labels.bincount().tolist() == [2, 2, 2]
-    _, (judgement,) = load_test(cell().test)
-    assert judgement.candidates.tolist() == [2, 3, 4]
-    assert sorted(judgement.rows.labels.tolist()) == [2] * 3 + [3] * 3 + [4] * 3
+    _, (eval_split,) = load_test(cell().test)
+    assert eval_split.candidates.tolist() == [2, 3, 4]
+    assert sorted(eval_split.rows.labels.tolist()) == [2] * 3 + [3] * 3 + [4] * 3
 
 
 def test_every_stage_runs_and_the_source_has_a_table_of_its_own() -> None:
     for dataset in ("mine", "other"):
         names = {"dataset": dataset, "task": "transfer"}
-        stage("assemble", **names)
+        stage("build_task", **names)
         for method in ("zero_shot", "tip_adapter"):
-            stage("finetune", **names, method=method)
+            stage("fit", **names, method=method)
             stage("evaluate", **names, method=method)
-        for made in ("train_generator", "synthesize", "judge_generator"):
+        for made in ("train_generator", "synthesize", "evaluate_generator"):
             stage(made, **names, generator="ship")
-        stage("finetune", **names, method="tip_adapter", generator="ship")
+        stage("fit", **names, method="tip_adapter", generator="ship")
         stage("evaluate", **names, method="tip_adapter", generator="ship")
     params = load()
     summary = summarise(params, read_grid(params), read_qualities(params))
@@ -118,6 +118,6 @@ def test_the_draw_of_another_program_decides_the_training_images() -> None:
     chosen = [f"/their/disk/train/{name}/{i}.png" for name in SOURCE for i in (0, 2)]
     (folder / "shot_2-seed_1.json").write_text(json.dumps({"train": {"data": chosen}}), encoding="utf-8")
     write_project(Path(), draws="theirs")
-    stage("assemble", **CELL)
+    stage("build_task", **CELL)
     assert load_train(cell().train).rows(1).rows.tolist() == [0, 2, 3, 5, 6, 8]
     write_project(Path())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.errors import InputError
-from pipeline.sampling import draw
+from pipeline.steps.sampling import draw
 
 NAMES = {0: "cat", 1: "dog", 2: "okapi"}
 LABELS = np.array([0, 0, 0, 1, 1, -1, -1])  # -1: images that could not be read

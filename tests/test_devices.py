@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from features.devices import autocast, cores, keep_freed_memory, one_thread, pick_device
 from features.errors import InputError
+from features.runtime.devices import autocast, cores, keep_freed_memory, one_thread, pick_device
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.learning.training_log import TrainingLog, tell, told
-from pipeline.projection import Points, pca, umap, write_projection
-from pipeline.scoring.diagnostics import Scored, confusion, reliability, write_diagnostics
+from pipeline.metrics.diagnostics import Scored, confusion, reliability, write_diagnostics
+from pipeline.steps.visualize_features import Points, pca, umap, write_projection
+from pipeline.training.log import TrainingLog, tell, told
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 5.0, 0.0], [0.0, 0.0, 4.0]])
 LABELS = torch.tensor([0, 1, 1, 2])

@@ -23,12 +23,12 @@ import features.datasets
 import pipeline.methods
 from features.index import mistakes
 from features.lookup import find
-from pipeline import params
-from pipeline.check import check
-from pipeline.cli import app
-from pipeline.data_list import details, reader_of
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.cli.app import app
+from pipeline.cli.check import check
+from pipeline.cli.data_list import details, reader_of
+from pipeline.config import params
 from pipeline.methods.base import Method
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import doctor
-from pipeline.cli import app
-from pipeline.doctor import Finding, examine
+from pipeline.cli.app import app, doctor
+from pipeline.cli.doctor import Finding, examine
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 
 from features.errors import InputError
 from features.index import Index
-from pipeline.draws import Drawn, draw_file, listed
+from pipeline.steps.draws import Drawn, draw_file, listed
 
 NAMES = {0: "cat", 1: "dog"}
 PATHS = tuple(f"{name}/image_{i}.jpg" for name in ("cat", "dog") for i in range(4))

@@ -11,11 +11,11 @@ from small_task import CLASSES, SYNTHETIC, VALIDATION, fit, method
 
 from features.errors import InputError
 from features.formats.tensors import save_tensors
-from pipeline.learning.arrays import LabelledFeatures
-from pipeline.learning.task_store import Header, JudgedRows, Rows, save_test
-from pipeline.paths import EncoderPaths, TaskPaths, run_name, weights
-from pipeline.scoring.evaluation import _why, evaluate
-from pipeline.scoring.scores import Scores, read_scores
+from pipeline.artifacts.paths import EncoderPaths, TaskPaths, run_name, weights
+from pipeline.artifacts.scores import Scores, read_scores
+from pipeline.artifacts.task import Header, JudgedRows, Rows, save_test
+from pipeline.steps.evaluate import _why, evaluate
+from pipeline.training.data import LabelledFeatures
 
 SHA = "0" * 64
 
@@ -30,11 +30,11 @@ def judged(folder: Path, name: str, generator: str | None = None, *, broken: int
     """The score file of a method that was fitted on the small task, judged on seen classes and on others."""
     cell: TaskPaths = EncoderPaths(folder).cell("d", "t")
     header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", SHA)
-    judgements = [
+    eval_splits = [
         JudgedRows("base", "micro", np.arange(4), rows(VALIDATION, broken=broken)),
         JudgedRows("new", "micro", np.arange(4, 6), rows(SYNTHETIC)),
     ]
-    save_test(cell.test, header, judgements, CLASSES.names)
+    save_test(cell.test, header, eval_splits, CLASSES.names)
     fitted = fit(name, SYNTHETIC if generator else None)
     run = run_name(name, generator)
     save_tensors(fitted.state(), weights(cell.fitted(run), 1), weights_sha256=SHA)
@@ -47,9 +47,9 @@ def judged(folder: Path, name: str, generator: str | None = None, *, broken: int
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f", "linear_probe", "lp_plus_plus"])
 def test_a_method_that_needs_images_has_a_dash_for_classes_without_and_names_them(name: str, tmp_path: Path) -> None:
     (seed,) = judged(tmp_path, name).seeds
-    assert seed.judgements["base"].accuracy == 100.0
-    assert seed.judgements["new"].accuracy is None
-    assert seed.judgements["new"].reason == (
+    assert seed.eval_splits["base"].accuracy == 100.0
+    assert seed.eval_splits["new"].accuracy is None
+    assert seed.eval_splits["new"].reason == (
         "2 of 2 classes cannot be scored, for no image stands for them: 'dog', 'windsor chair'"
     )
     assert seed.harmonic_mean is None
@@ -63,7 +63,7 @@ def test_of_many_classes_three_are_named() -> None:
 
 def test_with_synthetic_features_there_is_a_number(tmp_path: Path) -> None:
     (seed,) = judged(tmp_path, "tip_adapter", "ship").seeds
-    assert seed.judgements["new"].accuracy == 100.0
+    assert seed.eval_splits["new"].accuracy == 100.0
     assert seed.harmonic_mean == 100.0
 
 

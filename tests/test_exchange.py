@@ -20,13 +20,13 @@ from test_image_store import FACTS, features, small_shards, write  # noqa: F401 
 
 from features.datasets.base import reader_from
 from features.errors import InputError
-from features.exporting import export
+from features.exchange.diff import differences
+from features.exchange.exporter import export
+from features.exchange.importer import read_features, save_features
+from features.exchange.rows import Wish
 from features.image_store.store import ImageStore
 from features.image_store.writer import index_sha256
-from features.imported_rows import Wish
-from features.importing import read_features, save_features
 from features.index import read_index, read_names
-from features.store_diff import differences
 
 SHA = "0" * 64
 RNG = np.random.default_rng(0)

@@ -19,8 +19,8 @@ import pipeline.methods
 from features.errors import InputError
 from features.formats.tensors import read_tensors
 from features.lookup import find, names
-from pipeline.cli import app
-from pipeline.exporting import FORMATS, export, metadata
+from pipeline.cli.app import app
+from pipeline.inference.export import FORMATS, export, metadata
 from pipeline.methods.base import Classifier, LinearClassifier, Method
 
 ORT = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")

@@ -16,13 +16,13 @@ from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
 from features.encoding.open_clip_text import from_open_clip
 from features.formats.tensors import read_tensors
-from features.text.class_store import encode_classes
-from pipeline.exporting import Format, export
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
+from features.text.classes import encode_classes
+from pipeline.inference.export import Format, export
+from pipeline.inference.predict import CENTRE, Model
 from pipeline.methods.clip_adapter import ClipAdapter
 from pipeline.methods.zero_shot import ZeroShot
-from pipeline.predicting import CENTRE, Model
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.seeds import stream
 
 EACH, PASS = 10, 20  # photographs of each of ten classes, and how many go through a file at a time
 CLOSE = 1e-4

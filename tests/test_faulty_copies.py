@@ -17,7 +17,8 @@ from features.datasets.base import reader_from
 from features.errors import InputError, Problems
 from features.index import mistakes
 from features.splits.imagenet_classes import wordnet_ids
-from pipeline import check, params
+from pipeline.cli import check
+from pipeline.config import params
 
 ROOT = Path(__file__).resolve().parent.parent
 

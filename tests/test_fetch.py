@@ -26,8 +26,8 @@ from features.fetching.download import download
 from features.fetching.fetch import fetch
 from features.fetching.unpack import unpack
 from features.lookup import find, names
-from pipeline import cli
-from pipeline.params import load
+from pipeline.cli import app as cli
+from pipeline.config.params import load
 
 
 class Server(ThreadingHTTPServer):

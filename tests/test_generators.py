@@ -16,18 +16,18 @@ import pipeline.generators
 from features.errors import InputError
 from features.formats.tensors import load_tensors, save_tensors
 from features.lookup import find, names
-from pipeline.generating.adversarial import Critic, SeenClassifier, gradient_penalty, seen_classifier
-from pipeline.generating.attribute_generator import AttributeGenerator
-from pipeline.generating.generation import train_generator
+from pipeline.artifacts.task import Header, Rows, load_train, save_train
+from pipeline.generators._attribute_generator import AttributeGenerator
+from pipeline.generators._networks import finished, mlp
+from pipeline.generators._wgan import Critic, SeenClassifier, gradient_penalty, seen_classifier
 from pipeline.generators.base import FittedGenerator, Generator
 from pipeline.generators.cycle_wgan import cycle_loss
 from pipeline.generators.f_vaegan import FVaeGan
 from pipeline.generators.lisgan import clusters, soul_distance
 from pipeline.generators.ship_plus import ShipPlus, class_samples, class_statistics, line, shrunk_root
 from pipeline.generators.tf_vaegan import TfVaeGan, weighted_l1
-from pipeline.learning.networks import finished, mlp
-from pipeline.learning.seeds import stream
-from pipeline.learning.task_store import Header, Rows, load_train, save_train
+from pipeline.steps.train_generator import train_generator
+from pipeline.training.seeds import stream
 
 TOWER = tiny.tower(std=0.3)
 CLASSES = tiny.classes(TOWER)

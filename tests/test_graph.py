@@ -13,10 +13,10 @@ from closure import ROOT, closure
 import features.datasets
 import pipeline.generators
 import pipeline.methods
-import pipeline.tasks
+import pipeline.protocols
 from features.lookup import names
-from pipeline import paths
-from pipeline.params import Extract
+from pipeline.artifacts import paths
+from pipeline.config.params import Extract
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
@@ -25,15 +25,15 @@ FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
 # dvc.yaml says itself, import packages, and speak to people. They decide no byte, and a new parameter must not redo
 # every extraction.
 PLUMBING = {
-    "features/commandline.py",
+    "features/runtime/commandline.py",
     "features/errors.py",
-    "features/interruption.py",
-    "features/lean_import.py",
+    "features/runtime/interruption.py",
+    "features/runtime/lazy_open_clip.py",
     "features/lookup.py",
-    "features/progress.py",
+    "features/runtime/progress.py",
     "features/settings.py",
-    "pipeline/params.py",
-    "pipeline/paths.py",
+    "pipeline/config/params.py",
+    "pipeline/artifacts/paths.py",
     "stages/options.py",
     "stages/running.py",
     "stages/times.py",
@@ -58,7 +58,7 @@ def sources(stage: str) -> set[Path]:
     for axis, package in FOUND_BY_NAME.items():
         if f"${{item.{axis}}}.py" in " ".join(deps(stage)):
             found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
-    for package in (features.datasets, pipeline.methods, pipeline.tasks):
+    for package in (features.datasets, pipeline.methods, pipeline.protocols):
         if package.__name__.replace(".", "/") in deps(stage):
             found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
     return found
@@ -105,16 +105,16 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "extract": [made.features("<dataset>")],
         "text_tower": [made.text_tower],
         "classes": [made.classes("<dataset>")],
-        "assemble": [cell.train, cell.unseen, cell.validation, cell.test],
+        "build_task": [cell.train, cell.unseen, cell.validation, cell.test],
         "train_generator": [cell.generator("<generator>")],
         "synthesize": [cell.synthetic("<generator>")],
-        "judge_generator": [cell.quality("<generator>")],
-        "project": [cell.generator_diagnostics("<generator>")],
-        "finetune": [cell.fitted("<method>")],
-        "finetune_synthetic": [cell.fitted(plus)],
+        "evaluate_generator": [cell.quality("<generator>")],
+        "visualize_features": [cell.generator_diagnostics("<generator>")],
+        "fit": [cell.fitted("<method>")],
+        "fit_synthetic": [cell.fitted(plus)],
         "evaluate": [cell.scores("<method>"), cell.logits("<method>"), cell.diagnostics("<method>")],
         "evaluate_synthetic": [cell.scores(plus), cell.logits(plus), cell.diagnostics(plus)],
-        "select": [cell.chosen],
+        "select": [cell.selection],
         "report": [made.report],
     }
     assert {stage: [path.as_posix() for path in made_by] for stage, made_by in written.items()} == {
@@ -123,7 +123,7 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
 
 
 def test_nothing_that_fits_can_see_test_images() -> None:
-    for stage in ("train_generator", "synthesize", "finetune", "finetune_synthetic", "select"):
+    for stage in ("train_generator", "synthesize", "fit", "fit_synthetic", "select"):
         assert not [dep for dep in deps(stage) if dep.endswith(("test.h5", "/features", "/tasks"))]
 
 

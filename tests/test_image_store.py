@@ -16,7 +16,7 @@ from pictures import contents, make_images
 
 from features.errors import InputError
 from features.image_store import writer as image_store_writer
-from features.image_store.making import FORMAT, sealed
+from features.image_store.provenance import FORMAT, sealed
 from features.image_store.store import META, ImageStore
 from features.image_store.writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
 from features.index import Index

@@ -13,14 +13,13 @@ from small_task import CLASSES, TOWER, TRAIN, fit
 
 from features.text.prompts import token_text, words
 from pipeline.generators.ship import Ship
-from pipeline.learning.interpretation import (
+from pipeline.steps.nearest_words import (
     contexts_of,
-    contexts_of_images,
-    first_of_each_class,
     nearest_words,
     write_words,
 )
-from pipeline.learning.seeds import stream
+from pipeline.training.data import first_of_each_class
+from pipeline.training.seeds import stream
 
 TABLE = TOWER.token_embedding.weight
 
@@ -77,7 +76,7 @@ def test_an_images_prompt_is_the_decoders_at_the_mean_of_its_posterior() -> None
     g_1, c_1, g_2, c_2 = (parameter.detach().numpy() for parameter in model.bias.parameters())
     bias = np.maximum(mean @ g_1.T + c_1, 0) @ g_2.T + c_2
     expected = model.prompt.detach().numpy() + bias[:, None]
-    np.testing.assert_allclose(contexts_of_images(model, x).numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.contexts_of_images(x).numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_first_image_of_each_class_is_read() -> None:

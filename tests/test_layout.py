@@ -13,10 +13,10 @@ import pytest
 import features.datasets
 import pipeline.generators
 import pipeline.methods
-import pipeline.tasks
+import pipeline.protocols
 from features.lookup import find, names
 from features.settings import Settings
-from pipeline import params
+from pipeline.config import params
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
 
@@ -25,7 +25,7 @@ LAYERS = ("features", "pipeline", "stages")  # each may import itself and those 
 HEAVY = ("open_clip", "matplotlib", "dvc", "torchvision")
 SOURCES = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 IDS = [str(path.relative_to(ROOT)) for path in SOURCES]
-PLUGINS = (features.datasets, pipeline.generators, pipeline.methods, pipeline.tasks)
+PLUGINS = (features.datasets, pipeline.generators, pipeline.methods, pipeline.protocols)
 SHIPPED = params.load(ROOT / "params.yaml")
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=IDS)
@@ -59,7 +59,7 @@ def test_heavy_imports_stand_in_the_function_that_needs_them(path: Path) -> None
 @every_source
 def test_only_params_opens_params_yaml(path: Path) -> None:
     strings = {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)}
-    assert "params.yaml" not in strings or path == ROOT / "pipeline/params.py"
+    assert "params.yaml" not in strings or path == ROOT / "pipeline/config/params.py"
 
 
 @every_source
@@ -89,7 +89,9 @@ def test_a_file_that_is_found_by_name_imports_no_sibling(package: object) -> Non
 
 
 def test_help_needs_no_tensors() -> None:
-    code = "import sys, pipeline.cli; print([name for name in ('torch', 'zarr', 'open_clip') if name in sys.modules])"
+    code = (
+        "import sys, pipeline.cli.app; print([name for name in ('torch', 'zarr', 'open_clip') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 TRIED = """
 import sys
-from features.lean_import import import_open_clip
+from features.runtime.lazy_open_clip import import_open_clip
 open_clip = import_open_clip()
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 assert "ViT-B-16" in open_clip.list_models()

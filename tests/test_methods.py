@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.formats.tensors import load_tensors, save_tensors
-from pipeline.adapting.prompt_learning import class_weights, initial_context
-from pipeline.learning.arrays import LabelledFeatures, refuse_unusable
-from pipeline.learning.fitting import finetune
-from pipeline.learning.seeds import stream
-from pipeline.learning.task_store import Header, Rows, load_train, save_train
+from pipeline.artifacts.task import Header, Rows, load_train, save_train
+from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.base import Classifier
+from pipeline.steps.fit import fit as fit_step
+from pipeline.training.data import LabelledFeatures, refuse_unusable
+from pipeline.training.seeds import stream
 
 CPU = torch.device("cpu")
 
@@ -193,5 +193,5 @@ def test_features_that_no_method_can_use_stop_finetune_before_it_writes(tmp_path
     save_train(tmp_path / "train.h5", header, CLASSES, {1: Rows(features, TRAIN.labels.numpy(), np.arange(32))})
     task, out = load_train(tmp_path / "train.h5"), tmp_path / "out"
     with pytest.raises(InputError, match="train: 1 of 32 images have features that are NaN or infinite"):
-        finetune(method("coop"), task, task, seeds=[1], tower=TOWER, synthetic=None, device=CPU, out=out)
+        fit_step(method("coop"), task, task, seeds=[1], tower=TOWER, synthetic=None, device=CPU, out=out)
     assert not out.exists()

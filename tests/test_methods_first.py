@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.text.prompts import filled, tokenize
-from pipeline.adapting.cache_model import CacheClassifier, build, first_of_each
-from pipeline.adapting.prompt_learning import class_weights
-from pipeline.learning.arrays import ClassSet
-from pipeline.learning.seeds import stream
-from pipeline.learning.training import Batches, cosine, places, trained_classes, warm_cosine
+from pipeline.methods._cache_model import CacheClassifier, build, first_of_each
+from pipeline.methods._prompt_learning import class_weights
 from pipeline.methods.clip_adapter import adapted
 from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
 from pipeline.methods.zero_shot import imagenet
+from pipeline.training.data import ClassSet
+from pipeline.training.loop import Batches, cosine, places, trained_classes, warm_cosine
+from pipeline.training.seeds import stream
 
 
 def test_zero_shot_is_equation_1() -> None:

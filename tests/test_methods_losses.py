@@ -20,14 +20,14 @@ from torch import Tensor
 
 from features.text.prompts import tokenize, words
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import Position, class_weights
-from pipeline.adapting.text_length import at_raw_length
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
-from pipeline.learning.training_log import told
+from pipeline.methods._prompt_learning import Position, class_weights
+from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.base import Classifier
 from pipeline.methods.linear_probe import regression
 from pipeline.methods.tcp import injected
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.log import told
+from pipeline.training.seeds import stream
 
 Array = NDArray[np.float64]
 SCALE = 20.0  # the tiny tower's
@@ -51,14 +51,14 @@ class Task:
         rows: list[float] = []
         with told(lambda _, row: rows.append(row["loss"])):
             fitted = method(name, epochs=1, batch=12, learning_rate=1e-9, **settings).fit(
-                self.train, self.classes, synthetic=None, validation=none, tower=self.tower, rng=stream(1, "finetune")
+                self.train, self.classes, synthetic=None, validation=none, tower=self.tower, rng=stream(1, "fit")
             )
         (loss,) = rows
         return loss, fitted
 
     def start(self, name: str, *given: Any) -> Any:
         """The parameters that a method with nets of its own starts from."""
-        return method(name)._start(self.tower, *given, stream(1, "finetune"))  # type: ignore[attr-defined]
+        return method(name)._start(self.tower, *given, stream(1, "fit"))  # type: ignore[attr-defined]
 
     def words(self) -> Tensor:
         """(4, W): the embeddings of "a photo of a"."""
@@ -104,7 +104,7 @@ def kgcoop(task: Task) -> float:
 
 def clip_adapter(task: Task) -> float:
     """CE(s f' t^T), f' the normalised mix of 0.2 ReLU(W_2 ReLU(W_1 f)) and 0.8 f."""
-    rng = stream(1, "finetune")
+    rng = stream(1, "fit")
     down = ((2 * torch.rand(2, 8, generator=rng) - 1) / 8**0.5).numpy()
     up = ((2 * torch.rand(8, 2, generator=rng) - 1) / 2**0.5).numpy()
     mixed = 0.2 * np.maximum(np.maximum(task.f @ down.T, 0) @ up.T, 0) + 0.8 * task.f
@@ -141,7 +141,7 @@ def tcp(task: Task) -> float:
 
 def proda(task: Task) -> float:
     """The bound of ProDA over all four prompts, and 0.1 times their mean |cosine| without a class name."""
-    drawn = (0.02 * torch.randn(4, 4, 16, generator=stream(1, "finetune")))[:, None]
+    drawn = (0.02 * torch.randn(4, 4, 16, generator=stream(1, "fit")))[:, None]
     places: tuple[Position, ...] = ("front", "middle", "end", "end")
     w = np.stack([task.texts(context, place)[0] for context, place in zip(drawn, places, strict=True)])  # (4, 3, 8)
     mu = w.mean(0)
@@ -187,7 +187,7 @@ def test_the_loss_ranges_over_synthetic_features_too(task: Task) -> None:
     rows: list[float] = []
     with told(lambda _, row: rows.append(row["loss"])):
         method("coop", epochs=1, batch=8, learning_rate=1e-9, synthetic_ratio=0.5).fit(
-            train, classes, synthetic=synthetic, validation=synthetic, tower=task.tower, rng=stream(1, "finetune")
+            train, classes, synthetic=synthetic, validation=synthetic, tower=task.tower, rng=stream(1, "fit")
         )
     f = np.concatenate([train.centre.numpy(), np.repeat(synthetic.centre.numpy(), 4, axis=0)])
     y = np.concatenate([train.labels.numpy(), np.repeat(synthetic.labels.numpy(), 4)])

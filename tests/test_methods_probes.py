@@ -12,14 +12,14 @@ from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, fit, met
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.adapting.affine import affine, class_means, joined
-from pipeline.adapting.text_length import at_raw_length
-from pipeline.learning.seeds import stream
+from pipeline.methods._affine import affine, class_means, joined
+from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.clap import constraint, multipliers
 from pipeline.methods.gda import Gda, GdaClassifier, discriminant, precision
 from pipeline.methods.linear_probe import peak, regression
 from pipeline.methods.lp_plus_plus import Probe
 from pipeline.methods.taskres import shifted
+from pipeline.training.seeds import stream
 
 Array = NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
-from pipeline.adapting.prompt_learning import class_weights, first_linear, knowledge_distance
-from pipeline.learning.seeds import stream
+from pipeline.methods._prompt_learning import class_weights, first_linear, knowledge_distance
 from pipeline.methods.proda import overlap, position_of, surrogate
 from pipeline.methods.tcp import class_prompts, injected
 from pipeline.methods.vpt import negative_elbo
+from pipeline.training.seeds import stream
 
 Array = NDArray[np.float64]
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.scoring.metrics import accuracy, harmonic_mean, per_class_accuracy
+from pipeline.metrics.accuracy import accuracy, harmonic_mean, per_class_accuracy
 
 # predictions 0 0 1 2 2, labels 0 1 1 2 0: right, wrong, right, right, wrong
 LOGITS = torch.tensor([[9.0, 1, 0, 0], [5, 4, 0, 0], [0, 3, 2, 0], [0, 0, 1, 0], [1, 0, 2, 0]])

@@ -9,9 +9,9 @@ from typer.testing import CliRunner, Result
 
 from features.datasets.base import reader_from
 from features.errors import InputError
-from pipeline import params
-from pipeline.check import check
-from pipeline.cli import app
+from pipeline.cli.app import app
+from pipeline.cli.check import check
+from pipeline.config import params
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def test_a_folder_and_names_become_a_data_set_and_a_task(project: Path) -> None:
     assert added == [
         "    mybirds: {reader: image_folder, path: birds, unseen: classes/mybirds.txt}",
         "  mybirds: {protocol: own_images, shots: 2}",
-        "  mybirds_rehearsal: {protocol: rehearsal, shots: 2}",
+        "  mybirds_proxy: {protocol: validation_proxy, shots: 2}",
     ]
     listing = reader_from(params.parse_text(text).data.sets["mybirds"], "here").read(Path("data"))
     assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
@@ -63,7 +63,7 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     assert new("--images", "data/birds/all.csv", *options).exit_code == 0
     found = params.load()
     assert found.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
-    assert found.tasks["mybirds_rehearsal"] == {"protocol": "rehearsal", "shots": None}
+    assert found.tasks["mybirds_proxy"] == {"protocol": "validation_proxy", "shots": None}
     assert found.data.sets["mybirds"] == {
         "reader": "image_table",
         "path": "birds",
@@ -190,7 +190,7 @@ def test_a_name_is_taken_once(project: Path) -> None:
 
 def test_a_task_of_ones_own_runs_on_its_own_data_set_alone(project: Path) -> None:
     new("--images", "data/birds", "--unseen", "names.txt")
-    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_rehearsal]")
+    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_proxy]")
     with pytest.raises(InputError, match="shipyard run mybirds"):
         check(params.parse_text(text))
     check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))

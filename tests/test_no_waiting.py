@@ -16,9 +16,9 @@ from torch import Tensor
 import pipeline.methods
 from features.lookup import find
 from features.text import text_tower
-from pipeline.learning.seeds import stream
-from pipeline.learning.training import Batches
 from pipeline.methods.base import Method
+from pipeline.training.loop import Batches
+from pipeline.training.seeds import stream
 
 HERE = torch.device("cpu")
 STEPS = {"epochs": 1, "batch": 8, "classifier_epochs": 4, "regressor_epochs": 4, "critic_steps": 2}
@@ -59,7 +59,7 @@ def fit(name: str, *, on: torch.device = HERE, synthetic: bool = False, **change
         "synthetic": small_task.SYNTHETIC.to(on) if synthetic else None,
         "validation": small_task.VALIDATION.to(on),
         "tower": copy.deepcopy(small_task.TOWER).to(on),
-        "rng": stream(1, "finetune"),
+        "rng": stream(1, "fit"),
     }
     small_task.method(name, **settings(kind) | changed).fit(small_task.TRAIN.to(on), small_task.CLASSES.to(on), **given)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from features.errors import InputError
 from features.formats.files import MARK, atomic_file, atomic_folder
-from pipeline.cli import app
+from pipeline.cli.app import app
 
 PREDICT = ["predict", "mine", "photos"]
 OUTPUTS = {

@@ -18,7 +18,7 @@ from pictures import picture
 from small_repo import PARAMS, ROOT, lock, make_repo, ran, run, warm_path
 from typer.testing import CliRunner
 
-from pipeline import cli
+from pipeline.cli import app as cli
 
 PAGE = (ROOT / "docs/own_images.md").read_text(encoding="utf-8")
 COMMANDS = commands(ROOT / "docs/own_images.md")
@@ -71,15 +71,15 @@ def repository(folder: Path) -> Path:
 def test_a_task_is_made_of_folders_and_names(done: Done) -> None:
     said = done.said["shipyard task new mybirds --images photos/birds --unseen names.txt"]
     assert "2 classes from their names alone, with 8 images" in said
-    assert "tasks.mybirds_rehearsal" in said
+    assert "tasks.mybirds_proxy" in said
 
 
 def test_the_run_judges_on_test_images_and_chooses_by_the_rehearsal_alone(done: Done) -> None:
     results, choice = done.said["shipyard run mybirds"].split("\nmybirds: for new images ")
     assert "\nmybirds, mybirds\n" in results
-    assert "mybirds_rehearsal" not in results.partition("Encoder tiny")[2]
+    assert "mybirds_proxy" not in results.partition("Encoder tiny")[2]
     assert re.findall(r"^  (\S+?)  ", choice, re.M) == ["zero_shot", "tip_adapter", "tip_adapter+ship"]
-    found = json.loads((done.folder / "artifacts/tiny/chosen/mybirds/mybirds.json").read_text(encoding="utf-8"))
+    found = json.loads((done.folder / "artifacts/tiny/selection/mybirds/mybirds.json").read_text(encoding="utf-8"))
     assert choice.startswith(f"`{found['run']}`, seed 1, is chosen by a rehearsal\n")
     assert set(found["images"]) == {"seen", "unseen"}
     best = {run["run"]: run["score"] for run in found["runs"]}
@@ -94,11 +94,11 @@ def test_predictions_are_told_and_written(done: Done) -> None:
     assert len(rows) == 1 + 3 * (2 * 16 + 8 + 1)
 
 
-def test_a_class_that_comes_later_opens_no_image_trains_no_generator_and_repeats_no_rehearsal(done: Done) -> None:
+def test_a_class_that_comes_later_opens_no_image_trains_no_generator_and_repeats_no_proxy(done: Done) -> None:
     assert '"kingfisher"' in (done.folder / "artifacts/index/mybirds.json").read_text(encoding="utf-8")
     first, second = map(ran, done.repros)
     assert first == set(lock(done.folder))
-    rehearsed = {stage for stage in first if "rehearsal" in stage and not stage.startswith("assemble@")}
+    rehearsed = {stage for stage in first if "validation_proxy" in stage and not stage.startswith("build_task@")}
     once = {"extract@mybirds", "text_tower", "train_generator@mybirds-mybirds-ship", "select@mybirds-mybirds"}
     assert first - second == once | rehearsed
     assert len(rehearsed) == 4 + 2 * 3  # of the generator, and fitting and judging three runs

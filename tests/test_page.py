@@ -12,7 +12,7 @@ import pytest
 from made_up_scores import enter, made_params, put_scores
 from playwright.sync_api import sync_playwright
 
-from pipeline import paths
+from pipeline.artifacts import paths
 from pipeline.report.build import write_report
 from pipeline.report.console import read_summary
 from pipeline.report.here import write_here

@@ -30,7 +30,8 @@ from typer.testing import CliRunner
 
 from features.datasets.base import SPLITS
 from features.splits.packed_split import unpack
-from pipeline import cli, overrides, params
+from pipeline.cli import app as cli
+from pipeline.config import overrides, params
 
 NO = "not run: "
 SELF = "test_page_commands.py::"
@@ -58,7 +59,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
             *(f"shipyard {command}" for command in ("doctor", "check", "run", "report")),
             "shipyard features info artifacts/liteclip/features/twemoji.zarr",
             *(f"dvc {command}" for command in ("metrics show", "exp show --only-changed", "plots show")),
-            "dvc repro finetune",
+            "dvc repro fit",
         ],
     },
     "docs/index.md": {
@@ -104,8 +105,8 @@ TABLE: dict[str, dict[str, list[str]]] = {
         INSTALLS: ["pip install 'shipyard-clip[ray]'", "pip install 'shipyard-clip[ray,s3]'"],
         PARALLEL: [
             "shipyard run --jobs 4",
-            "dvc --wait-for-lock repro --single-item finetune@caltech101-base_to_new-coop",
-            "dvc --wait-for-lock repro --single-item finetune@caltech101-base_to_new-kgcoop",
+            "dvc --wait-for-lock repro --single-item fit@caltech101-base_to_new-coop",
+            "dvc --wait-for-lock repro --single-item fit@caltech101-base_to_new-kgcoop",
         ],
         SELF + "test_extraction_is_run_on_a_ray_cluster": [
             "RAY_ADDRESS=head:6379 shipyard run --set extract.engine=ray",
@@ -232,7 +233,7 @@ def page_run(repo: Path, page: str, line: str, *more: str, instead: tuple[str, s
 
 def cells(dataset: str, *methods: str) -> set[str]:
     """The stages of methods on a data set."""
-    return {f"{stage}@{dataset}-base_to_new-{name}" for stage in ("finetune", "evaluate") for name in methods}
+    return {f"{stage}@{dataset}-base_to_new-{name}" for stage in ("fit", "evaluate") for name in methods}
 
 
 def test_a_published_data_set_is_run(made: tuple[Path, str]) -> None:

@@ -21,7 +21,7 @@ FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
 FEW["grid"] |= {"methods": ["zero_shot", "coop", "kgcoop"], "generators": [], "seeds": [1]}
 FEW["methods"]["kgcoop"] = {"epochs": 2}
 PARALLEL = ("run", "--jobs", "4")
-COOP, KGCOOP = "finetune@mine-base_to_new-coop", "finetune@mine-base_to_new-kgcoop"
+COOP, KGCOOP = "fit@mine-base_to_new-coop", "fit@mine-base_to_new-kgcoop"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from features.errors import InputError
-from pipeline import params
+from pipeline.config import params
 
 ROOT = Path(__file__).resolve().parent.parent
 REMOVE = object()

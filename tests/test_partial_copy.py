@@ -15,9 +15,9 @@ from small_repo import PARAMS, stage, write_encoder, write_params
 from features.datasets.base import Counts
 from features.datasets.oxford_pets import OxfordPets
 from features.errors import InputError
-from pipeline.learning.task_store import load_test, load_train
-from pipeline.params import load
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.artifacts.task import load_test, load_train
+from pipeline.config.params import load
 from pipeline.report.build import read_grid, write_report
 
 CELL = {"dataset": "pets", "task": "base_to_new"}
@@ -52,15 +52,15 @@ def test_every_number_of_the_report_is_marked() -> None:
         stage(name, dataset="pets")
     stage("text_tower")
     stage("classes", dataset="pets")
-    stage("assemble", **CELL)
+    stage("build_task", **CELL)
     params = load()
     cell = EncoderPaths(params.artifacts).cell("pets", "base_to_new")
     for header in (load_train(cell.train).header, load_test(cell.test)[0]):
         assert header.missing == {"pets": 1}
-    stage("finetune", **CELL, method="zero_shot")
+    stage("fit", **CELL, method="zero_shot")
     stage("evaluate", **CELL, method="zero_shot")
     (scores,) = read_grid(params)
-    assert [scores.seeds[0].judgements[name].n for name in ("base", "new")] == [2, 1]
+    assert [scores.seeds[0].eval_splits[name].n for name in ("base", "new")] == [2, 1]
     write_report(params, Path("report"))
     rows = list(csv.DictReader(Path("report/results.csv").read_text(encoding="utf-8").splitlines()))
     assert rows

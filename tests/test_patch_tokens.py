@@ -20,8 +20,8 @@ from features.extraction.extract import extract
 from features.extraction.patch_tokens import encode_with_patches, patches_per_image
 from features.image_store import writer as image_store_writer
 from features.image_store.store import ImageStore
-from pipeline.assembly import _take
-from pipeline.learning.task_store import JudgedRows, Rows, load_test, load_train, save_test, save_train
+from pipeline.artifacts.task import JudgedRows, Rows, load_test, load_train, save_test, save_train
+from pipeline.steps.build_task import _take
 
 COUNTS = {"train": 20, "val": 0, "test": 9}
 

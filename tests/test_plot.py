@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from small_task import CLASSES, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
-from pipeline.adapting.prompt_learning import class_weights, initial_context
-from pipeline.learning.arrays import LabelledFeatures
-from pipeline.learning.seeds import stream
+from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.plot import PromptSets, transport, transported
+from pipeline.training.data import LabelledFeatures
+from pipeline.training.seeds import stream
 
 Array = NDArray[np.float64]
 RNG = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_it_separates_images_whose_patches_show_different_prompts() -> None:
 
     chosen = method("plot", epochs=25, learning_rate=0.05)
     empty = LabelledFeatures(torch.empty(0, 1, 32), torch.empty(0, dtype=torch.int64))
-    rng = stream(1, "finetune")
+    rng = stream(1, "fit")
     fitted = chosen.fit(images(0), CLASSES, synthetic=None, validation=empty, tower=TOWER, rng=rng)
     held_out = images(1).patches
     assert held_out is not None

@@ -27,10 +27,10 @@ from features.encoding.augment import crops
 from features.encoding.images import read_image
 from features.errors import InputError
 from features.formats.files import write_json
-from pipeline import params
-from pipeline.choice import HIGHEST
-from pipeline.cli import app
-from pipeline.predicting import CENTRE, expand, open_model, predict
+from pipeline.artifacts.selection import HIGHEST
+from pipeline.cli.app import app
+from pipeline.config import params
+from pipeline.inference.predict import CENTRE, expand, open_model, predict
 
 GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
 
@@ -115,7 +115,7 @@ def test_what_is_missing_is_said_with_the_remedy(project: Path) -> None:
     assert "did you mean 'mine'?" in str(wrong)
     assert "mine has no run 'coop'; known: zero_shot" in str(call("photos", "--run", "coop").exception)
     assert "mine has no seed 2 of 'zero_shot'; known: 1" in str(call("photos", "--seed", "2").exception)
-    (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
+    (project / "artifacts/tiny/selection/mine/mine.json").unlink()
     said = str(call("photos").exception)
     assert "shipyard run mine" in said
     assert "--run zero_shot" in said
@@ -124,7 +124,7 @@ def test_what_is_missing_is_said_with_the_remedy(project: Path) -> None:
 def test_a_run_that_is_named_is_taken_and_calibrated_if_it_was_rehearsed(project: Path) -> None:
     chosen = call("photos/0.png", "--csv", "-").stdout
     assert call("photos/0.png", "--csv", "-", "--run", "zero_shot", "--seed", "1").stdout == chosen
-    (project / "artifacts/tiny/chosen/mine/mine.json").unlink()
+    (project / "artifacts/tiny/selection/mine/mine.json").unlink()
     plain = open_model(params.load(), "mine", run="zero_shot")
     assert (plain.run, plain.seed, plain.temperature) == ("zero_shot", 1, None)
     assert call("photos/0.png", "--csv", "-", "--run", "zero_shot").stdout != chosen
@@ -136,7 +136,7 @@ def test_a_temperature_at_its_bound_is_told_at_once_and_on_the_page(project: Pat
     flat = trained.choice("zero_shot").of("zero_shot")
     assert flat is not None
     made = trained.choice("zero_shot").model_copy(update={"runs": (flat.model_copy(update={"temperature": HIGHEST}),)})
-    write_json(project / "artifacts/tiny/chosen/mine/mine.json", made.model_dump(mode="json"))
+    write_json(project / "artifacts/tiny/selection/mine/mine.json", made.model_dump(mode="json"))
     result = call("photos/0.png", "--html", "a.html", "--json", "a.json")
     assert "note: zero_shot: of the rehearsal's photographs its logits said no more than chance" in result.stderr
     assert "said no more than chance" in Path("a.html").read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_it_at_once_and_writes_nothing(project: Path) -> None:
     """As a person meets it, at a terminal: some images are done, many are not."""
     for i in range(20_000):
         (project / f"photos/many{i}.png").hardlink_to(project / "photos/0.png")
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "predict", "mine", "photos"]
+    command = [sys.executable, "-c", "from pipeline.cli.app import main; main()", "predict", "mine", "photos"]
     ours, terminal = pty.openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
     with subprocess.Popen([*command, "--csv", "found.csv"], env=env, stderr=terminal) as process:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from features.progress import VERBOSITY, clock
+from features.runtime.progress import VERBOSITY, clock
 
 WORK = """
-from features.progress import Progress
+from features.runtime.progress import Progress
 with Progress("extract birds", 3) as progress:
     for epoch in range(3):
         progress.advance(note=f"loss {epoch}")

@@ -26,8 +26,8 @@ from features.image_store.writer import chunk_rows, encode_shard, plan_shards, w
 from features.index import Index
 from features.splits.own_images import Row
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
-from pipeline.sampling import draw
-from pipeline.tasks.base import Catalog, halves
+from pipeline.protocols.base import Catalog, halves
+from pipeline.steps.sampling import draw
 
 few = settings(max_examples=25)
 halfs = st.floats(width=16, allow_nan=False, allow_infinity=False)

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from layouts import TREES
 
-import pipeline.tasks
+import pipeline.protocols
 from features.datasets.base import SPLITS, reader_from
 from features.errors import InputError
 from features.lookup import find
 from features.settings import parse
-from pipeline import overrides, params, recipes
-from pipeline.check import check
-from pipeline.params import Params
-from pipeline.tasks.base import Catalog, Protocol, Transfer
+from pipeline.cli.check import check
+from pipeline.config import overrides, params, recipes
+from pipeline.config.params import Params
+from pipeline.protocols.base import Catalog, Protocol, Transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = params.read(ROOT / "params.yaml")
@@ -68,10 +68,10 @@ def test_every_task_of_a_recipe_can_be_planned_on_miniatures_of_its_data(
     for found in runs(path):
         catalogs = {name: catalog(found, name, root, options) for name in found.grid.datasets}
         for task in found.grid.tasks:
-            protocol = parse(find(pipeline.tasks, found.tasks[task]["protocol"], Protocol), found.tasks[task], task)
+            protocol = parse(find(pipeline.protocols, found.tasks[task]["protocol"], Protocol), found.tasks[task], task)
             for name in found.grid.datasets:
                 plan = protocol.plan(name, catalogs)
-                judged = [(judgement.split, ref) for judgement in plan.judgements for ref in judgement.judged]
+                judged = [(eval_split.split, ref) for eval_split in plan.eval_splits for ref in eval_split.judged]
                 assert any(catalogs[ref.dataset].counts[split][ref.class_id] for split, ref in judged), "test images"
                 on_itself = isinstance(protocol, Transfer) and protocol.source == name
                 assert bool(plan.unseen) == (protocol.has_unseen and not on_itself)

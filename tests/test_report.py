@@ -10,13 +10,13 @@ import pytest
 from made_up_scores import NO_NEW, RUNS, enter, made_params, put_scores, seed_scores
 
 from features.errors import InputError
-from pipeline.params import Params
+from pipeline.artifacts.scores import EncoderId, Scores, grid_runs, score_path, write_scores
+from pipeline.config.params import Params
 from pipeline.report.build import read_grid, summarise, write_report
 from pipeline.report.generators import read_qualities
 from pipeline.report.published import COOPS
 from pipeline.report.summary import Table
 from pipeline.report.wording import gain_sentences, notes
-from pipeline.scoring.scores import EncoderId, Scores, grid_runs, score_path, write_scores
 
 
 @pytest.fixture(autouse=True)

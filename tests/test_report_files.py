@@ -15,7 +15,8 @@ import yaml
 from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 
 from features.errors import InputError
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.artifacts.scores import grid_runs, read_scores, score_path, write_scores
 from pipeline.report.build import read_grid, summarise, write_report
 from pipeline.report.console import read_summary, results_text
 from pipeline.report.figures import FIELDS, TEXTS, shots_figures, template
@@ -25,7 +26,6 @@ from pipeline.report.page import library
 from pipeline.report.record import record
 from pipeline.report.summary import Summary
 from pipeline.report.wording import signed
-from pipeline.scoring.scores import grid_runs, read_scores, score_path, write_scores
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,10 @@ def test_results_are_tidy() -> None:
     write_report(params, Path("report"))
     with Path("report/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    known = ["task", "dataset", "method", "seed", "judgement", "accuracy", "n"]
+    known = ["task", "dataset", "method", "seed", "eval_split", "accuracy", "n"]
     assert list(rows[0]) == [*known, "missing_images", "unreadable_images"]
     assert len(rows) == 5 * 2 * 3
-    found = {(r["method"], r["seed"], r["judgement"]): (r["accuracy"], r["n"]) for r in rows}
+    found = {(r["method"], r["seed"], r["eval_split"]): (r["accuracy"], r["n"]) for r in rows}
     assert found["coop+ship", "2", "new"] == ("72.0", "40")
     assert found["coop+ship", "2", "harmonic_mean"] == ("80.0", "80")
     assert found["tip_adapter_f", "1", "new"] == ("", "40")
@@ -84,7 +84,7 @@ def test_plots_hold_what_the_figures_draw() -> None:
         written = [{k: v for k, v in row.items() if k != "table"} for row in found[id_.rpartition("-")[2]]]
         assert drawn == written
     assert found["training"][1] == {"table": "caltech101, base_to_new", "run": "coop", "epoch": "2", "loss": "0.75"}
-    cat = {"run": "coop", "judgement": "new", "class": "cat", "images": "40", "accuracy": "75.0"}
+    cat = {"run": "coop", "eval_split": "new", "class": "cat", "images": "40", "accuracy": "75.0"}
     assert cat in [{k: v for k, v in row.items() if k != "table"} for row in found["classes"]]
 
 
@@ -109,7 +109,7 @@ def test_accuracy_by_shots_is_drawn_over_tasks_that_differ_in_them() -> None:
     assert shots_figures(summary) == []
     fewer = summary.tables[0].model_copy(update={"shots": 4, "task": "fewer"})
     (figure,) = shots_figures(summary.model_copy(update={"tables": (*summary.tables, fewer)}))
-    coop = [(r["shots"], r["accuracy"]) for r in figure.records if (r["run"], r["judgement"]) == ("coop", "H")]
+    coop = [(r["shots"], r["accuracy"]) for r in figure.records if (r["run"], r["eval_split"]) == ("coop", "H")]
     assert coop == [(4, 66.0), (16, 66.0)]
 
 
@@ -120,12 +120,12 @@ def test_words_near_a_prompt_stand_nearest_first() -> None:
 
 
 def test_a_rehearsal_stands_in_no_table() -> None:
-    tasks = {"t": {"protocol": "base_to_new", "shots": 16}, "t_rehearsal": {"protocol": "rehearsal", "shots": 16}}
+    tasks = {"t": {"protocol": "base_to_new", "shots": 16}, "t_proxy": {"protocol": "validation_proxy", "shots": 16}}
     put_scores(params := made_params(tasks=[*tasks]).model_copy(update={"tasks": tasks}))
     write_report(params, Path("report"))
     assert [table.task for table in read_summary(Path("report")).tables] == ["t"]
     for file in ("results.csv", "generators.csv", "summary.md"):
-        assert "t_rehearsal" not in Path("report", file).read_text(encoding="utf-8")
+        assert "t_proxy" not in Path("report", file).read_text(encoding="utf-8")
 
 
 def test_missing_diagnostics_are_named_with_the_stage_to_run() -> None:
@@ -189,7 +189,7 @@ def test_a_generator_without_its_measures_is_named() -> None:
     put_scores(params := made_params())
     path = EncoderPaths(params.artifacts).cell("caltech101", "base_to_new").quality("ship")
     path.unlink()
-    with pytest.raises(InputError, match=r"ship\.quality\.json: run `dvc repro judge_generator`"):
+    with pytest.raises(InputError, match=r"ship\.quality\.json: run `dvc repro evaluate_generator`"):
         write_report(params, Path("report"))
 
 

@@ -10,15 +10,15 @@ from made_up_scores import ROOT, enter, made_params
 
 import features.datasets
 from features.lookup import names
-from pipeline import overrides, recipes
-from pipeline.params import Params, parse_text
+from pipeline.artifacts.scores import Cell, EncoderId, EvalSplit, Scores, SeedScores, grid_runs
+from pipeline.config import overrides, recipes
+from pipeline.config.params import Params, parse_text
 from pipeline.report.averages import averages
 from pipeline.report.build import summarise
 from pipeline.report.console import table_text
 from pipeline.report.published import TABLES
 from pipeline.report.summary import Table, tables
 from pipeline.report.tables import markdown
-from pipeline.scoring.scores import Cell, EncoderId, Judgement, Scores, SeedScores, grid_runs
 
 ELEVEN = TABLES[0].averaged
 
@@ -29,11 +29,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scores(dataset: str, run: str = "coop", **changes: Any) -> Scores:
-    """One seed of one run; `accuracies` by judgement, H of them where there are two."""
+    """One seed of one run; `accuracies` by eval_split, H of them where there are two."""
     method, _, generator = run.partition("+")
     accuracies: dict[str, float | None] = changes.pop("accuracies")
-    judgements = {
-        name: Judgement(accuracy=a, n=10, classes=4, average="micro", reason="dash" if a is None else None)
+    eval_splits = {
+        name: EvalSplit(accuracy=a, n=10, classes=4, average="micro", reason="dash" if a is None else None)
         for name, a in accuracies.items()
     }
     h = changes.pop("h", None)
@@ -47,7 +47,7 @@ def scores(dataset: str, run: str = "coop", **changes: Any) -> Scores:
         "shots": 16,
         "encoder": EncoderId(name="vit_b16", weights_sha256="0" * 64),
         "harmonic": None,
-        "seeds": (SeedScores(seed=1, judgements=judgements, harmonic_mean=h),),
+        "seeds": (SeedScores(seed=1, eval_splits=eval_splits, harmonic_mean=h),),
     }
     return Scores(**{**values, **changes})
 
@@ -56,13 +56,13 @@ def only(found: list[Scores], params: Params | None = None) -> Table:
     return tables(params or made_params(), found)[0]
 
 
-def beside(found: list[Scores], judgement: str, params: Params | None = None) -> float | None:
-    return only(found, params).rows[0].values[judgement].published
+def beside(found: list[Scores], eval_split: str, params: Params | None = None) -> float | None:
+    return only(found, params).rows[0].values[eval_split].published
 
 
 def transfer(dataset: str, trained_on: str = "imagenet", run: str = "coop", **changes: Any) -> Scores:
-    judgement = "source" if dataset == trained_on else "target"
-    values = {"protocol": "cross_dataset", "accuracies": {judgement: 50.0}, "trained_on": trained_on}
+    eval_split = "source" if dataset == trained_on else "target"
+    values = {"protocol": "cross_dataset", "accuracies": {eval_split: 50.0}, "trained_on": trained_on}
     return scores(dataset, run, **{**values, **changes})
 
 
@@ -120,14 +120,14 @@ def pair(dataset: str, base: float, new: float | None, run: str = "coop") -> Sco
 def test_the_average_is_of_each_data_set_the_same_and_h_is_of_the_averages() -> None:
     (_, (mean,)) = next(averages([pair("dtd", 90, 20), pair("eurosat", 70, 60)]))
     (seed,) = mean.seeds
-    assert [seed.judgements[name].accuracy for name in ("base", "new")] == [80, 40]
+    assert [seed.eval_splits[name].accuracy for name in ("base", "new")] == [80, 40]
     assert seed.harmonic_mean == pytest.approx(2 * 80 * 40 / 120)  # of the two H it would be 48.7
-    assert seed.judgements["base"].n == 20
+    assert seed.eval_splits["base"].n == 20
 
 
 def test_a_dash_on_one_data_set_is_a_dash_on_the_average() -> None:
     (_, (mean,)) = next(averages([pair("dtd", 90, 20), pair("eurosat", 70, None)]))
-    judged = mean.seeds[0].judgements["new"]
+    judged = mean.seeds[0].eval_splits["new"]
     assert (judged.accuracy, judged.reason) == (None, "no mean without eurosat")
 
 

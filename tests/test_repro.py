@@ -39,9 +39,9 @@ def test_results_are_tidy_and_whole(repo: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"zero_shot", "coop", "coop+ship", "tip_adapter"}
     assert {row["seed"] for row in rows} == {"1", "2"}
-    dashes = {(row["method"], row["judgement"]) for row in rows if not row["accuracy"]}
+    dashes = {(row["method"], row["eval_split"]) for row in rows if not row["accuracy"]}
     assert dashes == {("tip_adapter", "new"), ("tip_adapter", "harmonic_mean")}
-    assert {row["n"] for row in rows if row["judgement"] != "harmonic_mean"} == {"6"}
+    assert {row["n"] for row in rows if row["eval_split"] != "harmonic_mean"} == {"6"}
 
 
 def test_a_generator_is_judged_on_test_images_of_unseen_classes(repo: Path) -> None:
@@ -82,27 +82,27 @@ def shipyard(repo: Path, *args: str) -> str:
 # What a change of a parameter makes stale by itself; what depends on these outputs follows only if they change.
 STALE = {
     "methods.coop.epochs": {
-        "finetune@mine-base_to_new-coop",
-        "finetune_synthetic@mine-base_to_new-ship-coop",
+        "fit@mine-base_to_new-coop",
+        "fit_synthetic@mine-base_to_new-ship-coop",
         "report",
     },
-    "methods.tip_adapter.alpha_points": {"finetune@mine-base_to_new-tip_adapter", "report"},
+    "methods.tip_adapter.alpha_points": {"fit@mine-base_to_new-tip_adapter", "report"},
     "generators.ship.epochs": {
         "train_generator@mine-base_to_new-ship",
         "synthesize@mine-base_to_new-ship",
-        "judge_generator@mine-base_to_new-ship",
+        "evaluate_generator@mine-base_to_new-ship",
         "report",
     },
-    "synthesis.per_class": {"synthesize@mine-base_to_new-ship", "judge_generator@mine-base_to_new-ship", "report"},
-    "projection.classes": {"project@mine-base_to_new-ship", "report"},
-    "tasks.base_to_new.shots": {"assemble@mine-base_to_new", "report"},
+    "synthesis.per_class": {"synthesize@mine-base_to_new-ship", "evaluate_generator@mine-base_to_new-ship", "report"},
+    "visualization.classes": {"visualize_features@mine-base_to_new-ship", "report"},
+    "tasks.base_to_new.shots": {"build_task@mine-base_to_new", "report"},
     "extract.views": {"extract@mine", "report"},
     "text_tower.precision": {
         "train_generator@mine-base_to_new-ship",
         "synthesize@mine-base_to_new-ship",
-        "judge_generator@mine-base_to_new-ship",
-        *(f"finetune@mine-base_to_new-{method}" for method in PARAMS["grid"]["methods"]),
-        "finetune_synthetic@mine-base_to_new-ship-coop",
+        "evaluate_generator@mine-base_to_new-ship",
+        *(f"fit@mine-base_to_new-{method}" for method in PARAMS["grid"]["methods"]),
+        "fit_synthetic@mine-base_to_new-ship-coop",
         *(f"evaluate@mine-base_to_new-{method}" for method in PARAMS["grid"]["methods"]),
         "evaluate_synthetic@mine-base_to_new-ship-coop",
         "report",
@@ -151,7 +151,7 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
         write_params(repo, PARAMS)
     # What was fitted may come out the same, and then nothing judges it anew.
     assert ran(output) - {"evaluate@mine-base_to_new-tip_adapter"} == {
-        "finetune@mine-base_to_new-tip_adapter",
+        "fit@mine-base_to_new-tip_adapter",
         "report",
     }
     assert ran(run(repo, "dvc", "repro")) == set(), "the old parameters' results are in the run cache"
@@ -174,12 +174,12 @@ def test_a_class_is_added_by_its_name_alone_and_no_image_is_opened(repo: Path) -
 @pytest.mark.parametrize(
     "stage",
     [
-        "assemble@mine-base_to_new",
+        "build_task@mine-base_to_new",
         "synthesize@mine-base_to_new-ship",
-        "judge_generator@mine-base_to_new-ship",
-        "project@mine-base_to_new-ship",
+        "evaluate_generator@mine-base_to_new-ship",
+        "visualize_features@mine-base_to_new-ship",
         "evaluate@mine-base_to_new-coop",
-        "finetune@mine-base_to_new-coop",
+        "fit@mine-base_to_new-coop",
         "extract@mine",
     ],
 )
@@ -201,13 +201,13 @@ def test_a_stage_that_fails_says_why_and_leaves_the_rest_as_it_was(repo: Path) -
     assert "99 images of every class are needed" in output
     assert "'cat' has 3" in output
     assert "Traceback" not in output
-    assert ran(run(repo, "dvc", "repro")) <= {"assemble@mine-base_to_new"}
+    assert ran(run(repo, "dvc", "repro")) <= {"build_task@mine-base_to_new"}
 
 
 CELL = ["--dataset", "mine", "--task", "base_to_new"]
 LONG = {
     "train_generator": ([*CELL, "--generator", "ship"], ("generators", "ship"), "generators/mine/base_to_new/ship"),
-    "finetune": ([*CELL, "--method", "coop"], ("methods", "coop"), "fitted/mine/base_to_new/coop"),
+    "fit": ([*CELL, "--method", "coop"], ("methods", "coop"), "fitted/mine/base_to_new/coop"),
 }
 
 

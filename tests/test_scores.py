@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 
 from features.errors import InputError
-from pipeline.params import Params, load
-from pipeline.paths import run_name
-from pipeline.scoring.scores import (
+from pipeline.artifacts.paths import run_name
+from pipeline.artifacts.scores import (
     Scores,
     grid_runs,
     read_scores,
     score_path,
     write_scores,
 )
+from pipeline.config.params import Params, load
 
 ROOT = Path(__file__).parents[1]
 
 
-def judgement(accuracy: float | None, reason: str | None = None) -> dict[str, Any]:
+def eval_split(accuracy: float | None, reason: str | None = None) -> dict[str, Any]:
     return {"accuracy": accuracy, "n": 40, "classes": 4, "average": "micro", "reason": reason}
 
 
 def values(**changed: Any) -> dict[str, Any]:
     seeds = [
-        {"seed": 1, "judgements": {"base": judgement(60.0), "new": judgement(40.0)}, "harmonic_mean": 48.0},
-        {"seed": 2, "judgements": {"base": judgement(50.0), "new": judgement(50.0)}, "harmonic_mean": 50.0},
+        {"seed": 1, "eval_splits": {"base": eval_split(60.0), "new": eval_split(40.0)}, "harmonic_mean": 48.0},
+        {"seed": 2, "eval_splits": {"base": eval_split(50.0), "new": eval_split(50.0)}, "harmonic_mean": 50.0},
     ]
     return {
         "dataset": "pets",
@@ -71,20 +71,20 @@ def test_what_is_written_is_read_and_the_bytes_repeat(tmp_path: Path) -> None:
 def test_a_dash_is_read_with_its_reason(tmp_path: Path) -> None:
     content = values()
     content["seeds"] = [
-        {"seed": 1, "judgements": {"base": judgement(60.0), "new": judgement(None, "cannot score a class by name")}}
+        {"seed": 1, "eval_splits": {"base": eval_split(60.0), "new": eval_split(None, "cannot score a class by name")}}
     ]
     scores = read_scores(put(tmp_path, content))
     assert scores.seeds[0].accuracy("new") is None
     assert scores.seeds[0].accuracy("harmonic_mean") is None
-    assert scores.seeds[0].judgements["new"].reason == "cannot score a class by name"
+    assert scores.seeds[0].eval_splits["new"].reason == "cannot score a class by name"
 
 
 def test_judgements_stand_in_the_order_of_h() -> None:
     content = values(harmonic=["new", "base"])
     for seed in content["seeds"]:
-        seed["judgements"]["all"] = judgement(1.0)
-    assert Scores.model_validate(content).judgements == ("new", "base", "all", "harmonic_mean")
-    assert Scores.model_validate(content | {"harmonic": None}).judgements == ("all", "base", "new")
+        seed["eval_splits"]["all"] = eval_split(1.0)
+    assert Scores.model_validate(content).eval_splits == ("new", "base", "all", "harmonic_mean")
+    assert Scores.model_validate(content | {"harmonic": None}).eval_splits == ("all", "base", "new")
 
 
 def seeds_with(**changed: Any) -> list[dict[str, Any]]:
@@ -102,18 +102,20 @@ def seeds_with(**changed: Any) -> list[dict[str, Any]]:
         (values(run="coop"), "run is 'coop', but its parts make 'coop\\+ship'"),
         (values(dataset="flowers"), "holds the scores of flowers/base_to_new/coop\\+ship.json"),
         (values(harmonic=["base", "unseen"]), r"H is taken of \['base', 'unseen'\]"),
-        (values(harmonic=None), "harmonic_mean is 48.0, but its judgements make None"),
+        (values(harmonic=None), "harmonic_mean is 48.0, but its eval_splits make None"),
         (values(seeds=[]), "seeds"),
         (values(seeds=seeds_with(seed=2)), "seed 2 stands twice"),
-        (values(seeds=seeds_with(harmonic_mean=49.0)), "seed 1: harmonic_mean is 49.0, but its judgements make 48.0"),
-        (values(seeds=seeds_with(judgements={"base": judgement(1.0)})), "H is taken of"),
+        (values(seeds=seeds_with(harmonic_mean=49.0)), "seed 1: harmonic_mean is 49.0, but its eval_splits make 48.0"),
+        (values(seeds=seeds_with(eval_splits={"base": eval_split(1.0)})), "H is taken of"),
         (
-            values(seeds=seeds_with(judgements={"base": judgement(None), "new": judgement(1.0)}, harmonic_mean=None)),
+            values(
+                seeds=seeds_with(eval_splits={"base": eval_split(None), "new": eval_split(1.0)}, harmonic_mean=None)
+            ),
             "either an accuracy or a reason",
         ),
         (
-            values(seeds=seeds_with(judgements={"harmonic_mean": judgement(1.0)}), harmonic=None),
-            "no judgement may be called",
+            values(seeds=seeds_with(eval_splits={"harmonic_mean": eval_split(1.0)}), harmonic=None),
+            "no eval_split may be called",
         ),
     ],
 )

@@ -16,8 +16,8 @@ import pipeline.generators
 import pipeline.methods
 from features.lookup import find
 from pipeline.generators.base import Generator
-from pipeline.learning.seeds import stream
 from pipeline.methods.base import Method
+from pipeline.training.seeds import stream
 
 # So noisy that a search has something to tell, and a step something left to learn.
 HARD = tiny.with_patches(tiny.features([0, 1, 2, 3], 8, 3, noise=0.3))
@@ -84,7 +84,7 @@ def fitted(name: str, field: str, **changed: Any) -> dict[str, Tensor]:
     settings = {key: value for key, value in wanted.items() if key in known}
     synthetic = SYNTHETIC if field == "synthetic_ratio" and name in WITH_SYNTHETIC else None
     validation = NOISY if field in SEARCHED else NO_VALIDATION
-    given = {"synthetic": synthetic, "validation": validation, "tower": TOWER, "rng": stream(1, "finetune")}
+    given = {"synthetic": synthetic, "validation": validation, "tower": TOWER, "rng": stream(1, "fit")}
     state = method(name, **settings).fit(HARD, CLASSES, **given).state()
     return {key: value for key, value in state.items() if name != "plot" or key != field}
 

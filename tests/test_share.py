@@ -140,7 +140,7 @@ def test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_run
 ) -> None:
     params = changed("methods.clip_adapter", {"ratio": 0.5})
     write_params(colleague, params)
-    method = {f"finetune@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
+    method = {f"fit@{CELL}-clip_adapter", f"evaluate@{CELL}-clip_adapter", "report"}
     assert ran(run(colleague, "dvc", "repro")) == method
     run(colleague, "dvc", "push", "--run-cache")
 
@@ -159,12 +159,12 @@ def test_a_generators_parameter_runs_no_extraction(colleague: Path) -> None:
     run(colleague, "git", "checkout", "-q", "dvc.lock")
     run(colleague, "dvc", "checkout")
     write_params(colleague, changed("generators.ship", {"epochs": 3}))
-    synthetic = {f"finetune_synthetic@{CELL}-ship-taskres", f"evaluate_synthetic@{CELL}-ship-taskres"}
+    synthetic = {f"fit_synthetic@{CELL}-ship-taskres", f"evaluate_synthetic@{CELL}-ship-taskres"}
     assert ran(run(colleague, "dvc", "repro")) == {
         f"train_generator@{CELL}-ship",
         f"synthesize@{CELL}-ship",
-        f"judge_generator@{CELL}-ship",
-        f"project@{CELL}-ship",
+        f"evaluate_generator@{CELL}-ship",
+        f"visualize_features@{CELL}-ship",
         *synthetic,
         "report",
     }
@@ -179,7 +179,7 @@ def test_two_people_may_share_one_cache_whose_files_are_links(origin: Path, tmp_
     run(made, "dvc", "checkout")
     assert (made / "artifacts/tiny/features/mine.zarr/meta.json").stat().st_nlink > 1
     write_params(made, changed("methods.clip_adapter", {"ratio": 0.4}))
-    assert f"finetune@{CELL}-clip_adapter" in ran(run(made, "dvc", "repro"))
+    assert f"fit@{CELL}-clip_adapter" in ran(run(made, "dvc", "repro"))
     files = [file for file in (cache / "files/md5").glob("??/*") if file.is_file()]
     assert files
     for file in files:
@@ -219,7 +219,7 @@ def test_imported_features_go_through_the_pipeline_without_images(origin: Path, 
     run(tmp_path, "git", "init", "-q")
     run(tmp_path, "dvc", "init", "-q")
 
-    command = ["python", "-m", "pipeline.cli", "features", "import", "lab.npz", "lab", "--encoder", "tiny"]
+    command = ["python", "-m", "pipeline.cli.app", "features", "import", "lab.npz", "lab", "--encoder", "tiny"]
     asked = run(tmp_path, *command, check=False)
     assert "If you know that the very weights" in asked
     other = run(tmp_path, *command, "--weights-sha256", "0" * 64, check=False)
@@ -228,7 +228,7 @@ def test_imported_features_go_through_the_pipeline_without_images(origin: Path, 
     assert "dvc commit --force index@lab extract@lab" in run(tmp_path, *command, "--weights-sha256", sha)
 
     run(tmp_path, "dvc", "commit", "--force", "index@lab", "extract@lab", "text_tower")
-    scored = {f"{stage}@lab-base_to_new-{name}" for stage in ("finetune", "evaluate") for name in SMALL["methods"]}
+    scored = {f"{stage}@lab-base_to_new-{name}" for stage in ("fit", "evaluate") for name in SMALL["methods"]}
     assert ran(run(tmp_path, "dvc", "repro")) >= {name for name in scored if "taskres" not in name}
     assert ran(run(tmp_path, "dvc", "repro")) == set()
     assert "lab" in (tmp_path / "artifacts/tiny/report/results.csv").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ import tiny
 import torch
 from torch.nn import functional as F
 
+from pipeline.generators._vae import elbo_terms, freed, latent_summary
 from pipeline.generators.ship import Ship
-from pipeline.learning.seeds import stream
-from pipeline.learning.variational import elbo_terms, freed, latent_summary
+from pipeline.training.seeds import stream
 
 SMALL = Ship(encoder_width=32, generator_width=32, epochs=3, batch=16, learning_rate=0.003)
 

@@ -9,7 +9,7 @@ import pytest
 from pictures import picture
 from small_repo import PARAMS, stage, write_encoder, write_params
 
-from pipeline.params import load
+from pipeline.config.params import load
 from pipeline.report.build import write_report
 from pipeline.report.console import read_summary, results_text
 
@@ -41,8 +41,8 @@ def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixtur
     stage("extract", dataset="mine")
     stage("text_tower")
     stage("classes", dataset="mine")
-    stage("assemble", **CELL)
-    stage("finetune", **CELL, method="zero_shot")
+    stage("build_task", **CELL)
+    stage("fit", **CELL, method="zero_shot")
     stage("evaluate", **CELL, method="zero_shot")
     write_report(load(), Path("report"))
     capsys.readouterr()
@@ -51,5 +51,5 @@ def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixtur
     assert counts in Path("report/index.html").read_text(encoding="utf-8")
     assert counts in results_text(read_summary(Path("report")), Path("report"), Path("page"))
     with Path("report/results.csv").open(encoding="utf-8") as file:
-        found = {row["judgement"]: (row["n"], row["unreadable_images"]) for row in csv.DictReader(file)}
+        found = {row["eval_split"]: (row["n"], row["unreadable_images"]) for row in csv.DictReader(file)}
     assert found == {"base": ("4", "3"), "new": ("6", "1"), "harmonic_mean": ("10", "3")}

@@ -16,8 +16,9 @@ import torch
 from features.errors import InputError
 from features.formats.tensors import load_tensors, read_tensors, save_tensors
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
-from features.text.class_store import ClassTexts, encode_classes, load_classes, save_classes
-from pipeline.learning.task_store import (
+from features.text.classes import ClassTexts, encode_classes, load_classes, save_classes
+from pipeline.artifacts.paths import TaskPaths
+from pipeline.artifacts.task import (
     Header,
     JudgedRows,
     Rows,
@@ -28,7 +29,6 @@ from pipeline.learning.task_store import (
     save_test,
     save_train,
 )
-from pipeline.paths import TaskPaths
 
 TOWER = tiny.tower()
 HEADER = Header("d", "d", "t", "base_to_new", 4, ("base", "new"), "tiny", "0" * 64, missing={"d": 7})
@@ -45,8 +45,8 @@ def write_train(path: Path) -> None:
 
 
 def write_test(path: Path) -> None:
-    judgements = [JudgedRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
-    save_test(path, HEADER, judgements, ["cat", "dog", "bird", "fish"])
+    eval_splits = [JudgedRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
+    save_test(path, HEADER, eval_splits, ["cat", "dog", "bird", "fish"])
 
 
 def write_classes(path: Path) -> None:
@@ -161,10 +161,10 @@ def test_the_classes_of_a_task_are_the_seen_ones_and_then_those_of_their_own_fil
 
 def test_test_task_round_trip(tmp_path: Path) -> None:
     write_test(tmp_path / "test.h5")
-    header, judgements = load_test(tmp_path / "test.h5")
+    header, eval_splits = load_test(tmp_path / "test.h5")
     assert header == HEADER
-    assert [judgement.name for judgement in judgements] == ["base", "new"]
-    np.testing.assert_array_equal(judgements[0].rows.features, rows(5, 1).features)
+    assert [eval_split.name for eval_split in eval_splits] == ["base", "new"]
+    np.testing.assert_array_equal(eval_splits[0].rows.features, rows(5, 1).features)
 
 
 def test_a_text_tower_of_another_encoder_is_refused(tmp_path: Path) -> None:

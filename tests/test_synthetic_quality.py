@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline import synthetic_quality
-from pipeline.generator_quality import unseen_images
-from pipeline.learning.task_store import JudgedRows, Rows
-from pipeline.synthetic_quality import (
+from pipeline.artifacts.task import JudgedRows, Rows
+from pipeline.metrics import synthetic_features as synthetic_quality
+from pipeline.metrics.synthetic_features import (
     auc,
     frechet_distance,
     nearest_mean_accuracy,
@@ -21,6 +20,7 @@ from pipeline.synthetic_quality import (
     real_vs_synthetic_auc,
     spread,
 )
+from pipeline.steps.evaluate_generator import unseen_images
 
 CLASSES, DIM = 4, 16
 

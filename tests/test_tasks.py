@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pipeline.tasks
+import pipeline.protocols
 from features.errors import InputError
 from features.image_store.store import ImageStore
 from features.lookup import find, names
-from features.text.class_store import ClassTexts
-from pipeline.assembly import Source, class_set
-from pipeline.sampling import draw
-from pipeline.tasks.base import Catalog, ClassRef, Plan, Protocol
-from pipeline.tasks.base_to_new import BaseToNew
-from pipeline.tasks.class_incremental import ClassIncremental
-from pipeline.tasks.cross_dataset import CrossDataset
-from pipeline.tasks.domain_generalization import DomainGeneralization
-from pipeline.tasks.few_shot import FewShot
-from pipeline.tasks.generalized_zero_shot import GeneralizedZeroShot
-from pipeline.tasks.own_images import OwnImages
-from pipeline.tasks.rehearsal import Rehearsal
+from features.text.classes import ClassTexts
+from pipeline.protocols.base import Catalog, ClassRef, Plan, Protocol
+from pipeline.protocols.base_to_new import BaseToNew
+from pipeline.protocols.class_incremental import ClassIncremental
+from pipeline.protocols.cross_dataset import CrossDataset
+from pipeline.protocols.domain_generalization import DomainGeneralization
+from pipeline.protocols.few_shot import FewShot
+from pipeline.protocols.generalized_zero_shot import GeneralizedZeroShot
+from pipeline.protocols.own_images import OwnImages
+from pipeline.protocols.validation_proxy import ValidationProxy
+from pipeline.steps.build_task import Source, class_set
+from pipeline.steps.sampling import draw
 
 
 def catalog(count: int) -> dict[str, Catalog]:
@@ -28,9 +28,9 @@ def catalog(count: int) -> dict[str, Catalog]:
     return {"d": Catalog(tuple(f"class {i}" for i in range(count)), counts)}
 
 
-@pytest.mark.parametrize("name", names(pipeline.tasks))
+@pytest.mark.parametrize("name", names(pipeline.protocols))
 def test_every_protocol_is_found_by_its_file_name(name: str) -> None:
-    assert issubclass(find(pipeline.tasks, name, Protocol), Protocol)
+    assert issubclass(find(pipeline.protocols, name, Protocol), Protocol)
 
 
 @pytest.mark.parametrize(("count", "base"), [(100, 50), (7, 4), (2, 1)])
@@ -38,7 +38,7 @@ def test_base_is_the_first_half_and_the_larger_one(count: int, base: int) -> Non
     plan = BaseToNew(protocol="base_to_new", shots=16).plan("d", catalog(count))
     assert plan.seen == tuple(ClassRef("d", i) for i in range(base))
     assert plan.unseen == tuple(ClassRef("d", i) for i in range(base, count))
-    first, second = plan.judgements
+    first, second = plan.eval_splits
     assert (first.name, first.judged, first.candidates) == ("base", plan.seen, plan.seen)
     assert (second.name, second.judged, second.candidates) == ("new", plan.unseen, plan.unseen)
     assert plan.harmonic == ("base", "new")
@@ -53,15 +53,15 @@ def test_few_shot_sees_and_judges_every_class() -> None:
     plan = FewShot(protocol="few_shot", shots=4).plan("d", catalog(3))
     assert len(plan.seen) == 3
     assert plan.unseen == ()
-    assert [(j.name, j.judged, j.candidates) for j in plan.judgements] == [("all", plan.seen, plan.seen)]
+    assert [(j.name, j.judged, j.candidates) for j in plan.eval_splits] == [("all", plan.seen, plan.seen)]
     assert plan.harmonic is None
 
 
 def test_class_incremental_judges_all_among_all() -> None:
     plan = ClassIncremental(protocol="class_incremental", shots=16).plan("d", catalog(5))
     assert (len(plan.seen), len(plan.unseen)) == (3, 2)
-    (judgement,) = plan.judgements
-    assert judgement.judged == judgement.candidates == plan.seen + plan.unseen
+    (eval_split,) = plan.eval_splits
+    assert eval_split.judged == eval_split.candidates == plan.seen + plan.unseen
 
 
 def test_generalized_zero_shot_sees_the_classes_with_images_and_judges_by_class_among_all() -> None:
@@ -70,11 +70,11 @@ def test_generalized_zero_shot_sees_the_classes_with_images_and_judges_by_class_
     plan = GeneralizedZeroShot(protocol="generalized_zero_shot").plan("d", made)
     assert [ref.class_id for ref in plan.seen] == [0, 2]
     assert [ref.class_id for ref in plan.unseen] == [1, 3]
-    assert [(j.name, j.judged, j.average) for j in plan.judgements] == [
+    assert [(j.name, j.judged, j.average) for j in plan.eval_splits] == [
         ("unseen", plan.unseen, "per_class"),
         ("seen", plan.seen, "per_class"),
     ]
-    assert all(judgement.candidates == plan.seen + plan.unseen for judgement in plan.judgements)
+    assert all(eval_split.candidates == plan.seen + plan.unseen for eval_split in plan.eval_splits)
     assert plan.harmonic == ("unseen", "seen")
 
 
@@ -93,8 +93,8 @@ def own(train: list[int], test: list[int]) -> Plan:
 def test_own_images_judges_whatever_test_images_there_are_among_all_classes() -> None:
     plan = own([5, 0, 5, 0], [3, 2, 0, 0])
     assert [ref.class_id for ref in (*plan.seen, *plan.unseen)] == [0, 2, 1, 3]
-    assert [(j.name, [ref.class_id for ref in j.judged]) for j in plan.judgements] == [("seen", [0]), ("unseen", [1])]
-    assert all(j.candidates == plan.seen + plan.unseen for j in plan.judgements)
+    assert [(j.name, [ref.class_id for ref in j.judged]) for j in plan.eval_splits] == [("seen", [0]), ("unseen", [1])]
+    assert all(j.candidates == plan.seen + plan.unseen for j in plan.eval_splits)
     assert plan.harmonic == ("seen", "unseen")
     assert own([5, 0, 5, 0], [3, 0, 3, 0]).harmonic is None
     assert own([5, 5, 5, 5], [3, 3, 3, 3]).unseen == ()
@@ -110,7 +110,7 @@ def test_own_images_needs_something_to_learn_and_to_judge() -> None:
 def rehearsed(train: list[int], val: list[int]) -> Plan:
     counts = {"train": np.array(train), "val": np.array(val), "test": np.full(len(train), 9)}
     catalog = Catalog(tuple("abcdefg"[: len(train)]), counts)
-    return Rehearsal(protocol="rehearsal").plan("d", {"d": catalog})
+    return ValidationProxy(protocol="validation_proxy").plan("d", {"d": catalog})
 
 
 def ids(refs: tuple[ClassRef, ...]) -> list[int]:
@@ -121,17 +121,17 @@ def test_in_a_rehearsal_every_second_class_with_images_is_only_named_and_validat
     plan = rehearsed([5, 0, 5, 5, 0, 5, 5], [2, 0, 2, 2, 0, 2, 0])
     assert ids(plan.seen) == [0, 3, 6]
     assert ids(plan.unseen) == [2, 5]
-    assert [(j.name, ids(j.judged)) for j in plan.judgements] == [("seen", [0, 3]), ("unseen", [2, 5])]
-    for judgement in plan.judgements:
-        assert (judgement.split, judgement.average) == ("val", "per_class")
-        assert ids(judgement.candidates) == [0, 2, 3, 5, 6]  # none of the classes that have no images at all
+    assert [(j.name, ids(j.judged)) for j in plan.eval_splits] == [("seen", [0, 3]), ("unseen", [2, 5])]
+    for eval_split in plan.eval_splits:
+        assert (eval_split.split, eval_split.average) == ("val", "per_class")
+        assert ids(eval_split.candidates) == [0, 2, 3, 5, 6]  # none of the classes that have no images at all
     assert plan.harmonic == ("seen", "unseen")
 
 
 def test_where_no_class_is_only_named_none_plays_one() -> None:
     plan = rehearsed([5, 5, 5], [2, 0, 2])
     assert (ids(plan.seen), plan.unseen, plan.harmonic) == ([0, 1, 2], (), None)
-    assert [(j.name, ids(j.judged)) for j in plan.judgements] == [("seen", [0, 2])]
+    assert [(j.name, ids(j.judged)) for j in plan.eval_splits] == [("seen", [0, 2])]
 
 
 def test_a_rehearsal_needs_two_classes_with_images_and_validation_images_of_both_halves() -> None:
@@ -157,7 +157,7 @@ def test_cross_dataset_learns_from_the_source_and_is_judged_among_the_targets_cl
     assert CROSS.trained_on("t") == "s"
     assert plan.seen == (ClassRef("s", 0), ClassRef("s", 1))
     assert plan.unseen == (ClassRef("t", 0), ClassRef("t", 1))
-    assert [(j.name, j.split, j.judged, j.candidates) for j in plan.judgements] == [
+    assert [(j.name, j.split, j.judged, j.candidates) for j in plan.eval_splits] == [
         ("target", "test", plan.unseen, plan.unseen)
     ]
 
@@ -172,15 +172,15 @@ def test_on_the_source_itself_cross_dataset_judges_the_source() -> None:
     plan = CROSS.plan("s", named(s=["cat", "dog"]))
     assert CROSS.datasets("s") == ("s",)
     assert (plan.unseen, plan.same) == ((), {})
-    assert [(j.name, j.judged, j.candidates) for j in plan.judgements] == [("source", plan.seen, plan.seen)]
+    assert [(j.name, j.judged, j.candidates) for j in plan.eval_splits] == [("source", plan.seen, plan.seen)]
 
 
 def test_domain_generalization_takes_a_subset_of_the_sources_classes_by_name() -> None:
     plan = DOMAIN.plan("t", named(s=["cat", "dog", "emu"], t=["emu", "cat"]))
     assert plan.unseen == ()
     assert plan.same == {ClassRef("t", 0): ClassRef("s", 2), ClassRef("t", 1): ClassRef("s", 0)}
-    (judgement,) = plan.judgements
-    assert judgement.candidates == (ClassRef("t", 0), ClassRef("t", 1))
+    (eval_split,) = plan.eval_splits
+    assert eval_split.candidates == (ClassRef("t", 0), ClassRef("t", 1))
 
 
 def test_of_a_name_that_stands_for_two_classes_the_second_is_the_second() -> None:

@@ -20,10 +20,10 @@ from test_exchange import LABELS, ROWS, SPLITS, said
 from test_stores import write_train
 
 from features.errors import InputError
+from features.exchange.importer import read_features
 from features.image_store.store import META, ImageStore
-from features.importing import read_features
 from features.index import SCHEMA, read_index
-from pipeline.learning.task_store import load_train
+from pipeline.artifacts.task import load_train
 
 SOURCES = [path for layer in ("features", "pipeline", "stages") for path in sorted((ROOT / layer).rglob("*.py"))]
 RUNS = {

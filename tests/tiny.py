@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower, TowerConfig
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 NAMES = ("cat", "sea_horse", "grand piano", "joshua tree", "dog", "windsor chair")
 

@@ -20,13 +20,13 @@ from features.formats.tensors import save_tensors
 from features.lookup import find
 from features.text.prompts import class_tokens
 from pipeline import methods
-from pipeline.choice import Choice, Rehearsed
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.seeds import stream
-from pipeline.learning.task_store import Header, Rows, save_train
+from pipeline.artifacts.paths import EncoderPaths, weights
+from pipeline.artifacts.selection import Candidate, Selection
+from pipeline.artifacts.task import Header, Rows, save_train
+from pipeline.inference.predict import Model
 from pipeline.methods.base import Classifier, Method
-from pipeline.paths import EncoderPaths, weights
-from pipeline.predicting import Model
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.seeds import stream
 
 NAMES = ("kestrel", "sea_horse", "barn owl", "Brünnich's guillemot")
 D = TINY["model_cfg"]["embed_dim"]
@@ -54,9 +54,11 @@ def fitted(method: str) -> Classifier:
     return made.fit(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test"))
 
 
-def choice(method: str) -> Choice:
-    found = Rehearsed(run=method, accuracies={"seen": 90.0}, score=90.0, low=80.0, high=100.0, temperature=0.5)
-    return Choice(dataset="mine", task="mine", run=method, seed=1, images={"seen": 3}, confidence=100.0, runs=(found,))
+def choice(method: str) -> Selection:
+    found = Candidate(run=method, accuracies={"seen": 90.0}, score=90.0, low=80.0, high=100.0, temperature=0.5)
+    return Selection(
+        dataset="mine", task="mine", run=method, seed=1, images={"seen": 3}, confidence=100.0, runs=(found,)
+    )
 
 
 def model(folder: Path, method: str) -> Model:
@@ -93,7 +95,7 @@ def project(root: Path, method: str = "zero_shot") -> None:
     save_train(cell.train, header, seen, {1: no_rows})
     save_train(cell.unseen, header, unseen, {})
     save_tensors(made.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
-    write_json(cell.chosen, choice(method).model_dump(mode="json"))
+    write_json(cell.selection, choice(method).model_dump(mode="json"))
     (root / "photos/old").mkdir(parents=True)
     for i in range(5):
         picture(i).save(root / "photos" / ("old" * (i > 2)) / f"{i}.png")

@@ -9,9 +9,9 @@ import typer
 
 from benchmarks.faults.workspace import Row, workspace
 from benchmarks.measure import ROOT
-from features.commandline import run_app
 from features.errors import InputError, nearest
 from features.formats.files import atomic_file
+from features.runtime.commandline import run_app
 
 PARTS = ("kills", "stores", "machine")
 PAGE = ROOT / "docs" / "reliability.md"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from benchmarks.faults.workspace import Row, Stage, Workspace, finish
 
-WRITERS = ("index", "extract", "assemble", "finetune")  # Parquet, Zarr, HDF5, safetensors
+WRITERS = ("index", "extract", "build_task", "fit")  # Parquet, Zarr, HDF5, safetensors
 PLAIN = "a plain error; afterwards the same bytes"
 LONG_AGO, TO_COME = 10**9, 2 * 10**9  # 2001 and 2033
 
@@ -27,7 +27,7 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each i
     yield _clock(space, "2001", LONG_AGO)
     yield _clock(space, "2033", TO_COME)
     yield _two_extractions(space, stages["extract"])
-    yield _two_runs(space, stages["finetune"])
+    yield _two_runs(space, stages["fit"])
     yield _lost_remote(space)
 
 

@@ -14,10 +14,10 @@ from features.formats.tensors import load_tensors
 from features.image_store.store import ImageStore
 from features.index import read_index, read_names
 from features.synthetic_store import load_synthetic
-from features.text.class_store import load_classes
+from features.text.classes import load_classes
 from features.text.text_tower import load_tower
-from pipeline.learning.task_store import load_test, load_train
-from pipeline.scoring.scores import read_scores
+from pipeline.artifacts.scores import read_scores
+from pipeline.artifacts.task import load_test, load_train
 
 CELL = "mine/base_to_new"
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 from features.datasets.base import Listing, Split
 from features.errors import raise_all
 from features.formats import parquet
-from features.formats.guard import parsing
+from features.formats.untrusted import parsing
 from features.splits.listed import lacking
 from features.splits.own_images import OwnImages, Row
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from features.datasets.base import Counts, Image, Listing, Origin, Published
 from features.errors import InputError, Problems
-from features.formats.guard import parsing
+from features.formats.untrusted import parsing
 from features.splits.imagenet_classes import CLASSNAMES, REPEATED, class_files, class_names, lacking, wordnet_ids
 
 KAGGLE_LABELS = "LOC_val_solution.csv"

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from features.devices import Precision, autocast, keep_freed_memory, one_thread
 from features.encoding.augment import Preprocess
 from features.encoding.folding import fold_batch_norms
 from features.encoding.weights import Source, locate
 from features.errors import InputError
-from features.lean_import import import_open_clip
+from features.runtime.devices import Precision, autocast, keep_freed_memory, one_thread
+from features.runtime.lazy_open_clip import import_open_clip
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
 from features.errors import InputError, nearest
-from features.lean_import import import_open_clip
+from features.runtime.lazy_open_clip import import_open_clip
 
 LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random:"
 CONFIG = "open_clip_config.json"

@@ -17,7 +17,7 @@ from features.extraction.pipeline import Advance, Extraction, compute
 from features.formats.files import canonical_json, remove
 from features.image_store.store import INVALID
 from features.image_store.writer import Shard, plan_shards, shard_files, write_store
-from features.progress import Progress, quiet
+from features.runtime.progress import Progress, quiet
 
 REVISION = 1  # of all between a file's bytes and its features; another one makes shards of interrupted runs void
 SHOWN = 20  # changed files that a message names; there may be as many as images

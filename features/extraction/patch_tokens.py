@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from features.devices import Precision, autocast
 from features.encoding.encoder import Encoder
 from features.errors import InputError
+from features.runtime.devices import Precision, autocast
 
 Encode = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
 

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.devices import Precision, cores
 from features.encoding.augment import Views
 from features.encoding.encoder import Encoder
 from features.errors import InputError, raise_all
@@ -27,9 +26,10 @@ from features.extraction.bucket import Bucket
 from features.extraction.decode_worker import ImageRef, Problem, Recipe
 from features.extraction.decoding import Decoded, Decoders
 from features.extraction.patch_tokens import encode_with_patches
-from features.image_store.making import FORMAT
+from features.image_store.provenance import FORMAT
 from features.image_store.writer import Shard, chunk_rows, write_shard
 from features.index import Index
+from features.runtime.devices import Precision, cores
 
 BadImages = Literal["fail", "skip"]
 Advance = Callable[[int], None]  # is told how many more images are done

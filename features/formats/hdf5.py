@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
 from features.formats.files import atomic_file
-from features.formats.guard import parsing, refuse_hollow
+from features.formats.untrusted import parsing, refuse_hollow
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
 from features.formats import hdf5
-from features.formats.contained import contained
-from features.formats.guard import parsing, refuse_hollow
+from features.formats.sandbox import contained
+from features.formats.untrusted import parsing, refuse_hollow
 
 KINDS = (
     *("cell", "double", "single", "logical"),

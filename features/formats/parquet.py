@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.formats.guard import refuse_hollow
+from features.formats.untrusted import refuse_hollow
 
 
 def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.formats.files import atomic_file
-from features.formats.guard import parsing
+from features.formats.untrusted import parsing
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from features.errors import InputError
-from features.formats.guard import refuse_hollow
+from features.formats.untrusted import refuse_hollow
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard's index says is not there
 CRC_BYTES = 4

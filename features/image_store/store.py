@@ -28,8 +28,8 @@ from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
-from features.formats.guard import parsing
-from features.image_store.making import FORMAT, SEAL, Making, sealed
+from features.formats.untrusted import parsing
+from features.image_store.provenance import FORMAT, SEAL, Making, sealed
 from features.image_store.shard_reader import read_features, refuse_other_codecs
 from features.settings import Settings, parse
 

@@ -25,7 +25,7 @@ from zarr.storage import LocalStore, MemoryStore
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.formats.files import atomic_file, atomic_folder, remove, sha256, write_json
-from features.image_store.making import sealed
+from features.image_store.provenance import sealed
 from features.image_store.store import INVALID, META, Meta
 from features.index import Index
 

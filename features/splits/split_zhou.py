@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from features.datasets.base import SPLITS, Listing, Published, Rows, Split
 from features.errors import InputError, Problems, raise_all
-from features.formats.guard import parsing, read_json
+from features.formats.untrusted import parsing, read_json
 from features.splits.listed import listing_of
 from features.splits.packed_split import unpack
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from features.devices import Precision, autocast
 from features.errors import InputError
-from features.formats.guard import parsing
 from features.formats.tensors import read_tensors, save_tensors
+from features.formats.untrusted import parsing
+from features.runtime.devices import Precision, autocast
 
 # What a pass through the tower may keep for its gradient, which bounds memory at a thousand classes.
 PASS_BYTES = 4_000_000_000

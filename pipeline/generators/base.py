@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from features.settings import Settings
 from features.text.text_tower import TextTower
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 Log = Callable[[dict[str, float]], None]
 

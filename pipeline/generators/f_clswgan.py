@@ -18,11 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generating.adversarial import seen_classifier, train_wgan
-from pipeline.generating.attribute_generator import AttributeGenerator, noise
+from pipeline.generators._attribute_generator import AttributeGenerator, noise
+from pipeline.generators._networks import draw_weights, finished
+from pipeline.generators._wgan import seen_classifier, train_wgan
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
-from pipeline.learning.networks import draw_weights, finished
+from pipeline.training.data import ClassSet, LabelledFeatures, at
 
 Width = Annotated[int, Field(ge=1)]
 

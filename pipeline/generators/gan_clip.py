@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generating.adversarial import train_wgan
-from pipeline.generating.attribute_generator import noise
+from pipeline.generators._attribute_generator import noise
+from pipeline.generators._networks import draw_weights, finished
+from pipeline.generators._prompt_vae import PromptGenerator
+from pipeline.generators._wgan import train_wgan
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.networks import draw_weights, finished
-from pipeline.learning.synthesized_prompts import PromptGenerator
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor
 
 from features.text.text_tower import TextTower
+from pipeline.generators._networks import draw_weights, finished
+from pipeline.generators._prompt_vae import PromptVae
+from pipeline.generators._vae import train_vae
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.networks import draw_weights, finished
-from pipeline.learning.synthesized_prompts import PromptVae
-from pipeline.learning.variational import train_vae
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.generating.adversarial import BETAS, train_wgan
-from pipeline.generating.attribute_encoder import AttributeVae
-from pipeline.generating.attribute_generator import LEAK
+from pipeline.generators._attribute_encoder import AttributeVae
+from pipeline.generators._attribute_generator import LEAK
+from pipeline.generators._networks import draw_weights, finished, mlp
+from pipeline.generators._wgan import BETAS, train_wgan
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
-from pipeline.learning.networks import draw_weights, finished, mlp
+from pipeline.training.data import ClassSet, LabelledFeatures, at
 
 Width = Annotated[int, Field(ge=1)]
 

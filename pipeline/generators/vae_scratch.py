@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generating.attribute_generator import AttributeGenerator
+from pipeline.generators._attribute_generator import AttributeGenerator
+from pipeline.generators._networks import draw_weights, finished, mlp
+from pipeline.generators._vae import Vae, train_vae
 from pipeline.generators.base import Generator, Log
-from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
-from pipeline.learning.networks import draw_weights, finished, mlp
-from pipeline.learning.variational import Vae, train_vae
+from pipeline.training.data import ClassSet, LabelledFeatures, at
 
 Width = Annotated[int, Field(ge=1)]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.settings import Settings
 from features.text.text_tower import TextTower
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, cosine, descend, places, trained_classes
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
 
 
 def adapted(features: Tensor, down: Tensor, up: Tensor, ratio: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, minimise, places, trained_classes
+from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, minimise, places, trained_classes
 
 IMAGES = 64  # scored before their text features are let go
 

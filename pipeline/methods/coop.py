@@ -23,10 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import Position, class_weights, dassl_sgd, initial_context
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, Rate, cosine, minimise, places, trained_classes
+from pipeline.methods._prompt_learning import Position, class_weights, dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, Rate, cosine, minimise, places, trained_classes
 
 
 class CoOp(Method):

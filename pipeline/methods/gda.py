@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.affine import class_means, joined
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import places, trained_classes
+from pipeline.methods._affine import class_means, joined
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import places, trained_classes
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # tried on validation (code)
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, descend, places, trained_classes
+from pipeline.methods._prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, descend, places, trained_classes
 
 
 class KgCoOp(Method):

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.text.text_tower import TextTower
-from pipeline.adapting.affine import AffineClassifier, affine, joined
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import places, trained_classes
+from pipeline.methods._affine import AffineClassifier, affine, joined
 from pipeline.methods.base import Classifier, Method
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import places, trained_classes
 
 DECADE = 8  # finest steps that the search tells apart (CLIP)
 

@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.text.text_tower import TextTower
-from pipeline.adapting.affine import AffineClassifier, affine, class_means, joined
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import places, trained_classes
+from pipeline.methods._affine import AffineClassifier, affine, class_means, joined
 from pipeline.methods.base import Classifier, Method
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import places, trained_classes
 
 
 class LpPlusPlus(Method):

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import class_weights, dassl_sgd, initial_context
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, minimise, places, trained_classes
+from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, minimise, places, trained_classes
 
 PASS_NUMBERS = 50_000_000  # similarities of patches and prompts that scoring holds at a time
 

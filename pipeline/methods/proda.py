@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from features.text.prompts import tokenize
 from features.text.text_tower import TextTower
-from pipeline.adapting.prompt_learning import Position, class_weights, initial_context
-from pipeline.learning.arrays import ClassSet, LabelledFeatures, at
-from pipeline.learning.training import Batches, cosine, descend, places, trained_classes
+from pipeline.methods._prompt_learning import Position, class_weights, initial_context
 from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures, at
+from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
 
 
 class ProDA(Method):

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.text_length import at_raw_length
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, minimise, places, trained_classes, warm_cosine
+from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, minimise, places, trained_classes, warm_cosine
 
 
 class TaskRes(Method):

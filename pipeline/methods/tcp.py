@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import Block, TextTower
-from pipeline.adapting.prompt_learning import first_linear, initial_context, knowledge_distance
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, descend, places, trained_classes, warm_cosine
+from pipeline.methods._prompt_learning import first_linear, initial_context, knowledge_distance
 from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, descend, places, trained_classes, warm_cosine
 
 
 class Tcp(Method):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.cache_model import CacheClassifier, CacheMethod, build
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
+from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 
 class TipAdapter(CacheMethod):

@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from features.text.text_tower import TextTower
-from pipeline.adapting.cache_model import CacheClassifier, CacheMethod, build
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
-from pipeline.learning.training import Batches, cosine, minimise, places, trained_classes
+from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
+from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.training.loop import Batches, cosine, minimise, places, trained_classes
 
 
 class TipAdapterF(CacheMethod):

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from features.errors import raise_all
-from features.text.class_store import encode_classes
+from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
-from pipeline.learning.arrays import ClassSet, LabelledFeatures
 from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 Templates = Annotated[list[str], Field(min_length=1)]
 

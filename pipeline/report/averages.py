@@ -7,22 +7,22 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from pipeline.scoring.metrics import harmonic_mean
-from pipeline.scoring.scores import AVERAGE, Judgement, Scores, SeedScores
+from pipeline.artifacts.scores import AVERAGE, EvalSplit, Scores, SeedScores
+from pipeline.metrics.accuracy import harmonic_mean
 
 
 def averages(scores: Sequence[Scores]) -> Iterator[tuple[tuple[str, ...], list[Scores]]]:
     """For each task with two data sets or more: their names, and the mean of every run over them.
 
     A transfer's own source is left out, as in CoCoOp's Table 2. H is taken of the means, as in the papers. Data sets
-    that are judged by different judgements have no mean.
+    that are judged by different eval_splits have no mean.
     """
     ordered = sorted(scores, key=lambda s: s.task)  # stable: within a task, as they came
     for _, group in groupby(ordered, key=lambda s: s.task):
         found = list(group)
         found = [s for s in found if s.trained_on != s.dataset] or found
         datasets = tuple(dict.fromkeys(s.dataset for s in found))
-        if len(datasets) > 1 and len({s.judgements for s in found}) == 1:
+        if len(datasets) > 1 and len({s.eval_splits for s in found}) == 1:
             yield (
                 datasets,
                 [_average([s for s in found if s.run == run]) for run in dict.fromkeys(s.run for s in found)],
@@ -35,12 +35,12 @@ def _average(runs: Sequence[Scores]) -> Scores:
     seeds = []
     for seed in [found.seed for found in first.seeds]:
         parts = [(s.dataset, found) for s in runs for found in s.seeds if found.seed == seed]
-        judgements = {
-            name: _mean([(dataset, found.judgements[name]) for dataset, found in parts])
-            for name in first.seeds[0].judgements
+        eval_splits = {
+            name: _mean([(dataset, found.eval_splits[name]) for dataset, found in parts])
+            for name in first.seeds[0].eval_splits
         }
-        h = harmonic_mean(*(judgements[name].accuracy for name in first.harmonic)) if first.harmonic else None
-        seeds.append(SeedScores(seed=seed, judgements=judgements, harmonic_mean=h))
+        h = harmonic_mean(*(eval_splits[name].accuracy for name in first.harmonic)) if first.harmonic else None
+        seeds.append(SeedScores(seed=seed, eval_splits=eval_splits, harmonic_mean=h))
     return first.model_copy(
         update={
             "dataset": AVERAGE,
@@ -59,8 +59,8 @@ def _unreadable(runs: Sequence[Scores]) -> dict[str, int]:
     return {name: training if name == "training" else count for name, count in judged.items()}
 
 
-def _mean(parts: Sequence[tuple[str, Judgement]]) -> Judgement:
-    """The mean of one judgement over data sets; a dash where one of them has a dash."""
+def _mean(parts: Sequence[tuple[str, EvalSplit]]) -> EvalSplit:
+    """The mean of one eval_split over data sets; a dash where one of them has a dash."""
     numbers = [part.accuracy for _, part in parts if part.accuracy is not None]
     dashes = [dataset for dataset, part in parts if part.accuracy is None]
     return parts[0][1].model_copy(

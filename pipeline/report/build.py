@@ -8,8 +8,9 @@ from pathlib import Path
 
 from features.errors import InputError, raise_all
 from features.formats.files import atomic_folder, canonical_json
-from pipeline.params import Params
-from pipeline.quality_scores import GeneratorQuality
+from pipeline.artifacts.generator_scores import GeneratorQuality
+from pipeline.artifacts.scores import Scores, grid_runs, read_scores, score_path
+from pipeline.config.params import Params
 from pipeline.report import tables
 from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
 from pipeline.report.generators import generators_csv, read_qualities, with_generators
@@ -18,7 +19,6 @@ from pipeline.report.page import page
 from pipeline.report.summary import Encoder, Summary
 from pipeline.report.summary import tables as make_tables
 from pipeline.report.wording import notes
-from pipeline.scoring.scores import Scores, grid_runs, read_scores, score_path
 
 
 def read_grid(params: Params) -> list[Scores]:

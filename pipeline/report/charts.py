@@ -11,16 +11,16 @@ from typing import Any
 Spec = dict[str, Any]
 
 ROW = 15  # pixels of a bar
-JUDGEMENT: Spec = {"field": "judgement", "type": "nominal", "sort": None, "title": None}
-SILENT: Spec = {**JUDGEMENT, "legend": None}  # in a channel of its own, or the marks would lose their legend
+EVAL_SPLIT: Spec = {"field": "eval_split", "type": "nominal", "sort": None, "title": None}
+SILENT: Spec = {**EVAL_SPLIT, "legend": None}  # in a channel of its own, or the marks would lose their legend
 PLACE: Spec = {
     "y": {"field": "run", "type": "nominal", "sort": None, "title": None},
-    "yOffset": {"field": "judgement", "type": "nominal", "sort": None},
+    "yOffset": {"field": "eval_split", "type": "nominal", "sort": None},
 }
 
 
 def accuracy() -> Spec:
-    """Each run's judgements on one axis, ± one standard deviation; a dotted line where zero-shot CLIP stands."""
+    """Each run's eval_splits on one axis, ± one standard deviation; a dotted line where zero-shot CLIP stands."""
     x = {"field": "accuracy", "type": "quantitative", "title": "top-1 accuracy, %", "scale": {"zero": False}}
     clip = {
         "transform": [{"filter": "datum.run === 'zero_shot'"}],
@@ -52,7 +52,7 @@ def shots() -> Spec:
     """Accuracy by number of training images per class, a line a run."""
     spec = _lines("shots", "accuracy", "run", x_scale={"type": "log", "base": 2}, y_scale={"zero": False})
     spec["encoding"]["x"]["axis"] = {"values": [1, 2, 4, 8, 16, 32, 64], "title": "images per class"}
-    return {**spec, **choice("judgement")}
+    return {**spec, **choice("eval_split")}
 
 
 def projection() -> Spec:
@@ -98,7 +98,7 @@ def confusion() -> Spec:
             },
             "tooltip": tooltip("class", "predicted", "images", "share"),
         },
-        **choice("run", "judgement"),
+        **choice("run", "eval_split"),
     }
 
 
@@ -112,7 +112,7 @@ def classes() -> Spec:
             "x": {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": {"domain": [0, 100]}},
             "tooltip": tooltip("class", "accuracy", "images"),
         },
-        **choice("run", "judgement"),
+        **choice("run", "eval_split"),
     }
 
 
@@ -133,9 +133,9 @@ def reliability() -> Spec:
                 "encoding": {
                     "x": {"field": "confidence", "type": "quantitative", "title": "confidence, %", "scale": whole},
                     "y": {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": whole},
-                    "color": JUDGEMENT,
-                    "strokeDash": JUDGEMENT,
-                    "tooltip": tooltip("run", "judgement", "confidence", "accuracy", "images"),
+                    "color": EVAL_SPLIT,
+                    "strokeDash": EVAL_SPLIT,
+                    "tooltip": tooltip("run", "eval_split", "confidence", "accuracy", "images"),
                 },
             },
         ],
@@ -157,14 +157,14 @@ def tooltip(*fields: str) -> list[Spec]:
 
 
 def _whiskers(x: Spec) -> list[Spec]:
-    """A mark of the judgement's own colour and shape, on a whisker from `low` to `high`."""
+    """A mark of the eval_split's own colour and shape, on a whisker from `low` to `high`."""
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
-    said = tooltip("run", "judgement", str(x["field"]), "std")
+    said = tooltip("run", "eval_split", str(x["field"]), "std")
     return [
         {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**ends, "stroke": SILENT, **PLACE}},
         {
             "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {"x": x, "color": JUDGEMENT, "shape": JUDGEMENT, "tooltip": said, **PLACE},
+            "encoding": {"x": x, "color": EVAL_SPLIT, "shape": EVAL_SPLIT, "tooltip": said, **PLACE},
         },
     ]
 

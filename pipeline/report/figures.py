@@ -40,15 +40,15 @@ TEXTS = {  # name -> title, what is to be seen
     ),
 }
 FIELDS = {  # name -> the columns of its records
-    "accuracy": ("run", "judgement", "accuracy", "std", "low", "high"),
-    "gain": ("run", "judgement", "gain", "std", "low", "high"),
-    "shots": ("run", "judgement", "shots", "accuracy", "std"),
+    "accuracy": ("run", "eval_split", "accuracy", "std", "low", "high"),
+    "gain": ("run", "eval_split", "gain", "std", "low", "high"),
+    "shots": ("run", "eval_split", "shots", "accuracy", "std"),
     "training": ("run", "epoch", "loss"),
     "generators": ("generator", "measure", "epoch", "value"),
     "projection": ("generator", "projection", "class", "kind", "x", "y"),
-    "classes": ("run", "judgement", "class", "images", "accuracy"),
-    "confusion": ("run", "judgement", "class", "predicted", "images", "share"),
-    "reliability": ("run", "judgement", "images", "confidence", "accuracy"),
+    "classes": ("run", "eval_split", "class", "images", "accuracy"),
+    "confusion": ("run", "eval_split", "class", "predicted", "images", "share"),
+    "reliability": ("run", "eval_split", "images", "confidence", "accuracy"),
 }
 SPECS = {name: getattr(charts, name) for name in TEXTS}
 
@@ -88,13 +88,13 @@ class Figure:
         return spec
 
     def _height(self, height: int | charts.Spec) -> int:
-        """Pixels: a step for each run and judgement, or for each class that one choice of the menus shows."""
+        """Pixels: a step for each run and eval_split, or for each class that one choice of the menus shows."""
         if isinstance(height, int):
             return height
         if "class" in FIELDS[self.name]:
-            shown = Counter((run, judgement) for run, judgement, _ in self._distinct("run", "judgement", "class"))
+            shown = Counter((run, eval_split) for run, eval_split, _ in self._distinct("run", "eval_split", "class"))
             return int(height["step"]) * max(shown.values())
-        return int(height["step"]) * len(self._distinct("run")) * len(self._distinct("judgement"))
+        return int(height["step"]) * len(self._distinct("run")) * len(self._distinct("eval_split"))
 
     def _distinct(self, *fields: str) -> set[tuple[str | float, ...]]:
         return {tuple(record[field] for field in fields) for record in self.records}
@@ -117,7 +117,7 @@ def shots_figures(summary: Summary) -> list[Figure]:
     for table in summary.tables:
         groups.setdefault((table.dataset, table.protocol), []).append(table)
     return [
-        Figure("shots", f"{dataset}, {protocol}", _shots(found), {"judgement": heading(found[0].columns[-1])})
+        Figure("shots", f"{dataset}, {protocol}", _shots(found), {"eval_split": heading(found[0].columns[-1])})
         for (dataset, protocol), found in groups.items()
         if len({table.shots for table in found if table.shots}) > 1
     ]
@@ -177,14 +177,14 @@ def _gains(table: Table) -> list[Record]:
 def _whisker(row: Row, column: str, name: str, mean: float | None, std: float | None) -> Record:
     at, wide = mean or 0.0, std or 0.0
     numbers = {name: at, "std": wide, "low": at - wide, "high": at + wide}
-    return {"run": row.run, "judgement": heading(column), **{key: round(value, 6) for key, value in numbers.items()}}
+    return {"run": row.run, "eval_split": heading(column), **{key: round(value, 6) for key, value in numbers.items()}}
 
 
 def _shots(tables: Iterable[Table]) -> list[Record]:
     return [
         {
             "run": row.run,
-            "judgement": heading(column),
+            "eval_split": heading(column),
             "shots": table.shots,
             "accuracy": round(value.mean, 6),
             "std": round(value.std or 0.0, 6),

@@ -9,9 +9,9 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 
 from features.errors import raise_all
-from pipeline.params import Params
-from pipeline.paths import EncoderPaths
-from pipeline.quality_scores import GeneratorQuality, SeedQuality, read_quality
+from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality, read_quality
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import Params
 from pipeline.report.summary import GeneratorRow, Measure, Table
 
 # Column -> its heading, and how its numbers are printed. The order is the table's.
@@ -50,11 +50,11 @@ def read_qualities(params: Params) -> list[GeneratorQuality]:
     grid = params.grid
     cells = [(d, t, g) for d in grid.datasets for t in params.reported_tasks for g in grid.generators]
     paths = [EncoderPaths(params.artifacts).cell(d, t).quality(g) for d, t, g in cells]
-    missing = [f"{path}: run `dvc repro judge_generator`" for path in paths if not path.is_file()]
+    missing = [f"{path}: run `dvc repro evaluate_generator`" for path in paths if not path.is_file()]
     raise_all(missing, "measures of generators that the grid names are missing")
     found = [read_quality(path) for path in paths]
     others = [
-        f"{path}: seeds {seeds}, but grid.seeds is {grid.seeds}; run `dvc repro judge_generator`"
+        f"{path}: seeds {seeds}, but grid.seeds is {grid.seeds}; run `dvc repro evaluate_generator`"
         for path, quality in zip(paths, found, strict=True)
         if sorted(seeds := [seed.seed for seed in quality.seeds]) != sorted(grid.seeds)
     ]

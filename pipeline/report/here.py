@@ -26,15 +26,15 @@ from features.errors import InputError
 from features.formats import hdf5
 from features.formats.files import atomic_file
 from features.index import read_index, read_names
-from features.progress import clock
-from pipeline import paths
-from pipeline.git import git
-from pipeline.params import PATH, Params
+from features.runtime.progress import clock
+from pipeline.artifacts import paths
+from pipeline.config.params import PATH, Params
+from pipeline.executor.git import git
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
 
 REMEDY = "`dvc repro` makes it, `dvc pull` brings it"
-CLASSES, EACH, SIDE = 4, 3, 128  # worst classes of a judgement, pictures of each, and their longer side in pixels
+CLASSES, EACH, SIDE = 4, 3, 128  # worst classes of a eval_split, pictures of each, and their longer side in pixels
 
 
 @dataclass
@@ -155,7 +155,7 @@ def _mistakes(params: Params, table: Table) -> Mistakes:
 
 
 def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, str]]:
-    """Class, prediction and path of some wrong test images of each judgement's worst classes."""
+    """Class, prediction and path of some wrong test images of each eval_split's worst classes."""
     cell = paths.EncoderPaths(params.artifacts).cell(table.dataset, table.task)
     index, classes = read_index(paths.index(table.dataset)), read_names(paths.names(table.dataset)).classes
     test = index.rows("test")
@@ -163,7 +163,7 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
         names, seed = hdf5.texts(judged, "names"), f"seed={params.grid.seeds[0]}"
         for name in hdf5.item(scored, seed):
             labels, rows, candidates = (
-                hdf5.array(judged, f"judgement={name}/{key}") for key in ("labels", "rows", "candidates")
+                hdf5.array(judged, f"eval_split={name}/{key}") for key in ("labels", "rows", "candidates")
             )
             predicted = candidates[hdf5.array(scored, f"{seed}/{name}").argmax(1)]
             wrong: dict[int, list[int]] = defaultdict(list)

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 
 from features.errors import raise_all
-from pipeline.params import Params
-from pipeline.paths import EncoderPaths
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import Params
 from pipeline.report.summary import Table
 
 Record = dict[str, str | float]
@@ -23,20 +23,20 @@ EPOCHS = 100  # most points of a curve
 
 @dataclass(frozen=True)
 class Observed:
-    """The records of one table's figures; of each run and judgement, of each generator."""
+    """The records of one table's figures; of each run and eval_split, of each generator."""
 
     training: list[Record] = field(default_factory=list)  # run, epoch, loss: mean over seeds
     generators: list[Record] = field(default_factory=list)  # generator, measure, epoch, value: mean over seeds
     projection: list[Record] = field(default_factory=list)  # generator, projection, class, kind, x, y
-    confusion: list[Record] = field(default_factory=list)  # run, judgement, class, predicted, images, share in percent
-    classes: list[Record] = field(default_factory=list)  # run, judgement, class, images, accuracy
-    reliability: list[Record] = field(default_factory=list)  # run, judgement, images, confidence, accuracy
+    confusion: list[Record] = field(default_factory=list)  # run, eval_split, class, predicted, images, share in percent
+    classes: list[Record] = field(default_factory=list)  # run, eval_split, class, images, accuracy
+    reliability: list[Record] = field(default_factory=list)  # run, eval_split, images, confidence, accuracy
     words: list[Record] = field(default_factory=list)  # of, vector, words: nearest to learned prompts, first seed
-    ece: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> judgement -> points
+    ece: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> eval_split -> points
 
 
 def observe(params: Params, table: Table) -> Observed:
-    """Read what `evaluate` and `project` kept to look at, of every run and generator of a table; of a mean, nothing.
+    """Read what `evaluate` and `visualize_features` kept to look at, of every run and generator of a table; of a mean, nothing.
 
     Raises:
         InputError: folders that the grid names are missing.
@@ -47,7 +47,7 @@ def observe(params: Params, table: Table) -> Observed:
     runs = {row.run: cell.diagnostics(row.run) for row in table.rows}
     made = {name: cell.generator_diagnostics(name) for name in params.grid.generators}
     missing = [f"{folder}: run `dvc repro evaluate`" for folder in runs.values() if not folder.is_dir()]
-    missing += [f"{folder}: run `dvc repro project`" for folder in made.values() if not folder.is_dir()]
+    missing += [f"{folder}: run `dvc repro visualize_features`" for folder in made.values() if not folder.is_dir()]
     raise_all(missing, "diagnostics that the grid names are missing")
     for run, folder in runs.items():
         _add_judged(seen, run, _rows(folder / "confusion.csv"))
@@ -100,13 +100,13 @@ def _add_judged(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> Non
     """Per-class accuracy and confusions; of many classes, the worst alone."""
     judged: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        judged[row["judgement"]][row["class"]][row["predicted"]] = int(row["images"])
-    for judgement, classes in judged.items():
+        judged[row["eval_split"]][row["class"]][row["predicted"]] = int(row["images"])
+    for eval_split, classes in judged.items():
         accuracy = {name: 100 * taken.get(name, 0) / sum(taken.values()) for name, taken in classes.items()}
         worst = sorted(accuracy, key=lambda name: (accuracy[name], name))
         for name in worst if len(worst) <= ALL else worst[:WORST]:
             taken = classes[name]
-            about: Record = {"run": run, "judgement": judgement, "class": name}
+            about: Record = {"run": run, "eval_split": eval_split, "class": name}
             n = sum(taken.values())
             seen.classes.append({**about, "images": n, "accuracy": round(accuracy[name], 2)})
             seen.confusion.extend(
@@ -132,10 +132,10 @@ def _add_reliability(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -
     """Bins, and the expected calibration error that they make."""
     bins: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
     for row in rows:
-        bins[row["judgement"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
-    for judgement, found in bins.items():
-        seen.ece.setdefault(run, {})[judgement] = calibration_error(found)
+        bins[row["eval_split"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
+    for eval_split, found in bins.items():
+        seen.ece.setdefault(run, {})[eval_split] = calibration_error(found)
         seen.reliability.extend(
-            {"run": run, "judgement": judgement, "images": n, "confidence": round(c, 2), "accuracy": round(a, 2)}
+            {"run": run, "eval_split": eval_split, "images": n, "confidence": round(c, 2), "accuracy": round(a, 2)}
             for n, c, a in found
         )

@@ -13,7 +13,7 @@ import jinja2
 import yaml
 from vl_convert import javascript_bundle
 
-from pipeline.params import Params
+from pipeline.config.params import Params
 from pipeline.report.figures import Figure, script_json
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.observed import Observed
@@ -100,7 +100,7 @@ def _section(table: Table, seen: Observed, charts: Sequence[Figure]) -> dict[str
         "generators": generator_cells(table.generators) if table.generators else [],
         "generator_caption": generator_caption(table.generators) if table.generators else "",
         "charts": {f"{id_}-{figure.name}": figure for figure in charts},
-        "judgements": [c for c in table.columns if any(c in errors for errors in seen.ece.values())],
+        "eval_splits": [c for c in table.columns if any(c in errors for errors in seen.ece.values())],
         "ece": seen.ece,
         "words": seen.words,
     }

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from features.errors import InputError
-from pipeline.params import EncoderSpec, Params
-from pipeline.scoring.scores import HARMONIC_MEAN, Scores
+from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
+from pipeline.config.params import EncoderSpec, Params
 
 FOLDER = Path("assets/published")
 # Where the papers' word for a row is not ours: their f-VAEGAN ends in a softmax classifier of its features.
@@ -77,7 +77,7 @@ class Published:
 
     Attributes:
         protocol: what our task must follow for the numbers to be of the same thing.
-        columns: our judgements -> the file's columns.
+        columns: our eval_splits -> the file's columns.
         source: where the numbers stand.
         shots: training images per seen class in the paper; None: all.
         trained_on: the data set that the paper learns from in a transfer; None: the one that is judged.
@@ -95,7 +95,7 @@ class Published:
     encoder: OpenAiClip = VIT_B16
 
     def values(self, scores: Scores, averaged: Sequence[str], params: Params) -> Mapping[str, float]:
-        """Judgement -> percent as published for this data set and run; empty where there is nothing to compare.
+        """EvalSplit -> percent as published for this data set and run; empty where there is nothing to compare.
 
         Args:
             scores: of a run on a data set, or averaged over data sets.
@@ -115,7 +115,7 @@ class Published:
         return {}
 
     def references(self, dataset: str) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-        """(name, features, judgement -> percent) of each row on this data set that no run of ours can be."""
+        """(name, features, eval_split -> percent) of each row on this data set that no run of ours can be."""
         for row in self._rows:
             if row.get("features") and row["dataset"] == dataset:
                 yield row["method"], row["features"], self._numbers(row)
@@ -234,7 +234,7 @@ def tables_of(protocol: str, spec: EncoderSpec) -> tuple[Published, ...]:
 
 
 def find(scores: Scores, averaged: Sequence[str], params: Params) -> tuple[Published | None, Mapping[str, float]]:
-    """The first published table with values for a run, and these: judgement -> percent (`Published.values`)."""
+    """The first published table with values for a run, and these: eval_split -> percent (`Published.values`)."""
     known = tables_of(scores.protocol, params.encoder)
     found = ((table, table.values(scores, averaged, params)) for table in known)
     return next(((table, values) for table, values in found if values), (None, {}))

@@ -14,17 +14,17 @@ from pydantic import Field
 
 from features.errors import raise_all
 from features.settings import Settings
-from pipeline.params import Params
+from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
+from pipeline.config.params import Params
 from pipeline.report.averages import averages
 from pipeline.report.published import find, tables_of
-from pipeline.scoring.scores import HARMONIC_MEAN, Scores
 
 T = TypeVar("T")
 Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON knows lists only
 
 
 class Value(Settings):
-    """One judgement of one run, in percent."""
+    """One eval_split of one run, in percent."""
 
     mean: float | None  # over seeds; None: a dash
     std: float | None  # sample standard deviation over seeds (divided by n - 1); None with a single seed
@@ -54,7 +54,7 @@ class Row(Settings):
     gains: dict[str, Gain]  # empty for a plain method
 
 
-class Judged(Settings):
+class EvaluatedSplit(Settings):
     """What an accuracy is an accuracy of."""
 
     name: str
@@ -104,10 +104,10 @@ class Table(Settings):
     dataset: str
     protocol: str
     shots: int | None
-    judged: Series[Judged]
+    judged: Series[EvaluatedSplit]
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]
     published: PublishedNote | None
-    unreadable: dict[str, int]  # images that were left out, of `training` and of each judgement; empty if none was
+    unreadable: dict[str, int]  # images that were left out, of `training` and of each eval_split; empty if none was
     rows: Series[Row]
     generators: Series[GeneratorRow] = ()
     references: Series[Reference] = ()
@@ -116,7 +116,7 @@ class Table(Settings):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Judgements in display order, H last."""
+        """EvalSplits in display order, H last."""
         return (*(judged.name for judged in self.judged), *((HARMONIC_MEAN,) if self.harmonic else ()))
 
 
@@ -163,12 +163,12 @@ def _differing(group: Sequence[Scores]) -> list[str]:
     ]
 
 
-def _judged(scores: Scores) -> tuple[Judged, ...]:
-    judgements = scores.seeds[0].judgements
+def _judged(scores: Scores) -> tuple[EvaluatedSplit, ...]:
+    eval_splits = scores.seeds[0].eval_splits
     return tuple(
-        Judged(name=name, n=judgement.n, classes=judgement.classes, average=judgement.average)
-        for name in scores.judgements
-        if name != HARMONIC_MEAN and (judgement := judgements[name])
+        EvaluatedSplit(name=name, n=eval_split.n, classes=eval_split.classes, average=eval_split.average)
+        for name in scores.eval_splits
+        if name != HARMONIC_MEAN and (eval_split := eval_splits[name])
     )
 
 
@@ -204,40 +204,40 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
 
 def _row(scores: Scores, group: Sequence[Scores], beside: Mapping[str, float]) -> Row:
     plain = next((s for s in group if s.method == scores.method and s.generator is None), None)
-    pairs = {name: _gain(scores, plain, name) for name in scores.judgements} if plain and scores.generator else {}
+    pairs = {name: _gain(scores, plain, name) for name in scores.eval_splits} if plain and scores.generator else {}
     return Row(
         run=scores.run,
         method=scores.method,
         generator=scores.generator,
-        values={name: _value(scores, name, beside) for name in scores.judgements},
+        values={name: _value(scores, name, beside) for name in scores.eval_splits},
         gains={name: gain for name, gain in pairs.items() if gain},
     )
 
 
-def _value(scores: Scores, judgement: str, beside: Mapping[str, float]) -> Value:
-    published = beside.get(judgement)
-    numbers = [number for seed in scores.seeds if (number := seed.accuracy(judgement)) is not None]
+def _value(scores: Scores, eval_split: str, beside: Mapping[str, float]) -> Value:
+    published = beside.get(eval_split)
+    numbers = [number for seed in scores.seeds if (number := seed.accuracy(eval_split)) is not None]
     if len(numbers) < len(scores.seeds):  # a mean over some of the seeds would stand beside means over all of them
-        return Value(mean=None, std=None, reason=_reason(scores, judgement), published=published, difference=None)
+        return Value(mean=None, std=None, reason=_reason(scores, eval_split), published=published, difference=None)
     mean, std = fmean(numbers), stdev(numbers) if len(numbers) > 1 else None
     difference, partial = None if published is None else mean - published, bool(scores.missing)
     return Value(mean=mean, std=std, reason=None, published=published, difference=difference, partial=partial)
 
 
-def _reason(scores: Scores, judgement: str) -> str:
-    if judgement == HARMONIC_MEAN:
+def _reason(scores: Scores, eval_split: str) -> str:
+    if eval_split == HARMONIC_MEAN:
         dashes = [name for name in scores.harmonic or () if any(seed.accuracy(name) is None for seed in scores.seeds)]
         return f"no H without {' and '.join(dashes)}"
-    reason = next(reason for seed in scores.seeds if (reason := seed.judgements[judgement].reason))
+    reason = next(reason for seed in scores.seeds if (reason := seed.eval_splits[eval_split].reason))
     return " ".join(reason.split())  # one line, so that it can be a footnote
 
 
-def _gain(scores: Scores, plain: Scores, judgement: str) -> Gain | None:
-    before = {seed.seed: seed.accuracy(judgement) for seed in plain.seeds}
+def _gain(scores: Scores, plain: Scores, eval_split: str) -> Gain | None:
+    before = {seed.seed: seed.accuracy(eval_split) for seed in plain.seeds}
     gains = [
         number - other
         for seed in scores.seeds
-        if (number := seed.accuracy(judgement)) is not None and (other := before.get(seed.seed)) is not None
+        if (number := seed.accuracy(eval_split)) is not None and (other := before.get(seed.seed)) is not None
     ]
     if len(gains) < len(scores.seeds):
         return None

@@ -6,29 +6,29 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Reference, Summary, Table, Value
 from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
-from pipeline.scoring.scores import HARMONIC_MEAN, Scores
 
-RESULTS = ("task", "dataset", "method", "seed", "judgement", "accuracy", "n", "missing_images", "unreadable_images")
+RESULTS = ("task", "dataset", "method", "seed", "eval_split", "accuracy", "n", "missing_images", "unreadable_images")
 
 
 def results_csv(scores: Sequence[Scores]) -> str:
-    """Tidy results: a line per task, data set, run, seed and judgement.
+    """Tidy results: a line per task, data set, run, seed and eval_split.
 
     `method` is the run (`coop+ship`), `accuracy` percent, empty where there is none; `n` test images. H has lines of
-    its own, judgement `harmonic_mean`, n the images of both judgements; leave them out before averaging judgements.
+    its own, eval_split `harmonic_mean`, n the images of both eval_splits; leave them out before averaging eval_splits.
     `missing_images`: of a partial copy; `unreadable_images`: left out of the training images and of these test images.
     """
     lines: list[tuple[object, ...]] = []
     for run in scores:
         lacking = sum(run.missing.values())
         for seed in run.seeds:
-            for name in run.judgements:
+            for name in run.eval_splits:
                 pair = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
                 value = seed.accuracy(name)
-                n = sum(seed.judgements[part].n for part in pair)
+                n = sum(seed.eval_splits[part].n for part in pair)
                 bad = sum(run.unreadable.get(part, 0) for part in ("training", *pair))
                 lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n, lacking, bad))
     return _csv(RESULTS, lines)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from pipeline.params import Params
+from pipeline.artifacts.scores import HARMONIC_MEAN
+from pipeline.config.params import Params
 from pipeline.report.summary import Gain, Row, Table, Value
-from pipeline.scoring.scores import HARMONIC_MEAN
 
 DASH = "–"
 PARTIAL = "*"  # beside every number of a data set of which images are missing
@@ -34,7 +34,7 @@ def plus_minus(value: Value, footnotes: Sequence[str] = ()) -> str:
 
 
 def heading(column: str) -> str:
-    """What a column is called: the judgement's name, and H."""
+    """What a column is called: the eval_split's name, and H."""
     return "H" if column == HARMONIC_MEAN else column
 
 

@@ -1,0 +1,69 @@
+"""Parquet: a row a crop, `features` a list of floats, beside `splits`, `views`, `labels`, `valid` and `ids`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from features.errors import InputError
+from features.exchange.formats.base import KEY, REMEDY, Block, Content, Format, block_of, note, noted, wanted
+from features.formats.files import atomic_file
+from features.formats.parquet import column, lists, read_table
+from features.formats.untrusted import parsing
+
+VIEWS = "views"  # the number of the view, 0 the centre crop
+
+
+class Parquet(Format):
+    """One file. With a column `views`, the consecutive rows of an image make one."""
+
+    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+        """Read the columns that `FIELDS` names and `views`; others are passed over."""
+        with parsing(source, REMEDY):
+            table = read_table(source, [*wanted(keys).values(), VIEWS])
+            arrays = {name: _array(table, name, source) for name in table.column_names}
+            said = (table.schema.metadata or {}).get(KEY.encode())
+            views = arrays.pop(VIEWS, None)
+            block = block_of(arrays, keys, str(source), None)
+            blocks = [block] if views is None else list(_images(block, views, source))
+            return Content(blocks, *(noted(said, str(source)) if said else ()))
+
+    def write(self, content: Content, out: Path) -> None:
+        """Write a row group a split."""
+        tables = [_table(split, arrays) for split, arrays in content.splits().items()]
+        with atomic_file(out) as part:
+            whole = pa.concat_tables(tables).replace_schema_metadata({KEY: note(content)})
+            pq.write_table(whole, part, compression="zstd")
+
+
+def _table(split: str, arrays: Mapping[str, NDArray[Any]]) -> pa.Table:
+    n, k, d = arrays["features"].shape
+    flat = pa.array(arrays["features"].reshape(-1))
+    columns = {"splits": pa.array(np.repeat([split], n * k)), VIEWS: pa.array(np.tile(np.arange(k, dtype=np.int32), n))}
+    columns |= {name: pa.array(np.repeat(values, k)) for name, values in arrays.items() if name != "features"}
+    return pa.table({**columns, "features": pa.FixedSizeListArray.from_arrays(flat, d)})
+
+
+def _array(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
+    nested = pa.types.is_list(table[name].type) or pa.types.is_fixed_size_list(table[name].type)
+    return lists(table, name, path) if nested else column(table, name, path)
+
+
+def _images(block: Block, views: NDArray[Any], path: Path) -> Iterator[Block]:
+    """Cut rows of crops into blocks of images with the same number of views."""
+    starts = np.flatnonzero(views == 0)
+    counts = np.diff([*starts, len(views)])
+    if len(views) and (views[0] != 0 or (views != np.arange(len(views)) - np.repeat(starts, counts)).any()):
+        raise InputError(f"{path}: views of an image must be 0, 1, 2, ... in consecutive rows")
+    edges = [0, *(np.flatnonzero(np.diff(counts)) + 1), len(counts)] if len(counts) else []
+    for first, last in pairwise(edges):
+        k, rows = int(counts[first]), slice(int(starts[first]), int(starts[last - 1] + counts[last - 1]))
+        images = block.features[rows].reshape(last - first, k, -1)
+        yield Block(images, {name: values[rows][::k] for name, values in block.columns.items()})

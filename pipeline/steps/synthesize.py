@@ -1,0 +1,77 @@
+"""Stage `synthesize`: let a fitted generator make features of the unseen classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from features.formats.files import atomic_folder, sha256
+from features.formats.tensors import load_tensors
+from features.synthetic_store import SyntheticFeatures, save_synthetic
+from features.text.text_tower import TextTower
+from pipeline.artifacts.paths import weights
+from pipeline.artifacts.task import TrainTask
+from pipeline.generators.base import FittedGenerator, Generator
+from pipeline.training.data import ClassSet
+from pipeline.training.seeds import stream
+
+BATCH = 256  # synthetic features in one pass
+
+
+def synthesize(
+    generator: Generator,
+    task: TrainTask,
+    *,
+    seeds: Sequence[int],
+    per_class: int,
+    tower: TextTower,
+    device: torch.device,
+    fitted: Path,
+    out: Path,
+) -> None:
+    """Write `per_class` features of every unseen class, for every seed, into `out`; none where no class is unseen.
+
+    Raises:
+        InputError: the generator was fitted for another encoder.
+    """
+    task.check_tower(tower)
+    classes = task.classes.to(device)
+    with atomic_folder(out) as part:
+        for seed in seeds:
+            model = load_generator(generator, fitted, seed, tower, device)
+            ids = classes.unseen_ids.repeat_interleave(per_class)
+            features = sample(model, ids, classes, tower, stream(seed, "synthesize"))
+            names = [classes.names[i] for i in ids.tolist()]
+            origin = sha256(weights(fitted, seed))
+            found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=origin)
+            save_synthetic(found, part / f"seed={seed}")
+
+
+def load_generator(
+    generator: Generator, fitted: Path, seed: int, tower: TextTower, device: torch.device
+) -> FittedGenerator:
+    """One seed's fitted generator out of the folder that `train_generator` wrote.
+
+    Raises:
+        InputError: there is none, or it was fitted for another encoder.
+    """
+    model = generator.build(tower.config.embed_dim, tower, stream(seed, "build")).to(device)
+    sha = tower.config.weights_sha256
+    model.load_state_dict(load_tensors(weights(fitted, seed), device, weights_sha256=sha))
+    return model.eval()
+
+
+def sample(
+    model: FittedGenerator, ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator
+) -> NDArray[np.float16]:
+    """One feature of each of ids (M,), in passes of bounded size: (M, D) float16."""
+    if not len(ids):
+        return np.empty((0, classes.text_features.shape[1]), np.float16)
+    with torch.inference_mode():
+        parts = [model.sample(chunk, classes, tower, rng) for chunk in torch.split(ids, BATCH)]
+    return torch.cat(parts).cpu().numpy().astype(np.float16)

@@ -1,0 +1,37 @@
+"""Stage `evaluate_generator`: a generator, its features and the test images of unseen classes -> how good they are."""
+
+from __future__ import annotations
+
+import pipeline.generators
+from stages.running import run
+from features.lookup import find
+from features.settings import parse
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.artifacts.task import load_task
+from pipeline.config.params import load
+from pipeline.generators.base import Generator
+from pipeline.steps.evaluate_generator import evaluate_generator
+from stages.opening import device_of, tower_on
+from stages.options import Dataset, GeneratorName, Task
+
+
+def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
+    """Write `artifacts/<encoder>/scores/<dataset>/<task>/<generator>.quality.json`."""
+    params = load()
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    made = load_task(cell)
+    values = params.block("generators", generator, made.header.trained_on)
+    evaluate_generator(
+        parse(find(pipeline.generators, generator, Generator), *values),
+        made,
+        name=generator,
+        seeds=params.grid.seeds,
+        per_class=params.synthesis.per_class,
+        tower=tower_on(params, device),
+        device=device,
+        cell=cell,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,38 @@
+"""Stages `fit` and `fit_synthetic`: a task and a generator's features if any -> classifiers, one a seed."""
+
+from __future__ import annotations
+
+import pipeline.methods
+from stages.running import run
+from features.lookup import find
+from features.settings import parse
+from pipeline.artifacts.paths import EncoderPaths, run_name
+from pipeline.artifacts.task import load_task, load_train
+from pipeline.config.params import load
+from pipeline.methods.base import Method
+from pipeline.steps.fit import fit
+from stages.opening import device_of, tower_on
+from stages.options import Dataset, MethodName, OptionalGenerator, Task
+
+
+def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:
+    """Write `artifacts/<encoder>/fitted/<dataset>/<task>/<method>[+<generator>]/`."""
+    params = load()
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    made = load_task(cell)
+    values = params.block("methods", method, made.header.trained_on)
+    settings = parse(find(pipeline.methods, method, Method), *values)
+    fit(
+        settings,
+        made,
+        load_train(cell.validation),
+        seeds=params.grid.seeds,
+        tower=tower_on(params, device) if settings.needs_text_tower else None,
+        synthetic=cell.synthetic(generator) if generator else None,
+        device=device,
+        out=cell.fitted(run_name(method, generator)),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
