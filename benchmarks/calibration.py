@@ -23,7 +23,7 @@ from pipeline.artifacts.selection import read_selection
 from pipeline.config.params import Params, load
 from pipeline.inference.predict import open_model, predict
 from pipeline.metrics.diagnostics import reliability
-from pipeline.report.observed import calibration_error
+from pipeline.report.diagnostics_data import calibration_error
 
 HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was", "temperature")
 

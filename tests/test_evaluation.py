@@ -13,7 +13,7 @@ from features.errors import InputError
 from features.formats.tensors import save_tensors
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, run_name, weights
 from pipeline.artifacts.scores import Scores, read_scores
-from pipeline.artifacts.task import Header, JudgedRows, Rows, save_test
+from pipeline.artifacts.task import EvalRows, Header, Rows, save_test
 from pipeline.steps.evaluate import _why, evaluate
 from pipeline.training.data import LabelledFeatures
 
@@ -31,8 +31,8 @@ def judged(folder: Path, name: str, generator: str | None = None, *, broken: int
     cell: TaskPaths = EncoderPaths(folder).cell("d", "t")
     header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", SHA)
     eval_splits = [
-        JudgedRows("base", "micro", np.arange(4), rows(VALIDATION, broken=broken)),
-        JudgedRows("new", "micro", np.arange(4, 6), rows(SYNTHETIC)),
+        EvalRows("base", "micro", np.arange(4), rows(VALIDATION, broken=broken)),
+        EvalRows("new", "micro", np.arange(4, 6), rows(SYNTHETIC)),
     ]
     save_test(cell.test, header, eval_splits, CLASSES.names)
     fitted = fit(name, SYNTHETIC if generator else None)

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 from pipeline.artifacts import paths
 from pipeline.report.build import write_report
 from pipeline.report.console import read_summary
-from pipeline.report.here import write_here
+from pipeline.report.local_report import write_local_report
 
 BROWSER = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt-get install chromium)")
@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "dvc.lock").write_text(LOCK)
         (folder / "dvc.yaml").write_text("stages: {index: , report: }\n")
         paths.TIMES.write_text("python -m stages.index --dataset caltech101,65.0\n")
-        yield folder / write_here(params, read_summary(params.artifacts / "report"))
+        yield folder / write_local_report(params, read_summary(params.artifacts / "report"))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from features.extraction.extract import extract
 from features.extraction.patch_tokens import encode_with_patches, patches_per_image
 from features.image_store import writer as image_store_writer
 from features.image_store.store import ImageStore
-from pipeline.artifacts.task import JudgedRows, Rows, load_test, load_train, save_test, save_train
+from pipeline.artifacts.task import EvalRows, Rows, load_test, load_train, save_test, save_train
 from pipeline.steps.build_task import _take
 
 COUNTS = {"train": 20, "val": 0, "test": 9}
@@ -126,7 +126,7 @@ def test_a_task_brings_patches_to_those_that_ask(tmp_path: Path) -> None:
         return Rows(plain.features, plain.labels, plain.rows, np.full((count, 4, 8), count, np.float16))
 
     save_train(tmp_path / "train", HEADER, tiny.classes(TOWER), {1: patched(8)})
-    save_test(tmp_path / "test", HEADER, [JudgedRows("base", "micro", np.arange(3), patched(5))], tiny.NAMES)
+    save_test(tmp_path / "test", HEADER, [EvalRows("base", "micro", np.arange(3), patched(5))], tiny.NAMES)
     found = load_train(tmp_path / "train").seed(1, patches=True)
     assert found.patches is not None
     assert torch.equal(found.patches, torch.full((8, 4, 8), 8, dtype=torch.float16))
@@ -137,7 +137,7 @@ def test_a_task_brings_patches_to_those_that_ask(tmp_path: Path) -> None:
 
 def test_a_task_without_patches_names_the_parameter_to_set(tmp_path: Path) -> None:
     save_train(tmp_path / "train", HEADER, tiny.classes(TOWER), {1: rows(8, 1)})
-    save_test(tmp_path / "test", HEADER, [JudgedRows("base", "micro", np.arange(3), rows(5, 1))], ["cat", "dog"])
+    save_test(tmp_path / "test", HEADER, [EvalRows("base", "micro", np.arange(3), rows(5, 1))], ["cat", "dog"])
     with pytest.raises(InputError, match=r"train holds no patch tokens.*extract\.patch_tokens: true"):
         load_train(tmp_path / "train").seed(1, patches=True)
     with pytest.raises(InputError, match=r"test holds no patch tokens.*extract\.patch_tokens: true"):

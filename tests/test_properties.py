@@ -26,7 +26,7 @@ from features.image_store.writer import chunk_rows, encode_shard, plan_shards, w
 from features.index import Index
 from features.splits.own_images import Row
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
-from pipeline.protocols.base import Catalog, halves
+from pipeline.protocols.base import ClassCounts, halves
 from pipeline.steps.sampling import draw
 
 few = settings(max_examples=25)
@@ -170,7 +170,7 @@ def test_ones_own_images_all_get_one_split_that_their_order_does_not_decide(
 
 @given(st.integers(2, 200))
 def test_base_and_new_classes_are_all_classes_and_share_none(count: int) -> None:
-    catalog = Catalog(tuple(map(str, range(count))), {})
+    catalog = ClassCounts(tuple(map(str, range(count))), {})
     base, new = halves("d", catalog)
     assert (*base, *new) == catalog.refs("d")
     assert len(base) - len(new) in (0, 1)

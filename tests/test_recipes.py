@@ -17,7 +17,7 @@ from features.settings import parse
 from pipeline.cli.check import check
 from pipeline.config import overrides, params, recipes
 from pipeline.config.params import Params
-from pipeline.protocols.base import Catalog, Protocol, Transfer
+from pipeline.protocols.base import ClassCounts, Protocol, Transfer
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = params.read(ROOT / "params.yaml")
@@ -51,12 +51,12 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return root, {name: make(root) for name, make in TREES.items()}
 
 
-def catalog(found: Params, dataset: str, root: Path, options: dict[str, Any]) -> Catalog:
+def catalog(found: Params, dataset: str, root: Path, options: dict[str, Any]) -> ClassCounts:
     """What is really read where `params.yaml` says that the data set lies."""
     spec = {**found.data.sets[dataset], **options.get(dataset, {})}
     listing = reader_from(spec, dataset).read(root)
     ids = {split: [image.class_id for image in listing.images if image.split == split] for split in SPLITS}
-    return Catalog(listing.classes, {s: np.bincount(ids[s], minlength=len(listing.classes)) for s in SPLITS})
+    return ClassCounts(listing.classes, {s: np.bincount(ids[s], minlength=len(listing.classes)) for s in SPLITS})
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)

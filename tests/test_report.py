@@ -13,10 +13,10 @@ from features.errors import InputError
 from pipeline.artifacts.scores import EncoderId, Scores, grid_runs, score_path, write_scores
 from pipeline.config.params import Params
 from pipeline.report.build import read_grid, summarise, write_report
+from pipeline.report.formatting import gain_sentences, notes
 from pipeline.report.generators import read_qualities
 from pipeline.report.published import COOPS
 from pipeline.report.summary import Table
-from pipeline.report.wording import gain_sentences, notes
 
 
 @pytest.fixture(autouse=True)

@@ -19,13 +19,13 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.scores import grid_runs, read_scores, score_path, write_scores
 from pipeline.report.build import read_grid, summarise, write_report
 from pipeline.report.console import read_summary, results_text
+from pipeline.report.diagnostics_data import observe
+from pipeline.report.docs_results import update_results_page
 from pipeline.report.figures import FIELDS, TEXTS, shots_figures, template
+from pipeline.report.formatting import signed
 from pipeline.report.generators import read_qualities
-from pipeline.report.observed import observe
 from pipeline.report.page import library
-from pipeline.report.record import record
 from pipeline.report.summary import Summary
-from pipeline.report.wording import signed
 
 
 @pytest.fixture(autouse=True)
@@ -218,14 +218,14 @@ def test_a_page_of_results_keeps_its_words_and_takes_the_tables() -> None:
         "# Mine\n\nWhy.\n\n<!-- results -->\nold tables\n<!-- end of results -->\n\n---\n\nMy notes.\n",
         encoding="utf-8",
     )
-    record(page, Path("report"))
+    update_results_page(page, Path("report"))
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Mine\n\nWhy.\n\n<!-- results -->\n\n## Results with liteclip\n")
     assert "\n### caltech101, base_to_new\n" in text
     assert "old tables" not in text
     assert text.endswith("\n<!-- end of results -->\n\n---\n\nMy notes.\n")
     assert Path("mine.csv").read_bytes() == Path("report/results.csv").read_bytes()
-    record(page, Path("report"))
+    update_results_page(page, Path("report"))
     assert page.read_text(encoding="utf-8") == text
 
 
@@ -234,12 +234,12 @@ def test_a_page_of_results_needs_its_marks_and_no_other_csv_beside_it() -> None:
     write_report(params, Path("report"))
     Path("mine.md").write_text("# Mine\n", encoding="utf-8")
     with pytest.raises(InputError, match="<!-- results -->"):
-        record(Path("mine.md"), Path("report"))
+        update_results_page(Path("mine.md"), Path("report"))
     with pytest.raises(InputError, match=r"none\.md"):
-        record(Path("none.md"), Path("report"))
+        update_results_page(Path("none.md"), Path("report"))
     Path("mine.md").write_text("<!-- results -->\n<!-- end of results -->\n", encoding="utf-8")
     Path("mine.csv").write_text("path,label\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.csv"):
-        record(Path("mine.md"), Path("report"))
+        update_results_page(Path("mine.md"), Path("report"))
     assert Path("mine.csv").read_text(encoding="utf-8") == "path,label\n"
     assert "##" not in Path("mine.md").read_text(encoding="utf-8")

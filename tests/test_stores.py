@@ -19,8 +19,8 @@ from features.synthetic_store import SyntheticFeatures, load_synthetic, save_syn
 from features.text.classes import ClassTexts, encode_classes, load_classes, save_classes
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.artifacts.task import (
+    EvalRows,
     Header,
-    JudgedRows,
     Rows,
     TrainTask,
     load_task,
@@ -45,7 +45,7 @@ def write_train(path: Path) -> None:
 
 
 def write_test(path: Path) -> None:
-    eval_splits = [JudgedRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
+    eval_splits = [EvalRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
     save_test(path, HEADER, eval_splits, ["cat", "dog", "bird", "fish"])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.artifacts.task import JudgedRows, Rows
+from pipeline.artifacts.task import EvalRows, Rows
 from pipeline.metrics import synthetic_features as synthetic_quality
 from pipeline.metrics.synthetic_features import (
     auc,
@@ -98,10 +98,10 @@ def test_a_block_at_a_time_counts_the_same(monkeypatch: pytest.MonkeyPatch) -> N
 def test_unseen_images_are_each_classs_from_its_first_judgement() -> None:
     classes = tiny.classes(tiny.tower(), seen=3)
 
-    def judged(name: str, labels: list[int], first: int) -> JudgedRows:
+    def judged(name: str, labels: list[int], first: int) -> EvalRows:
         numbers = np.arange(first, first + len(labels))
         features = np.repeat(numbers[:, None, None], 32, axis=2).astype(np.float16)
-        return JudgedRows(name, "micro", np.arange(6), Rows(features, np.array(labels), numbers))
+        return EvalRows(name, "micro", np.arange(6), Rows(features, np.array(labels), numbers))
 
     found = unseen_images([judged("new", [3, 4, 3], 1), judged("all", [0, 3, 4, 5, 5, 0], 11)], classes)
     assert found.labels.tolist() == [3, 3, 5, 5]  # 4 has one image alone in its first

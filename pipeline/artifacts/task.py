@@ -71,7 +71,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class JudgedRows:
+class EvalRows:
     """A eval_split with its images. `candidates`: (M,) int64, positions in the task's classes."""
 
     name: str
@@ -160,7 +160,7 @@ def load_task(cell: TaskPaths) -> TrainTask:
     return replace(task, classes=task.classes.followed_by(named.classes))
 
 
-def save_test(path: Path, header: Header, eval_splits: Sequence[JudgedRows], names: Sequence[str]) -> None:
+def save_test(path: Path, header: Header, eval_splits: Sequence[EvalRows], names: Sequence[str]) -> None:
     """Write `test.h5`: every eval_split's images, and the classes that they are judged among; `names` of all classes."""
     with hdf5.created(path) as file:
         _write_header(file, header)
@@ -173,7 +173,7 @@ def save_test(path: Path, header: Header, eval_splits: Sequence[JudgedRows], nam
             _write_rows(group, eval_split.rows)
 
 
-def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[JudgedRows]]:
+def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[EvalRows]]:
     """Read `test.h5`, with patch tokens if asked for.
 
     Raises:
@@ -184,7 +184,7 @@ def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[Judged
         classes = len(hdf5.texts(file, "names"))
         groups = {name: item(file, f"eval_split={name}") for name in names}
         eval_splits = [
-            JudgedRows(name, _average(group), array(group, "candidates"), _read_rows(group, patches, classes))
+            EvalRows(name, _average(group), array(group, "candidates"), _read_rows(group, patches, classes))
             for name, group in groups.items()
         ]
         return _read_header(file), eval_splits

@@ -190,8 +190,8 @@ def report(
     ] = None,
 ) -> None:
     """Print the results, and write the page to look at."""
-    from pipeline.report.here import write_here
-    from pipeline.report.record import check_page, record
+    from pipeline.report.docs_results import check_page, update_results_page
+    from pipeline.report.local_report import write_local_report
 
     if into:
         check_page(into)
@@ -199,8 +199,8 @@ def report(
     folder = EncoderPaths(found.artifacts).report
     summary = read_summary(folder)
     if into:
-        record(into, folder)
-    print(results_text(summary, folder, write_here(found, summary)))
+        update_results_page(into, folder)
+    print(results_text(summary, folder, write_local_report(found, summary)))
 
 
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))

@@ -19,11 +19,11 @@ from features.errors import InputError, Problems, nearest, raise_all
 from features.formats.files import atomic_file
 from features.index import mistakes
 from features.splits.own_images import NAMES, read_names_file
-from features.text.classes import LONGEST_PROMPT
-from features.text.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, filled, tokenize
+from features.text.classes import MAX_CONTEXT_VECTORS
+from features.text.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, format_prompts, tokenize
 from pipeline.artifacts.paths import proxy_task
 from pipeline.config import overrides, params
-from pipeline.protocols.base import Catalog, Protocol
+from pipeline.protocols.base import ClassCounts, Protocol
 from pipeline.protocols.own_images import OwnImages
 from pipeline.protocols.validation_proxy import ValidationProxy
 
@@ -80,7 +80,7 @@ def create(new: NewTask) -> Written:
         named = {**spec, "unseen": unseen or []}
         listing = problems.attempt(lambda: reader_from(named, f"task {new.name}").read(root))
     if listing is not None:
-        problems.found += [*mistakes(listing), *_too_few(listing, new.shots)]
+        problems.messages += [*mistakes(listing), *_too_few(listing, new.shots)]
         problems.attempt(partial(_refuse_long_texts, listing))
         for protocol in PROTOCOLS if seen_ids(listing) else ():
             problems.attempt(partial(protocol.plan, new.name, {new.name: _catalog(listing)}))
@@ -89,9 +89,9 @@ def create(new: NewTask) -> Written:
     lines = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
     # The same bytes are those of an interrupted `create`.
     if not ours and names.exists() and not (names.is_file() and names.read_bytes() == lines.encode()):
-        problems.found.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
+        problems.messages.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
     changed = problems.attempt(partial(_changed, text, new, {**spec, "unseen": names.as_posix()}))
-    raise_all(problems.found, f"the task {new.name!r} cannot be made; nothing was written")
+    raise_all(problems.messages, f"the task {new.name!r} cannot be made; nothing was written")
     assert listing is not None  # noqa: S101 (or a problem was found)
     assert changed is not None  # noqa: S101
     if not ours:
@@ -108,7 +108,7 @@ def _spec(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any],
     if not (new.images.is_file() if table else new.images.is_dir()):
         beside = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if table else '/'}"))
         hint = nearest(str(new.images), beside).partition("known:")[0]
-        problems.found.append(
+        problems.messages.append(
             f"--images {new.images}: no such {'file' if table else 'folder'}; {hint}give a folder with a folder of "
             "images per class, or a CSV or Parquet file with the columns path and label"
         )
@@ -182,18 +182,18 @@ def _too_few(listing: Listing, shots: int | None) -> Iterator[str]:
 
 def _refuse_long_texts(listing: Listing) -> None:
     """See that every name leaves room for a learned context, and fits every template with its description."""
-    class_tokens(listing.classes, context_length=OPENAI_CONTEXT_LENGTH, prompt=LONGEST_PROMPT)
+    class_tokens(listing.classes, context_length=OPENAI_CONTEXT_LENGTH, prompt=MAX_CONTEXT_VECTORS)
     for template in listing.templates:
         if "{}" in template:
-            tokenize(filled(template, listing.classes, listing.descriptions))
+            tokenize(format_prompts(template, listing.classes, listing.descriptions))
 
 
-def _catalog(listing: Listing) -> Catalog:
+def _catalog(listing: Listing) -> ClassCounts:
     """What protocols may know of the images, if all can be read."""
     counts: dict[str, NDArray[np.int64]] = {split: np.zeros(len(listing.classes), np.int64) for split in SPLITS}
     for image in listing.images:
         counts[image.split][image.class_id] += 1
-    return Catalog(listing.classes, counts)
+    return ClassCounts(listing.classes, counts)
 
 
 def _changed(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:

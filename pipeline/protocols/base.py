@@ -27,7 +27,7 @@ class ClassRef:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class ClassCounts:
     """What a protocol may know of a data set: its class names, and how many images a split has of each.
 
     Attributes:
@@ -102,7 +102,7 @@ class Protocol(Settings):
         return dataset
 
     @abstractmethod
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Decide the task on `dataset`, given the catalogs of all that `datasets` names."""
 
 
@@ -124,7 +124,7 @@ class Transfer(Protocol):
         """The source, whatever the target."""
         return self.source
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Every class of the source is seen; all test images of the target are judged among the target's classes."""
         seen, target = catalogs[self.source].refs(self.source), catalogs[dataset].refs(dataset)
         if dataset == self.source:
@@ -134,7 +134,7 @@ class Transfer(Protocol):
         return Plan(seen=seen, unseen=unseen, eval_splits=(EvalSplit("target", "test", target, target),), same=same)
 
 
-def same_classes(source: str, target: str, catalogs: Mapping[str, Catalog]) -> dict[ClassRef, ClassRef]:
+def same_classes(source: str, target: str, catalogs: Mapping[str, ClassCounts]) -> dict[ClassRef, ClassRef]:
     """Classes of the target -> the class of the source that has the same name, for those that have one.
 
     Names are compared as CLIP hears them. Of a name that stands for two classes (ImageNet has two such) the first is
@@ -152,7 +152,7 @@ def same_classes(source: str, target: str, catalogs: Mapping[str, Catalog]) -> d
     return {ref: known[key] for key, ref in by_name(target).items() if key in known}
 
 
-def halves(dataset: str, catalog: Catalog) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
+def halves(dataset: str, catalog: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
     """The classes in two halves by label: base and new. Of an odd number base has one more, as in CoCoOp's code.
 
     Raises:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.protocols.base import Catalog, EvalSplit, Plan, Protocol, halves
+from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol, halves
 
 
 class ClassIncremental(Protocol):
     """Settings of `class_incremental`: those that every protocol has."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Split the classes in two halves by label, and judge all among all.
 
         Raises:

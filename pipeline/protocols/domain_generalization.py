@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from features.errors import nearest, raise_all
-from pipeline.protocols.base import Catalog, Plan, Transfer
+from pipeline.protocols.base import ClassCounts, Plan, Transfer
 
 
 class DomainGeneralization(Transfer):
@@ -18,7 +18,7 @@ class DomainGeneralization(Transfer):
 
     has_unseen: ClassVar[bool] = False
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """As every transfer, with all classes shared.
 
         Raises:

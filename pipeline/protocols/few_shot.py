@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pipeline.protocols.base import Catalog, EvalSplit, Plan, Protocol
+from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
 
 
 class FewShot(Protocol):
@@ -16,7 +16,7 @@ class FewShot(Protocol):
 
     has_unseen: ClassVar[bool] = False
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Every class is seen; all test images are judged among all classes."""
         refs = catalogs[dataset].refs(dataset)
         return Plan(seen=refs, unseen=(), eval_splits=(EvalSplit("all", "test", refs, refs),))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from features.errors import InputError
-from pipeline.protocols.base import Catalog, ClassRef, EvalSplit, Plan, Protocol, halves
+from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol, halves
 
 
 class GeneralizedZeroShot(Protocol):
@@ -20,7 +20,7 @@ class GeneralizedZeroShot(Protocol):
     # data sets whose classes all have some
     seen: Literal["with_images", "first_half"] = "with_images"
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Judge test images of unseen and of seen classes, each among all.
 
         Raises:
@@ -38,7 +38,7 @@ class GeneralizedZeroShot(Protocol):
         )
         return Plan(seen=seen, unseen=unseen, eval_splits=eval_splits, harmonic=("unseen", "seen"))
 
-    def _split(self, dataset: str, catalog: Catalog) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
+    def _split(self, dataset: str, catalog: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
         if self.seen == "first_half":
             return halves(dataset, catalog)
         counts = catalog.counts["train"]

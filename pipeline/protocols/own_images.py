@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from features.errors import InputError
-from pipeline.protocols.base import Catalog, ClassRef, EvalSplit, Plan, Protocol
+from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol
 
 
 class OwnImages(Protocol):
     """Settings of `own_images`: those that every protocol has."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Judge the test images of seen classes and, if there are any, those of unseen ones, each among all classes.
 
         Raises:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from features.errors import InputError, raise_all
-from pipeline.protocols.base import Catalog, EvalSplit, Plan, Protocol
+from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
 
 REMEDY = "give more images or, where the split is drawn, draw another (`--split-seed`; `split_seed` in data.sets)"
 
@@ -20,7 +20,7 @@ REMEDY = "give more images or, where the split is drawn, draw another (`--split-
 class ValidationProxy(Protocol):
     """Settings of `rehearsal`: those that every protocol has."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, Catalog]) -> Plan:
+    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
         """Name every second of the classes that have training images, and judge the validation images of all of them.
 
         Raises:

@@ -12,13 +12,13 @@ from pipeline.artifacts.generator_scores import GeneratorQuality
 from pipeline.artifacts.scores import Scores, grid_runs, read_scores, score_path
 from pipeline.config.params import Params
 from pipeline.report import tables
+from pipeline.report.diagnostics_data import observe
 from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
+from pipeline.report.formatting import notes
 from pipeline.report.generators import generators_csv, read_qualities, with_generators
-from pipeline.report.observed import observe
 from pipeline.report.page import page
 from pipeline.report.summary import Encoder, Summary
 from pipeline.report.summary import tables as make_tables
-from pipeline.report.wording import notes
 
 
 def read_grid(params: Params) -> list[Scores]:

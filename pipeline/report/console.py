@@ -7,9 +7,9 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.settings import parse
+from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
 from pipeline.report.summary import Row, Summary, Table
 from pipeline.report.tables import published_cells, reference_name
-from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
 
 
 def read_summary(folder: Path) -> Summary:

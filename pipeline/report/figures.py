@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report import charts
-from pipeline.report.observed import Observed, Record
+from pipeline.report.diagnostics_data import Observed, Record
+from pipeline.report.formatting import heading
 from pipeline.report.summary import Row, Summary, Table
-from pipeline.report.wording import heading
 
 TEXTS = {  # name -> title, what is to be seen
     "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. Dotted: zero-shot CLIP."),

@@ -14,11 +14,11 @@ import yaml
 from vl_convert import javascript_bundle
 
 from pipeline.config.params import Params
+from pipeline.report.diagnostics_data import Observed
 from pipeline.report.figures import Figure, script_json
+from pipeline.report.formatting import caption, footnotes, gain_sentences, heading, number, signed
 from pipeline.report.generators import generator_caption, generator_cells
-from pipeline.report.observed import Observed
 from pipeline.report.summary import Summary, Table, Value
-from pipeline.report.wording import caption, footnotes, gain_sentences, heading, number, signed
 
 MARKER = "<!-- this machine -->"  # where `shipyard report` puts what no output may hold
 

@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
+from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Reference, Summary, Table, Value
-from pipeline.report.wording import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 
 RESULTS = ("task", "dataset", "method", "seed", "eval_split", "accuracy", "n", "missing_images", "unreadable_images")
 

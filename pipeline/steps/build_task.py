@@ -15,8 +15,8 @@ from features.image_store.store import ImageStore
 from features.index import Index, read_index
 from features.text.classes import ClassTexts, load_classes
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, index
-from pipeline.artifacts.task import Header, JudgedRows, Rows, save_test, save_train
-from pipeline.protocols.base import Catalog, ClassRef, EvalSplit, Plan, Protocol
+from pipeline.artifacts.task import EvalRows, Header, Rows, save_test, save_train
+from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol
 from pipeline.steps.draws import draw_file, listed
 from pipeline.steps.sampling import draw
 from pipeline.training.data import ClassSet
@@ -29,16 +29,16 @@ class Source:
     store: ImageStore
     texts: ClassTexts
 
-    def catalog(self) -> Catalog:
+    def catalog(self) -> ClassCounts:
         """What protocols may know of it."""
         count = len(self.texts.names)
         splits = {split: self.store.load(split) for split in self.store.splits}
         labels: dict[str, NDArray[np.int32]] = {name: split.labels[split.valid] for name, split in splits.items()}
         counts = {name: np.bincount(ids, minlength=count) for name, ids in labels.items()}
-        return Catalog(self.texts.names, counts)
+        return ClassCounts(self.texts.names, counts)
 
 
-def refuse_other_encoders(sources: Mapping[str, Source], weights_sha256: str) -> None:
+def check_same_encoder(sources: Mapping[str, Source], weights_sha256: str) -> None:
     """Images and names must have been read by the same weights, or cosines between them mean nothing.
 
     Raises:
@@ -116,7 +116,7 @@ def indexed(store: ImageStore, dataset: str) -> Index:
     return found
 
 
-def judged_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) -> JudgedRows:
+def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) -> EvalRows:
     """A eval_split's images, all of its classes' in the split, and the positions of its candidates."""
     position = {ref: i for i, ref in enumerate([*plan.seen, *plan.unseen])}
     position |= {ref: position[seen] for ref, seen in plan.same.items()}
@@ -129,7 +129,7 @@ def judged_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]
     whole = [name for name in vars(taken[0]) if all(getattr(part, name) is not None for part in taken)]
     rows = Rows(**{name: np.concatenate([getattr(part, name) for part in taken]) for name in whole})
     candidates = np.array([position[ref] for ref in eval_split.candidates], np.int64)
-    return JudgedRows(eval_split.name, eval_split.average, candidates, rows)
+    return EvalRows(eval_split.name, eval_split.average, candidates, rows)
 
 
 def unreadable(plan: Plan, sources: Mapping[str, Source]) -> dict[str, int]:
@@ -169,11 +169,11 @@ def build_task(
         InputError: stores of different encoders, too few images for the shots, or names that stand twice.
     """
     texts = sources[dataset].texts
-    refuse_other_encoders(sources, texts.weights_sha256)
+    check_same_encoder(sources, texts.weights_sha256)
     plan = protocol.plan(dataset, {name: source.catalog() for name, source in sources.items()})
     trained_on = protocol.trained_on(dataset)
     draws = draw_seeds(plan, protocol, sources[trained_on], trained_on, seeds)
-    eval_splits = [judged_rows(plan, eval_split, sources) for eval_split in plan.eval_splits]
+    eval_splits = [eval_rows(plan, eval_split, sources) for eval_split in plan.eval_splits]
     header = Header(
         dataset=dataset,
         trained_on=trained_on,

@@ -14,7 +14,7 @@ from features.text.text_tower import TextTower
 from pipeline.artifacts.logits import RunLogits, write_logits
 from pipeline.artifacts.paths import TaskPaths, run_name, weights
 from pipeline.artifacts.scores import EncoderId, EvalSplit, Scores, SeedScores, write_scores
-from pipeline.artifacts.task import Header, JudgedRows, load_names, load_test
+from pipeline.artifacts.task import EvalRows, Header, load_names, load_test
 from pipeline.methods.base import Classifier, Method
 from pipeline.metrics import accuracy as metrics
 from pipeline.metrics.diagnostics import Scored, write_diagnostics
@@ -89,7 +89,7 @@ def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tenso
 
 
 def _judge(
-    classifier: Classifier, eval_split: JudgedRows, names: Sequence[str], device: torch.device
+    classifier: Classifier, eval_split: EvalRows, names: Sequence[str], device: torch.device
 ) -> tuple[EvalSplit, Tensor | None]:
     """The eval_split, and its logits (N, M), or a dash with the reason and no logits."""
     candidates = torch.from_numpy(eval_split.candidates).to(device)
@@ -112,14 +112,14 @@ def _why(unscored: Sequence[str], candidates: int) -> str:
     return f"{len(unscored)} of {candidates} classes cannot be scored, for no image stands for them: {which}"
 
 
-def _places(eval_split: JudgedRows) -> Tensor:
+def _places(eval_split: EvalRows) -> Tensor:
     """(N,) int64: where each image's class stands among the candidates."""
     places = {int(c): i for i, c in enumerate(eval_split.candidates)}
     return torch.tensor([places[int(label)] for label in eval_split.rows.labels])
 
 
 def _scored(
-    eval_splits: Sequence[JudgedRows], names: Sequence[str], logits: Mapping[int, Mapping[str, Tensor]]
+    eval_splits: Sequence[EvalRows], names: Sequence[str], logits: Mapping[int, Mapping[str, Tensor]]
 ) -> dict[str, list[Scored]]:
     """Every eval_split that some seed could score, by name."""
     return {
@@ -136,7 +136,7 @@ def _seed_scores(seed: int, eval_splits: dict[str, EvalSplit], header: Header) -
     return SeedScores(seed=seed, eval_splits=eval_splits, harmonic_mean=h)
 
 
-def _stored(eval_splits: Sequence[JudgedRows], logits: Mapping[int, Mapping[str, Tensor]]) -> RunLogits:
+def _stored(eval_splits: Sequence[EvalRows], logits: Mapping[int, Mapping[str, Tensor]]) -> RunLogits:
     return RunLogits(
         labels={eval_split.name: _places(eval_split).numpy() for eval_split in eval_splits},
         seeds={

@@ -16,7 +16,7 @@ from features.text.text_tower import TextTower
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.artifacts.scores import EncoderId
-from pipeline.artifacts.task import JudgedRows, TrainTask, load_test
+from pipeline.artifacts.task import EvalRows, TrainTask, load_test
 from pipeline.generators._vae import kl_by_unit, latent_summary
 from pipeline.generators.base import Generator
 from pipeline.metrics.synthetic_features import nearest_mean_accuracy, quality, spread, with_two_or_more
@@ -79,7 +79,7 @@ def evaluate_generator(
     write_json(cell.quality(name), judged.model_dump(mode="json"))
 
 
-def unseen_images(eval_splits: Sequence[JudgedRows], classes: ClassSet) -> LabelledFeatures:
+def unseen_images(eval_splits: Sequence[EvalRows], classes: ClassSet) -> LabelledFeatures:
     """Test images (N, 1, D) of the unseen classes that have at least two, each class's from its first eval_split."""
     taken: set[int] = set()
     features, labels = [np.empty((0, 1, classes.text_features.shape[1]), np.float16)], [np.empty(0, np.int64)]

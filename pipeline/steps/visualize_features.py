@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from features.formats.files import atomic_folder
-from pipeline.artifacts.task import JudgedRows, TrainTask
+from pipeline.artifacts.task import EvalRows, TrainTask
 from pipeline.config.params import Visualization
 from pipeline.metrics.diagnostics import keep_logs
 from pipeline.steps.fit import read_synthetic
@@ -38,7 +38,7 @@ class Points:
 
 
 def points(
-    task: TrainTask, eval_splits: Sequence[JudgedRows], synthetic: Path, seed: int, settings: Visualization
+    task: TrainTask, eval_splits: Sequence[EvalRows], synthetic: Path, seed: int, settings: Visualization
 ) -> Points:
     """The first features of some unseen classes, evenly spaced over them: test images and one seed's synthetic ones.
 

@@ -35,7 +35,7 @@ def check_page(page: Path) -> tuple[str, str]:
     return above, below
 
 
-def record(page: Path, folder: Path) -> None:
+def update_results_page(page: Path, folder: Path) -> None:
     """Put `summary.md` of a report's folder between the page's marks, and `results.csv` beside the page.
 
     Raises:

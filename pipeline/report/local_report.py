@@ -79,7 +79,7 @@ class Mistakes:
     missing: str = ""
 
 
-def write_here(params: Params, summary: Summary) -> Path:
+def write_local_report(params: Params, summary: Summary) -> Path:
     """Write the page with this machine's section, and say where it lies.
 
     Raises:
@@ -93,7 +93,7 @@ def write_here(params: Params, summary: Summary) -> Path:
     loader = jinja2.PackageLoader("pipeline.report", package_path="")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     mistakes = [found for table in summary.tables if (found := _mistakes(params, table)).pictures or found.missing]
-    section = environment.get_template("here.html").render(commit=commit(), costs=costs(params), mistakes=mistakes)
+    section = environment.get_template("local_report.html").render(commit=commit(), costs=costs(params), mistakes=mistakes)
     out = params.artifacts / "report.html"
     with atomic_file(out) as part:
         part.write_text(page.replace(MARKER, section, 1), encoding="utf-8")

@@ -10,7 +10,7 @@ from features.errors import InputError
 from features.image_store.store import ImageStore
 from features.lookup import find, names
 from features.text.classes import ClassTexts
-from pipeline.protocols.base import Catalog, ClassRef, Plan, Protocol
+from pipeline.protocols.base import ClassCounts, ClassRef, Plan, Protocol
 from pipeline.protocols.base_to_new import BaseToNew
 from pipeline.protocols.class_incremental import ClassIncremental
 from pipeline.protocols.cross_dataset import CrossDataset
@@ -23,9 +23,9 @@ from pipeline.steps.build_task import Source, class_set
 from pipeline.steps.sampling import draw
 
 
-def catalog(count: int) -> dict[str, Catalog]:
+def catalog(count: int) -> dict[str, ClassCounts]:
     counts = {split: np.full(count, 20) for split in ("train", "val", "test")}
-    return {"d": Catalog(tuple(f"class {i}" for i in range(count)), counts)}
+    return {"d": ClassCounts(tuple(f"class {i}" for i in range(count)), counts)}
 
 
 @pytest.mark.parametrize("name", names(pipeline.protocols))
@@ -87,7 +87,7 @@ def test_generalized_zero_shot_needs_both_kinds_of_classes() -> None:
 
 def own(train: list[int], test: list[int]) -> Plan:
     counts = {"train": np.array(train), "val": np.array(train), "test": np.array(test)}
-    return OwnImages(protocol="own_images").plan("d", {"d": Catalog(tuple("abcd"), counts)})
+    return OwnImages(protocol="own_images").plan("d", {"d": ClassCounts(tuple("abcd"), counts)})
 
 
 def test_own_images_judges_whatever_test_images_there_are_among_all_classes() -> None:
@@ -109,7 +109,7 @@ def test_own_images_needs_something_to_learn_and_to_judge() -> None:
 
 def rehearsed(train: list[int], val: list[int]) -> Plan:
     counts = {"train": np.array(train), "val": np.array(val), "test": np.full(len(train), 9)}
-    catalog = Catalog(tuple("abcdefg"[: len(train)]), counts)
+    catalog = ClassCounts(tuple("abcdefg"[: len(train)]), counts)
     return ValidationProxy(protocol="validation_proxy").plan("d", {"d": catalog})
 
 
@@ -143,8 +143,8 @@ def test_a_rehearsal_needs_two_classes_with_images_and_validation_images_of_both
     assert "no validation image of 'b'" in str(caught.value)
 
 
-def named(**names: list[str]) -> dict[str, Catalog]:
-    return {name: Catalog(tuple(classes), {}) for name, classes in names.items()}
+def named(**names: list[str]) -> dict[str, ClassCounts]:
+    return {name: ClassCounts(tuple(classes), {}) for name, classes in names.items()}
 
 
 CROSS = CrossDataset(protocol="cross_dataset", source="s", shots=16)
