@@ -22,7 +22,7 @@ from benchmarks.reference import Images
 from features.datasets.base import Split
 from features.encoding.augment import Views
 from features.encoding.encoder import Encoder, load_encoder
-from features.extraction.decode_worker import Recipe
+from features.extraction.decode_worker import DecodeSettings
 from features.extraction.decoding import Decoded, Decoders
 from features.extraction.extract import extract
 from features.extraction.pipeline import CPU_BATCH, Extraction
@@ -119,7 +119,7 @@ def decode_only(job: Extraction) -> Callable[[], None]:
     images = [job.image(row) for row in range(len(job.index.paths))]
 
     def work() -> None:
-        recipe = Recipe(job.folder, job.encoder.preprocess, job.views)
+        recipe = DecodeSettings(job.folder, job.encoder.preprocess, job.views)
         with Decoders(recipe, workers=cores(), slots=2 * cores(), crops=CROPS) as decoders:
             pending: list[Future[Decoded]] = []
             for image in images:

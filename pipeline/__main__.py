@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from features.runtime.interruption import end_plainly
+from features.runtime.interruption import exit_cleanly_on_interrupt
 
 
 def main() -> None:
     """Entry point of the console script."""
-    end_plainly("nothing had begun")
+    exit_cleanly_on_interrupt("nothing had begun")
     from pipeline.cli.app import main as run  # noqa: PLC0415 (it takes a second; on a busy machine, several)
 
     run()

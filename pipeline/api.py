@@ -64,7 +64,7 @@ def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None =
     """
     encoder = load_encoder(model.rpartition("/")[2], model, pretrained, pick_device(device))
     tower = from_open_clip(encoder.model, encoder.name, encoder.weights_sha256)
-    return Clip(encoder, tower.to(encoder.device).frozen())
+    return Clip(encoder, tower.to(encoder.device).freeze())
 
 
 def class_set(

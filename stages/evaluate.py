@@ -9,21 +9,21 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import load
 from pipeline.methods.base import Method
 from pipeline.steps.evaluate import evaluate
-from stages.opening import device_of, tower_on
+from stages.opening import compute_device, load_text_tower
 from stages.options import Dataset, MethodName, OptionalGenerator, Task
 
 
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:
     """Write `scores/…/<run>.json`, `logits/…/<run>.h5` and `diagnostics/…/<run>/` under `artifacts/<encoder>/`."""
     params = load()
-    device = device_of(params)
+    device = compute_device(params)
     found = find(pipeline.methods, method, Method)
     evaluate(
         found,
         name=method,
         generator=generator,
         seeds=params.grid.seeds,
-        tower=tower_on(params, device) if found.scores_with_text_tower else None,
+        tower=load_text_tower(params, device) if found.scores_with_text_tower else None,
         device=device,
         cell=EncoderPaths(params.artifacts).cell(dataset, task),
     )

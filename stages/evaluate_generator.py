@@ -11,14 +11,14 @@ from pipeline.artifacts.task import load_task
 from pipeline.config.params import load
 from pipeline.generators.base import Generator
 from pipeline.steps.evaluate_generator import evaluate_generator
-from stages.opening import device_of, tower_on
+from stages.opening import compute_device, load_text_tower
 from stages.options import Dataset, GeneratorName, Task
 
 
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/scores/<dataset>/<task>/<generator>.quality.json`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
     made = load_task(cell)
     values = params.block("generators", generator, made.header.trained_on)
     evaluate_generator(
@@ -27,7 +27,7 @@ def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
         name=generator,
         seeds=params.grid.seeds,
         per_class=params.synthesis.per_class,
-        tower=tower_on(params, device),
+        tower=load_text_tower(params, device),
         device=device,
         cell=cell,
     )

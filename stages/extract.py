@@ -10,7 +10,7 @@ from features.datasets.base import reader_from
 from features.encoding.augment import Views
 from features.encoding.encoder import load_encoder
 from features.errors import InputError, nearest
-from features.extraction.bucket import shelf
+from features.extraction.bucket import shard_location
 from features.extraction.extract import extract
 from features.extraction.patch_tokens import patches_per_image
 from features.extraction.pipeline import Extraction, compute
@@ -33,7 +33,7 @@ def main(dataset: Dataset) -> None:
     load_on = partial(load_encoder, params.grid.encoder, spec.model, spec.pretrained)
     on_ray = settings.engine == "ray"  # whose driver computes nothing, and may have no GPU
     encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))
-    scratch, bucket = shelf(params.compute.shards, paths.SCRATCH / "extract")
+    scratch, bucket = shard_location(params.compute.shards, paths.SCRATCH / "extract")
     job = Extraction(
         index=read_index(paths.index(dataset)),
         folder=folder,

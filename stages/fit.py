@@ -11,14 +11,14 @@ from pipeline.artifacts.task import load_task, load_train
 from pipeline.config.params import load
 from pipeline.methods.base import Method
 from pipeline.steps.fit import fit
-from stages.opening import device_of, tower_on
+from stages.opening import compute_device, load_text_tower
 from stages.options import Dataset, MethodName, OptionalGenerator, Task
 
 
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:
     """Write `artifacts/<encoder>/fitted/<dataset>/<task>/<method>[+<generator>]/`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
     made = load_task(cell)
     values = params.block("methods", method, made.header.trained_on)
     settings = parse(find(pipeline.methods, method, Method), *values)
@@ -27,7 +27,7 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
         made,
         load_train(cell.validation),
         seeds=params.grid.seeds,
-        tower=tower_on(params, device) if settings.needs_text_tower else None,
+        tower=load_text_tower(params, device) if settings.needs_text_tower else None,
         synthetic=cell.synthetic(generator) if generator else None,
         device=device,
         out=cell.fitted(run_name(method, generator)),

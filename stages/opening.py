@@ -10,12 +10,12 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 
 
-def device_of(params: Params) -> torch.device:
+def compute_device(params: Params) -> torch.device:
     """The device that `compute.device` asks for."""
     return pick_device(params.compute.device)
 
 
-def tower_on(params: Params, device: torch.device) -> TextTower:
+def load_text_tower(params: Params, device: torch.device) -> TextTower:
     """The text tower that stage `text_tower` wrote, which computes in the precision that the parameters ask for."""
     tower = load_tower(EncoderPaths(params.artifacts).text_tower).to(device)
     tower.precision = params.text_tower.precision

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from features.runtime.interruption import end_plainly
+from features.runtime.interruption import exit_cleanly_on_interrupt
 
 RESUME = "no output was changed; `dvc repro` goes on from here"
-end_plainly(RESUME)
+exit_cleanly_on_interrupt(RESUME)
 
 
 def run(main: Callable[..., None]) -> None:

@@ -11,21 +11,21 @@ from pipeline.artifacts.task import load_train
 from pipeline.config.params import load
 from pipeline.generators.base import Generator
 from pipeline.steps.train_generator import train_generator
-from stages.opening import device_of, tower_on
+from stages.opening import compute_device, load_text_tower
 from stages.options import Dataset, GeneratorName, Task
 
 
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/generators/<dataset>/<task>/<generator>/`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), device_of(params)
+    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
     made = load_train(cell.train)
     values = params.block("generators", generator, made.header.trained_on)
     train_generator(
         parse(find(pipeline.generators, generator, Generator), *values),
         made,
         seeds=params.grid.seeds,
-        tower=tower_on(params, device),
+        tower=load_text_tower(params, device),
         device=device,
         out=cell.generator(generator),
     )

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from pictures import picture
 from PIL import Image
 
-from features.encoding.augment import RATIO, Preprocess, Views, _generator, _random_box, centre_crop, crops, random_view
+from features.encoding.augment import (
+    RATIO,
+    Preprocess,
+    Views,
+    _generator,
+    _random_box,
+    centre_crop,
+    fill_crops,
+    random_view,
+)
 from features.encoding.images import UnreadableImageError
 from features.errors import InputError
 
@@ -52,7 +61,7 @@ def test_elongated_images_do_not_fill_the_memory() -> None:
 
 def stack(image: Image.Image, path: str, views: Views, preprocess: Preprocess) -> NDArray[np.uint8]:
     out = np.zeros((1 + views.count, *preprocess.size, 3), np.uint8)
-    crops(image, path, preprocess, views, out)
+    fill_crops(image, path, preprocess, views, out)
     return out
 
 

@@ -18,7 +18,7 @@ from features.encoding.encoder import Encoder
 from features.errors import InputError
 from features.extraction import extract as extraction
 from features.extraction import pipeline as extraction_pipeline
-from features.extraction.bucket import Bucket, shelf
+from features.extraction.bucket import Bucket, shard_location
 from features.extraction.extract import extract
 from features.image_store import writer as image_store_writer
 from features.image_store.writer import shard_files, write_shard
@@ -185,11 +185,11 @@ def test_without_a_client_for_s3_the_message_says_what_to_install(
 def test_shards_in_a_shared_folder_give_the_same_bytes(
     images: tuple[Path, Index], encoder: Encoder, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    folder, bucket = shelf(f"file://{tmp_path}/shared", tmp_path / "scratch")
+    folder, bucket = shard_location(f"file://{tmp_path}/shared", tmp_path / "scratch")
     assert (folder, bucket) == (tmp_path / "shared", None)
     extract(job(*images, encoder, on_bad_image="skip", patches=4), tmp_path / "a.zarr", folder)
     assert contents(tmp_path / "a.zarr") == undisturbed
-    assert shelf(None, tmp_path) == (tmp_path, None)
-    assert shelf("s3://team/shards", tmp_path) == (tmp_path, BUCKET)
+    assert shard_location(None, tmp_path) == (tmp_path, None)
+    assert shard_location("s3://team/shards", tmp_path) == (tmp_path, BUCKET)
     with pytest.raises(InputError, match="write file:///shared/folder"):
-        shelf("file://shared", tmp_path)
+        shard_location("file://shared", tmp_path)

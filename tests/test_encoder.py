@@ -15,7 +15,7 @@ from pictures import TINY, picture, tiny_encoder
 from safetensors.torch import save_file
 
 from features.encoding import weights
-from features.encoding.augment import Views, centre_crop, crops
+from features.encoding.augment import Views, centre_crop, fill_crops
 from features.encoding.encoder import Encoder, load_encoder, weights_sha256
 from features.errors import InputError
 
@@ -223,7 +223,7 @@ def test_gpu_agrees_with_cpu(precision: str) -> None:
     for device in ("cpu", "cuda"):
         encoder = load_encoder("x", LITECLIP, None, device)
         out = np.zeros((3, 224, 224, 3), np.uint8)
-        crops(picture(1), "1.png", encoder.preprocess, Views(2, (0.5, 1.0), 0), out)
+        fill_crops(picture(1), "1.png", encoder.preprocess, Views(2, (0.5, 1.0), 0), out)
         encoded = encoder.encode_crops(torch.from_numpy(out), precision if device == "cuda" else "float32")  # type: ignore[arg-type]
         found.append(encoded.cpu())
     assert torch.cosine_similarity(*found).min() >= 0.999

@@ -11,7 +11,7 @@ from closure import ROOT
 from torch import Tensor
 from torch.nn import functional as F
 
-from features.encoding.augment import crops
+from features.encoding.augment import fill_crops
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
 from features.encoding.open_clip_text import from_open_clip
@@ -40,7 +40,7 @@ def photographs(shared: Path, encoder: Encoder) -> dict[str, Tensor]:
     for folder in sorted(folder for folder in (shared / "data/textures-10").iterdir() if folder.is_dir()):
         pixels = np.empty((EACH, 1, *encoder.preprocess.size, 3), np.uint8)
         for file, out in zip(sorted(folder.iterdir()), pixels, strict=False):
-            crops(read_image(file), str(file), encoder.preprocess, CENTRE, out)
+            fill_crops(read_image(file), str(file), encoder.preprocess, CENTRE, out)
         found[folder.name] = torch.from_numpy(pixels[:, 0])
     return found
 

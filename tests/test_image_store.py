@@ -16,7 +16,7 @@ from pictures import contents, make_images
 
 from features.errors import InputError
 from features.image_store import writer as image_store_writer
-from features.image_store.provenance import FORMAT, sealed
+from features.image_store.provenance import FORMAT, with_checksum
 from features.image_store.store import META, ImageStore
 from features.image_store.writer import chunk_rows, encode_shard, index_sha256, plan_shards, write_store
 from features.index import Index
@@ -129,9 +129,9 @@ def test_incomplete_and_foreign_stores_are_refused(index: Index, tmp_path: Path)
         ("{", "cannot be read"),
         (json.dumps({**meta, "format": "other/1"}), r"the format 'other/1', this program reads 'shipyard-image-fea"),
         (json.dumps({**meta, "dim": 6}), "is damaged: its bytes are not those that were written"),
-        (sealed(meta)[:-1], "is damaged: its bytes are not those that were written"),
+        (with_checksum(meta)[:-1], "is damaged: its bytes are not those that were written"),
         (json.dumps({**meta, "dim": "5", "speed": 1}), r"(?s)dim: '5' cannot be used.*speed: unknown key"),
-        (sealed({**meta, "dim": 6}), r"train/features is float16 \(37, 3, 5\), not float16 \(37, 3, 6\)"),
+        (with_checksum({**meta, "dim": 6}), r"train/features is float16 \(37, 3, 5\), not float16 \(37, 3, 6\)"),
     ):
         (path / META).unlink(missing_ok=True)
         if text is not None:
@@ -179,7 +179,7 @@ def test_another_layout_than_ours_is_refused(index: Index, tmp_path: Path) -> No
         meta = json.loads((path / META).read_text())
         kept = {name: facts for name, facts in meta["files"].items() if not name.startswith("train/features")}
         facts = {key: value for key, value in meta.items() if key != "sha256"}
-        (path / META).write_text(sealed({**facts, "files": kept}))
+        (path / META).write_text(with_checksum({**facts, "files": kept}))
         with pytest.raises(InputError, match=rf"{why}|claims"):
             ImageStore.open(path).load("train")
 
@@ -223,7 +223,7 @@ def test_values_that_cannot_be_are_found(index: Index, tmp_path: Path) -> None:
     meta = json.loads((path / META).read_text())
     del meta["sha256"]
     (path / "notes.txt").unlink()
-    (path / META).write_text(sealed({**meta, "classes": 2}))
+    (path / META).write_text(with_checksum({**meta, "classes": 2}))
     with pytest.raises(InputError, match="train: 12 labels are not in 0 to 1"):
         ImageStore.open(path).verify()
 

@@ -23,7 +23,7 @@ from closure import ROOT
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
 
-from features.encoding.augment import crops
+from features.encoding.augment import fill_crops
 from features.encoding.images import read_image
 from features.errors import InputError
 from features.formats.files import write_json
@@ -62,7 +62,7 @@ def test_probabilities_are_those_of_the_encoder_and_the_classifier_at_the_temper
     assert [one.path for one in found] == GOOD
     for one in found:
         pixels = np.empty((1, 32, 32, 3), np.uint8)
-        crops(read_image(Path(one.path)), one.path, model.encoder.preprocess, CENTRE, pixels)
+        fill_crops(read_image(Path(one.path)), one.path, model.encoder.preprocess, CENTRE, pixels)
         feature = F.normalize(model.encoder.encode_crops(torch.from_numpy(pixels)), dim=-1)
         wanted = (10.0 * feature @ trained.classes().text_features.T / 0.5).softmax(1)[0]
         assert list(one.classes) == [trained.NAMES[i] for i in wanted.argsort(descending=True)]

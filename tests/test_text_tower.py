@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from features.encoding.open_clip_text import from_open_clip
 from features.errors import InputError
 from features.text import text_tower
-from features.text.prompts import class_tokens, tokenize, words
+from features.text.prompts import class_tokens, tokenize, tokenize_words
 from features.text.text_tower import TextTower, load_tower, save_tower
 
 TEXTS = [
@@ -203,4 +203,4 @@ def test_all_names_that_are_too_long_are_listed() -> None:
 
 
 def test_words_have_no_marks_around_them() -> None:
-    assert words("a photo of a").tolist() == [320, 1125, 539, 320]
+    assert tokenize_words("a photo of a").tolist() == [320, 1125, 539, 320]

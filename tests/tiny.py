@@ -35,7 +35,7 @@ def tower(
     for name, parameter in made.named_parameters():
         if "ln_" not in name:
             torch.nn.init.normal_(parameter, std=std, generator=rng)
-    return made.frozen()
+    return made.freeze()
 
 
 def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:

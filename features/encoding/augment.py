@@ -76,7 +76,7 @@ class Views:
             raise InputError(f"extract.view_scale: {list(self.scale)} must be two shares, 0 < least <= largest <= 1")
 
 
-def crops(image: Image.Image, path: str, preprocess: Preprocess, views: Views, out: NDArray[np.uint8]) -> None:
+def fill_crops(image: Image.Image, path: str, preprocess: Preprocess, views: Views, out: NDArray[np.uint8]) -> None:
     """Fill `out` (K, height, width, 3) with view 0, the centre crop, and views 1 to K - 1.
 
     `path` is the image's in the index: a view depends on it, on the view's number and on `views.seed` alone.

@@ -35,7 +35,7 @@ def from_open_clip(model: Any, encoder: str, weights_sha256: str) -> TextTower:
     )
     tower = TextTower(config)
     tower.load_state_dict({ours: text.state_dict()[theirs] for ours, theirs in _names(config.layers).items()})
-    return tower.frozen()
+    return tower.freeze()
 
 
 def _refuse_unsupported(text: Any, encoder: str) -> None:

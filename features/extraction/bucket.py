@@ -94,7 +94,7 @@ class Bucket:
             raise InputError(f"compute.shards: {self.address} cannot be used: {said}. {REMEDY}") from error
 
 
-def shelf(address: str | None, scratch: Path) -> tuple[Path, Bucket | None]:
+def shard_location(address: str | None, scratch: Path) -> tuple[Path, Bucket | None]:
     """Where finished shards wait: a folder, and a bucket as well where `compute.shards` names one.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.encoding.augment import Preprocess, Views, crops
+from features.encoding.augment import Preprocess, Views, fill_crops
 from features.encoding.images import UnreadableImageError, decode
 
 
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DecodeSettings:
     """Where images lie and how they become crops."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Recipe:
         return json.dumps([str(self.folder), vars(self.preprocess), vars(self.views)])
 
     @classmethod
-    def loads(cls, text: str) -> Recipe:
+    def loads(cls, text: str) -> DecodeSettings:
         """From `dumps`."""
         folder, preprocess, views = json.loads(text)
         return cls(Path(folder), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)))
@@ -62,7 +62,7 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def decode_batch(images: Sequence[ImageRef], recipe: Recipe, out: NDArray[np.uint8]) -> list[Problem]:
+def decode_batch(images: Sequence[ImageRef], recipe: DecodeSettings, out: NDArray[np.uint8]) -> list[Problem]:
     """Fill `out` (N, K, height, width, 3) with the crops of N images; rows of images with a problem hold nothing."""
     problems = []
     for image, crop in zip(images, out, strict=True):
@@ -71,7 +71,7 @@ def decode_batch(images: Sequence[ImageRef], recipe: Recipe, out: NDArray[np.uin
             if (len(data), hashlib.sha256(data).hexdigest()) != (image.size, image.sha256):
                 problems.append(Problem("changed", image.path, "its bytes are not those that were indexed"))
             else:
-                crops(decode(data), image.path, recipe.preprocess, recipe.views, crop)
+                fill_crops(decode(data), image.path, recipe.preprocess, recipe.views, crop)
         except OSError as error:
             problems.append(Problem("unreadable", image.path, error.strerror or str(error)))
         except UnreadableImageError as error:
@@ -81,7 +81,7 @@ def decode_batch(images: Sequence[ImageRef], recipe: Recipe, out: NDArray[np.uin
 
 def main() -> None:
     """Answer jobs until stdin ends."""
-    recipe = Recipe.loads(sys.argv[2])
+    recipe = DecodeSettings.loads(sys.argv[2])
     memory = mmap.mmap(int(sys.argv[1]), 0)
     for line in sys.stdin:
         offset, count, views, images = json.loads(line)

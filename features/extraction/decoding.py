@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.extraction import decode_worker
-from features.extraction.decode_worker import ImageRef, Problem, Recipe, decode_batch
+from features.extraction.decode_worker import ImageRef, Problem, DecodeSettings, decode_batch
 
 ROOT = Path(__file__).resolve().parents[2]  # what `python -m features...` is found from
 
@@ -46,7 +46,7 @@ class Decoders(AbstractContextManager["Decoders"]):
     Leaving the context ends the processes at once, also those that are at work.
     """
 
-    def __init__(self, recipe: Recipe, *, workers: int, slots: int, crops: int) -> None:
+    def __init__(self, recipe: DecodeSettings, *, workers: int, slots: int, crops: int) -> None:
         """Start the processes; a slot holds `crops` crops."""
         self.recipe = recipe
         height, width = recipe.preprocess.size
@@ -105,7 +105,7 @@ def _shared_memory(size: int) -> tuple[int, mmap.mmap]:
     return file, mmap.mmap(file, size)
 
 
-def _start(recipe: Recipe, file: int) -> subprocess.Popen[str]:
+def _start(recipe: DecodeSettings, file: int) -> subprocess.Popen[str]:
     # An own process group, so that Ctrl-C reaches this process alone, which then ends them.
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(  # noqa: S603 - our own module, with values of our own

@@ -23,7 +23,7 @@ from features.encoding.augment import Views
 from features.encoding.encoder import Encoder
 from features.errors import InputError, raise_all
 from features.extraction.bucket import Bucket
-from features.extraction.decode_worker import ImageRef, Problem, Recipe
+from features.extraction.decode_worker import ImageRef, Problem, DecodeSettings
 from features.extraction.decoding import Decoded, Decoders
 from features.extraction.patch_tokens import encode_with_patches
 from features.image_store.provenance import FORMAT
@@ -114,7 +114,7 @@ def compute(
 
     before = torch.get_num_threads()
     ahead = 2 * max(1, job.workers)
-    recipe = Recipe(job.folder, job.encoder.preprocess, job.views)
+    recipe = DecodeSettings(job.folder, job.encoder.preprocess, job.views)
     largest = max(job.images_in_batch(shard.views) * shard.views for shard in todo)
     try:
         with (

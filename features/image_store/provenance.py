@@ -12,7 +12,7 @@ from features.formats.files import canonical_json
 from features.settings import Settings
 
 FORMAT = "shipyard-image-features/1"
-SEAL = "sha256"  # key in meta.json: of all the others
+CHECKSUM = "sha256"  # key in meta.json: of all the others
 
 
 class Origin(Settings):
@@ -23,7 +23,7 @@ class Origin(Settings):
     dtype: str
 
 
-class Making(Settings):
+class Provenance(Settings):
     """What made the features.
 
     Attributes:
@@ -45,6 +45,6 @@ class Making(Settings):
     imported: Origin | None = None
 
 
-def sealed(facts: Mapping[str, Any]) -> str:
+def with_checksum(facts: Mapping[str, Any]) -> str:
     """The text of `meta.json`: the facts, and the sha256 of their own text."""
-    return canonical_json({**facts, SEAL: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})
+    return canonical_json({**facts, CHECKSUM: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})

@@ -29,7 +29,7 @@ from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
 from features.formats.untrusted import parsing
-from features.image_store.provenance import FORMAT, SEAL, Making, sealed
+from features.image_store.provenance import CHECKSUM, FORMAT, Provenance, with_checksum
 from features.image_store.shard_reader import read_features, refuse_other_codecs
 from features.settings import Settings, parse
 
@@ -38,14 +38,14 @@ INVALID = "invalid.json"
 AGAIN = "make it anew: dvc repro extract (or bring it whole: dvc pull)"
 
 
-class FileFacts(Settings):
+class FileRecord(Settings):
     """What a file of the store must be."""
 
     bytes: int
     sha256: str
 
 
-class Meta(Making):
+class Meta(Provenance):
     """What made the features, and which files hold them.
 
     Attributes:
@@ -61,7 +61,7 @@ class Meta(Making):
     index_sha256: str
     classes: Annotated[int, Field(ge=1)]
     rows: Annotated[dict[SplitName, Annotated[int, Field(ge=0)]], Field(min_length=len(SPLITS))]
-    files: dict[str, FileFacts]
+    files: dict[str, FileRecord]
 
     def shape(self, split: SplitName) -> tuple[int, int, int]:
         """(N, K, D) of a split's features."""
@@ -243,8 +243,8 @@ def _read_meta(path: Path) -> Meta:
         values = json.loads(text, parse_constant=int)  # refuses NaN, which is no JSON
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise InputError(f"{path} has the format {values.get('format')!r}, this program reads {FORMAT!r}; {AGAIN}")
-    facts = {key: value for key, value in values.items() if key != SEAL} if isinstance(values, dict) else values
+    facts = {key: value for key, value in values.items() if key != CHECKSUM} if isinstance(values, dict) else values
     meta = parse(Meta, facts, str(path / META))
-    if text != sealed(facts):
+    if text != with_checksum(facts):
         raise InputError(f"{path / META} is damaged: its bytes are not those that were written; {AGAIN}")
     return meta

@@ -25,7 +25,7 @@ from zarr.storage import LocalStore, MemoryStore
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.formats.files import atomic_file, atomic_folder, remove, sha256, write_json
-from features.image_store.provenance import sealed
+from features.image_store.provenance import with_checksum
 from features.image_store.store import INVALID, META, Meta
 from features.index import Index
 
@@ -180,7 +180,7 @@ def write_store(
             **facts,
         }
         Meta.model_validate(meta)
-        (part / META).write_text(sealed(meta), encoding="utf-8")
+        (part / META).write_text(with_checksum(meta), encoding="utf-8")
 
 
 def create_array(

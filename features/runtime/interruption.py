@@ -11,7 +11,7 @@ from types import TracebackType
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect and what typer ends with
 
 
-def end_plainly(resume: str) -> None:
+def exit_cleanly_on_interrupt(resume: str) -> None:
     """From now on an interruption that nothing else handles ends the program with 130, and says how to go on."""
 
     def say(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

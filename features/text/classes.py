@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.formats import hdf5
-from features.text.prompts import class_tokens, filled, tokenize
+from features.text.prompts import class_tokens, format_prompts, tokenize
 from features.text.text_tower import TextTower
 
 # The longest learned context that class names must leave room for: CoOp's M = 16, L = 8 in SHIP's Table 6.
-LONGEST_PROMPT = 16
+MAX_CONTEXT_VECTORS = 16
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def encode_classes(
         InputError: class names that leave no room for a learned context, or templates that are too long with them.
     """
     config = tower.config
-    tokens = class_tokens(names, context_length=config.context_length, prompt=LONGEST_PROMPT)
-    of_each = zip(*(filled(template, names, descriptions) for template in templates), strict=True)
+    tokens = class_tokens(names, context_length=config.context_length, prompt=MAX_CONTEXT_VECTORS)
+    of_each = zip(*(format_prompts(template, names, descriptions) for template in templates), strict=True)
     texts = tokenize([text for of_class in of_each for text in of_class], room=config.context_length)
     with torch.inference_mode():
         features = torch.stack([tower.encode(of_class) for of_class in torch.split(texts, len(templates))], dim=1)

@@ -25,12 +25,12 @@ def _tokenizer() -> SimpleTokenizer:
     return SimpleTokenizer()
 
 
-def spoken(name: str) -> str:
+def prompt_text(name: str) -> str:
     """A class name as a prompt says it: `_` becomes a space (CoOp's and SHIP's code)."""
     return name.replace("_", " ")
 
 
-def words(text: str) -> Tensor:
+def tokenize_words(text: str) -> Tensor:
     """(L,) int64 token ids of a text alone, without SOS and EOT; to initialise a context from."""
     return torch.tensor(_tokenizer().encode(text), dtype=torch.int64)
 
@@ -70,12 +70,14 @@ def class_tokens(names: Sequence[str], *, context_length: int, prompt: int) -> T
 
     BPE splits at spaces first, so these are the tokens that follow "X X X X" in the official codes' "X X X X name.".
     """
-    return tokenize([f"{spoken(name)}." for name in names], room=context_length - prompt)
+    return tokenize([f"{prompt_text(name)}." for name in names], room=context_length - prompt)
 
 
-def filled(template: str, names: Sequence[str], descriptions: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+def format_prompts(
+    template: str, names: Sequence[str], descriptions: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
     """A template such as "a photo of a {}." with each class name in its place, and after it its description if any."""
     return [
-        template.format(f"{spoken(name)}, {descriptions[name]}" if name in descriptions else spoken(name))
+        template.format(f"{prompt_text(name)}, {descriptions[name]}" if name in descriptions else prompt_text(name))
         for name in names
     ]

@@ -93,7 +93,7 @@ class TextTower(nn.Module):
         self.ln_final = nn.LayerNorm(config.width)
         self.text_projection = nn.Parameter(torch.empty(config.width, config.embed_dim))
 
-    def embedded(self, tokens: Tensor) -> Tensor:
+    def embed(self, tokens: Tensor) -> Tensor:
         """Token ids (...) on the host to their embeddings (..., W) on the tower's device."""
         return F.embedding(tokens.to(self.text_projection.device, non_blocking=True), self.token_embedding.weight)
 
@@ -117,10 +117,10 @@ class TextTower(nn.Module):
         """
         eot = tokens.argmax(-1) - 1  # the EOT has the largest id; its place among the tokens after SOS
         ends = int(eot.max()) + 1
-        suffix = self.embedded(tokens[..., 1 : ends + 1])
+        suffix = self.embed(tokens[..., 1 : ends + 1])
         if suffix.ndim == 3:
             suffix = suffix.expand(len(context), -1, -1, -1)
-        sos = self.embedded(tokens.flatten()[:1]).expand(len(context), 1, -1)
+        sos = self.embed(tokens.flatten()[:1]).expand(len(context), 1, -1)
         return self.encode_embedded(torch.cat([sos, context], dim=1), suffix, eot.expand(suffix.shape[:2]))
 
     def encode_embedded(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class TextTower(nn.Module):
         features: Tensor = self.ln_final(x) @ self.text_projection
         return features.view(g, c, -1)
 
-    def frozen(self) -> TextTower:
+    def freeze(self) -> TextTower:
         """The same tower in evaluation mode, none of whose weights takes a gradient."""
         return self.eval().requires_grad_(False)
 
@@ -246,4 +246,4 @@ def load_tower(path: Path) -> TextTower:
         with torch.device("meta"):
             tower = TextTower(config)
         tower.load_state_dict(state, assign=True)
-    return tower.frozen()
+    return tower.freeze()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from features.runtime.interruption import end_plainly
+from features.runtime.interruption import exit_cleanly_on_interrupt
 
 
 def main() -> int:
     """What `dvc` does with these arguments; its exit status."""
-    end_plainly("DVC had not begun")
+    exit_cleanly_on_interrupt("DVC had not begun")
     from dvc.cli import main as dvc
 
     status: int = dvc(sys.argv[1:])

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
-from features.encoding.augment import Views, crops
+from features.encoding.augment import Views, fill_crops
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import UnreadableImageError, read_image
 from features.errors import InputError, nearest
@@ -194,7 +194,7 @@ def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
     problems: dict[int, str] = {}
     for i, file in enumerate(files):
         try:
-            crops(read_image(Path(file)), file, preprocess, CENTRE, pixels[i])
+            fill_crops(read_image(Path(file)), file, preprocess, CENTRE, pixels[i])
         except UnreadableImageError as error:
             problems[i] = str(error)
     good = [i for i in range(len(files)) if i not in problems]

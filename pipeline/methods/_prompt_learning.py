@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text.prompts import words
+from features.text.prompts import tokenize_words
 from features.text.text_tower import TextTower
 from pipeline.training.loop import Batches, Rate, warm_cosine
 
@@ -29,7 +29,7 @@ def initial_context(
     table = tower.token_embedding.weight
     if init is None:
         return (0.02 * torch.randn(contexts, length, table.shape[1], generator=rng)).to(table.device)
-    ids = words(init)
+    ids = tokenize_words(init)
     if len(ids) != length:
         raise InputError(
             f"methods.{method}: init {init!r} is {len(ids)} tokens long, but context is {length}; "
@@ -74,7 +74,7 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
     if position == "end":
         return F.normalize(tower(context, tokens), dim=-1)
     ahead = context.shape[1] // 2 if position == "middle" else 0
-    prefix = torch.cat([tower.embedded(tokens.flatten()[:1]).expand(len(context), 1, -1), context[:, :ahead]], dim=1)
+    prefix = torch.cat([tower.embed(tokens.flatten()[:1]).expand(len(context), 1, -1), context[:, :ahead]], dim=1)
     suffix, eot = _around(tower, context[:, ahead:], tokens)
     return F.normalize(tower.encode_embedded(prefix, suffix, eot), dim=-1)
 
@@ -92,6 +92,6 @@ def _around(tower: TextTower, behind: Tensor, tokens: Tensor) -> tuple[Tensor, T
     place = torch.arange(t + m)
     source = torch.where(place < name, place, torch.where(place < name + m, t + place - name, place - m))
     source = source.to(behind.device, non_blocking=True)
-    embedded = tower.embedded(tokens[..., 1 : t + 1])
+    embedded = tower.embed(tokens[..., 1 : t + 1])
     pool = torch.cat([embedded, behind[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
     return pool.gather(2, source[..., None].expand(-1, -1, -1, pool.shape[-1])), eot + m

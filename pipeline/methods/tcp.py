@@ -104,7 +104,7 @@ def injected(tower: TextTower, context: Tensor, own: Tensor, tokens: Tensor, blo
         (C, D), not normalised.
     """
     m, eot = len(context), tokens.argmax(-1)
-    words = tower.embedded(tokens[:, : int(eot.max()) + 1])
+    words = tower.embed(tokens[:, : int(eot.max()) + 1])
     x = torch.cat([words[:, :1], context.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
     x = x + tower.positional_embedding[: x.shape[1]]
     *layers, last = cast("list[Block]", list(tower.blocks))

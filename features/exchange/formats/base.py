@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import features.exchange.formats
 from features.datasets.base import SPLITS, Split
 from features.errors import InputError, nearest, raise_all
-from features.image_store.provenance import Making
+from features.image_store.provenance import Provenance
 from features.lookup import find, names
 from features.settings import Settings, parse
 
@@ -126,7 +126,7 @@ class Note(Settings):
     """What an export says beside its arrays."""
 
     classes: list[str] | None
-    facts: Making
+    facts: Provenance
 
 
 def wanted(keys: Mapping[str, str]) -> dict[str, str]:
