@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from benchmarks.measure import ROOT
 from features.encoding.open_clip_text import from_open_clip
-from features.splits.packed_split import unpack
+from features.splits.split_zhou import read_split
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
 from pipeline.training.data import ClassSet, LabelledFeatures
@@ -41,8 +40,7 @@ def text_tower(model: Any) -> TextTower:
 
 def caltech_names() -> list[str]:
     """The 100 class names of Caltech101's official split."""
-    packed = json.loads((ROOT / "features" / "datasets" / "caltech101_split.json").read_text(encoding="utf-8"))
-    return list(unpack(packed)[0])
+    return list(read_split(ROOT / "features/datasets/caltech101.json.gz")[0])
 
 
 def imagenet_names() -> list[str]:

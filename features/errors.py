@@ -1,4 +1,4 @@
-"""The one error that a user can cause and can mend."""
+"""The exception for errors that a user can cause and fix."""
 
 from __future__ import annotations
 
@@ -10,41 +10,47 @@ T = TypeVar("T")
 
 
 class InputError(Exception):
-    """Input that cannot be used: the text says the value, the rule, the alternatives and the fix.
+    """Unusable input: a file, a setting or an argument.
 
-    Stages and the command line print it without a traceback; anything else that escapes is a bug.
+    The message gives the value, the rule, the alternatives and the fix. Stages and the command line print it without
+    a traceback. Any other exception that reaches the user is a bug.
     """
 
 
 def raise_all(problems: Sequence[str], heading: str) -> None:
-    """Raise one `InputError` that lists every problem at once; do nothing when there is none."""
+    """Raise one `InputError` that lists every problem; do nothing if there is none."""
     if problems:
-        raise gathered(problems, heading)
+        raise combined_error(problems, heading)
 
 
-def gathered(problems: Sequence[str], heading: str) -> InputError:
-    """One error that lists every problem."""
+def combined_error(problems: Sequence[str], heading: str) -> InputError:
+    """Return one error that lists every problem below a heading."""
     lines = "\n".join(f"  - {problem}" for problem in problems)
     return InputError(f"{heading} ({len(problems)} problem{'s' * (len(problems) > 1)}):\n{lines}")
 
 
 class Problems:
-    """What is wrong with something, kept until all of it is known."""
+    """A collection of error messages, so that all of them can be reported together.
+
+    Attributes:
+        messages: The texts in the order in which they were added.
+    """
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def attempt(self, step: Callable[[], T]) -> T | None:
-        """What the step returns; None where it raises an `InputError`, whose text is kept."""
+        """Return the result of `step`; keep the message and return None if it raises an `InputError`."""
         try:
             return step()
         except InputError as error:
-            self.found.append(str(error).replace("\n", "\n    "))
+            # Indented, because `combined_error` shows each message as one item of a list.
+            self.messages.append(str(error).replace("\n", "\n    "))
             return None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names there are, the likeliest first: `did you mean 'coop'? known: ...`."""
+    """Return a hint with all known names, such as `did you mean 'coop'? known: cocoop, coop`."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -52,5 +58,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shown(path: str) -> str:
-    """A path on one line: as it is, or quoted with escapes where it holds a line break or another control."""
+    """Return a path as one line: unchanged, or quoted with escapes if it holds a line break or a control character."""
     return path if path.isprintable() else repr(path)

@@ -27,7 +27,7 @@ def told(root: Path, name: str, **spec: Any) -> str:
     """All that is said of a copy, by stage `index` and by `shipyard check`."""
     problems = Problems()
     listing = problems.attempt(lambda: reader_from({"reader": name, **spec}, "here").read(root))
-    return "\n".join([*problems.found, *(mistakes(listing) if listing else ())])
+    return "\n".join([*problems.messages, *(mistakes(listing) if listing else ())])
 
 
 def assert_told(text: str, *faults: str) -> None:
@@ -60,7 +60,7 @@ def test_beside_an_unreadable_split_the_images_of_the_packaged_one_are_missed(tm
 @pytest.mark.parametrize("name", ["food101", "sun397"])
 def test_no_images_and_no_split(name: str, tmp_path: Path) -> None:
     assert_told(
-        told(tmp_path, name), "there is no folder", f"shipyard data get {name}", "there is no", "CoOp's authors"
+        told(tmp_path, name), f"{tmp_path}/", f"shipyard data get {name}", "split_zhou_", "https://drive.google.com"
     )
 
 

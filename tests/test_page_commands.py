@@ -1,14 +1,14 @@
-"""Every command of README and docs is run: here, or by the test that this table names, or it says why by none."""
+"""Run every command of README and docs: here, or in the test that TABLE names, or TABLE says why it is not run."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,18 +18,16 @@ from loopback_s3 import s3_server
 from pages import (
     PAGES,
     commands,
-    example_data_set,
-    example_method,
+    example,
     put_mushrooms,
-    with_example_data_set,
-    with_example_method,
+    with_settings_of,
 )
 from pictures import picture
 from small_repo import make_repo, ran, run, warm_path
 from typer.testing import CliRunner
 
 from features.datasets.base import SPLITS
-from features.splits.packed_split import unpack
+from features.splits.split_zhou import read_split
 from pipeline.cli import app as cli
 from pipeline.config import overrides, params
 
@@ -42,6 +40,10 @@ PARALLEL = "test_parallel.py::test_the_commands_of_the_page_leave_the_bytes_of_c
 OWN = "test_own_images_page.py::"
 ALL = {".ci/run does, and this test is part of it": ["make test"], ".ci/run does": ["make demo"]}
 INSTALLS = NO + "installs from the network; .ci/run installs the project by its extras `demo`, `dev` and `docs`"
+SUITE = NO + "it runs tests of this suite"
+PYTEST = ".venv/bin/python -m pytest"
+MATTER = "tests/test_settings_matter.py"
+MORE = f"{MATTER} tests/test_own_parameters.py"
 DATA = "--set data.root=../shared/data"
 RECIPE = "run --recipe papers/ship_table_1.yaml --set data.root=/where/your/data/lie"
 TABLE: dict[str, dict[str, list[str]]] = {
@@ -74,8 +76,22 @@ TABLE: dict[str, dict[str, list[str]]] = {
         SELF + "test_the_example_data_set_is_listed_and_run": [
             *(".venv/bin/shipyard data list mushrooms", ".venv/bin/shipyard run mushrooms"),
         ],
+        SUITE: [f"{PYTEST} tests/test_datasets.py tests/test_layouts.py -k mushrooms"],
     },
-    "docs/add_a_method.md": {SELF + "test_the_example_method_runs_its_own_cells_alone": [".venv/bin/shipyard run"]},
+    "docs/add_a_method.md": {
+        SELF + "test_the_example_method_runs_only_its_own_cells": [".venv/bin/shipyard run"],
+        SUITE: [f"{PYTEST} tests/test_methods.py tests/test_layout.py {MORE} -k 'class_means or params'"],
+    },
+    "docs/add_a_protocol.md": {
+        SELF + "test_the_example_protocol_runs_only_the_cells_of_its_task": [
+            ".venv/bin/shipyard run --set 'grid.tasks=[every_third]'",
+        ],
+        SUITE: [f"{PYTEST} tests/test_protocols.py tests/test_layout.py"],
+    },
+    "docs/add_a_generator.md": {
+        SELF + "test_the_example_generator_runs_only_its_own_cells": [".venv/bin/shipyard run"],
+        SUITE: [f"{PYTEST} tests/test_generators.py tests/test_layout.py {MATTER} -k 'linear_map or params'"],
+    },
     "docs/own_images.md": {
         INSTALLS: ["pip install -e '.[export]'"],
         OWN + "test_the_page_is_short_and_every_command_of_it_was_run": [
@@ -188,8 +204,7 @@ def small(text: str) -> str:
 
 def put_images(folder: Path, dataset: str) -> None:
     """A picture of each class in each split of the official lists."""
-    values = json.loads((ROOT / f"features/datasets/{dataset}_split.json").read_text(encoding="utf-8"))
-    _, rows = unpack(values)
+    _, rows = read_split(ROOT / f"features/datasets/{dataset}.json.gz")
     firsts = {(split, label): path for split in SPLITS for path, label in reversed(rows[split])}
     for number, path in enumerate(firsts.values()):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -242,27 +257,61 @@ def test_a_published_data_set_is_run(made: tuple[Path, str]) -> None:
     assert ran(said) >= {"index@caltech101", "extract@caltech101", *cells("caltech101", "zero_shot")}
 
 
-def test_the_example_method_runs_its_own_cells_alone(repo: Path) -> None:
-    (repo / "pipeline/methods/class_means.py").write_text(example_method(), encoding="utf-8")
-    text = with_example_method(params.read(repo / "params.yaml"))
+@contextmanager
+def with_example(repo: Path, page: str, file: str) -> Iterator[None]:
+    """Add the example of a page to the repository: its file and its lines of params.yaml."""
+    (repo / file).write_text(example(page), encoding="utf-8")
+    text = with_settings_of(page, params.read(repo / "params.yaml"))
     (repo / "params.yaml").write_text(text, encoding="utf-8")
-    said = page_run(repo, "docs/add_a_method.md", ".venv/bin/shipyard run")
-    assert ran(said) >= {*cells("caltech101", "class_means"), "report"}
-    assert not ran(said) & {"index@caltech101", "extract@caltech101", "text_tower", *cells("caltech101", "zero_shot")}
-    (repo / "pipeline/methods/class_means.py").unlink()
+    yield
+    (repo / file).unlink()
+
+
+UNCHANGED = {"index@caltech101", "extract@caltech101", "text_tower", *cells("caltech101", "zero_shot")}
+
+
+def test_the_example_method_runs_only_its_own_cells(repo: Path) -> None:
+    with with_example(repo, "add_a_method", "pipeline/methods/class_means.py"):
+        output = page_run(repo, "docs/add_a_method.md", ".venv/bin/shipyard run")
+    assert ran(output) >= {*cells("caltech101", "class_means"), "report"}
+    assert not ran(output) & UNCHANGED
 
 
 def test_the_example_data_set_is_listed_and_run(repo: Path) -> None:
-    (repo / "features/datasets/mushrooms.py").write_text(example_data_set(), encoding="utf-8")
     for number, image in enumerate(put_mushrooms(repo.parent / "shared/data")):
         picture(number).save(image)
-    text = with_example_data_set(params.read(repo / "params.yaml"))
-    (repo / "params.yaml").write_text(text, encoding="utf-8")
-    said = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard data list mushrooms")
-    assert "Nobody: An example, 2024" in said
-    said = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard run mushrooms")
-    assert ran(said) >= {"index@mushrooms", *cells("mushrooms", "zero_shot")}
-    (repo / "features/datasets/mushrooms.py").unlink()
+    with with_example(repo, "add_a_dataset", "features/datasets/mushrooms.py"):
+        output = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard data list mushrooms")
+        assert "Nobody: An example, 2024" in output
+        output = page_run(repo, "docs/add_a_dataset.md", ".venv/bin/shipyard run mushrooms")
+    assert ran(output) >= {"index@mushrooms", *cells("mushrooms", "zero_shot")}
+
+
+def test_the_example_protocol_runs_only_the_cells_of_its_task(repo: Path) -> None:
+    line = ".venv/bin/shipyard run --set 'grid.tasks=[every_third]'"
+    with with_example(repo, "add_a_protocol", "pipeline/protocols/every_nth.py"):
+        output = page_run(repo, "docs/add_a_protocol.md", line, "--set", "tasks.every_third.shots=1")
+    assert ran(output) >= {
+        "build_task@caltech101-every_third",
+        *(f"{stage}@caltech101-every_third-zero_shot" for stage in ("fit", "evaluate")),
+        "report",
+    }
+    assert not ran(output) & UNCHANGED
+
+
+def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
+    with with_example(repo, "add_a_generator", "pipeline/generators/linear_map.py"):
+        settings = ("grid.generators=[linear_map]", "visualization.methods=[pca]", "synthesis.per_class=2")
+        more = [word for setting in settings for word in ("--set", setting)]
+        output = page_run(repo, "docs/add_a_generator.md", ".venv/bin/shipyard run", *more)
+    assert ran(output) >= {
+        *(
+            f"{stage}@caltech101-base_to_new-linear_map"
+            for stage in ("train_generator", "synthesize", "evaluate_generator", "visualize_features")
+        ),
+        "report",
+    }
+    assert not ran(output) & UNCHANGED
 
 
 def test_a_recipe_is_run(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import features.datasets
-from features.errors import InputError, Problems, gathered, nearest
+from features.errors import InputError, Problems, combined_error, nearest
 from features.lookup import find, names
 from features.settings import Settings, parse
 
@@ -83,7 +83,7 @@ class Listing:
     Attributes:
         images: in any order; the index orders them.
         classes: C names, verbatim, by class id; a class may have no image (it is only named). `_` for a space is
-            kept here: `features.text.prompts.spoken` is the one place that replaces it.
+            kept here: `features.text.prompts.prompt_text` is the one place that replaces it.
         templates: hand-crafted prompts, each with one `{}` for the class name.
         origin: licence, home page, citation and expected counts.
         missing: images that the data set names and this copy lacks, left out because the user allowed it.
@@ -160,9 +160,9 @@ class Published(Reader):
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}.",)  # CoOp's, trainers/zsclip.py
     origin: ClassVar[Origin]
 
-    def unusable(self, problems: Problems) -> InputError:
-        """The error for a copy of which nothing can be listed."""
-        return gathered(problems.found, f"the data set {self.origin.title!r} cannot be read")
+    def unreadable(self, problems: Problems) -> InputError:
+        """Return the error for a copy of which nothing can be listed."""
+        return combined_error(problems.messages, f"the data set {self.origin.title!r} cannot be read")
 
 
 def reader_from(spec: Mapping[str, Any], where: str) -> Reader:

@@ -6,6 +6,7 @@ Layout of CoOp's instructions: `caltech-101/101_ObjectCategories/<Class>/image_0
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
@@ -21,7 +22,7 @@ class Caltech101(SplitReader):
     source: ClassVar[str] = "`shipyard data get caltech101` fetches it"
     images: ClassVar[tuple[str, ...]] = ("101_ObjectCategories",)
     split_file: ClassVar[str] = "split_zhou_Caltech101.json"
-    packed_file: ClassVar[str] = "caltech101_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.Caltech101
             "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",

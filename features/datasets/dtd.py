@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
@@ -17,7 +18,7 @@ class DescribableTextures(SplitReader):
     source: ClassVar[str] = "`shipyard data get dtd` fetches it"
     images: ClassVar[tuple[str, ...]] = ("images", "dtd/images")  # the latter: torchvision's downloader
     split_file: ClassVar[str] = "split_zhou_DescribableTextures.json"
-    packed_file: ClassVar[str] = "dtd_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("{} texture.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.DTD

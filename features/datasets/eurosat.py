@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
@@ -17,7 +18,7 @@ class EuroSat(SplitReader):
     source: ClassVar[str] = "`shipyard data get eurosat` fetches it"
     images: ClassVar[tuple[str, ...]] = ("2750", "EuroSAT_RGB")  # the latter: the archive at Zenodo
     split_file: ClassVar[str] = "split_zhou_EuroSAT.json"
-    packed_file: ClassVar[str] = "eurosat_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("a centered satellite photo of {}.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.EuroSAT

@@ -56,7 +56,7 @@ class FgvcAircraft(Published):
                 if name in labels:
                     rows[part].append((f"{number}.jpg", labels[name]))
                 else:
-                    problems.found.append(f"{file.name}: {line!r} is not a number and a name of variants.txt")
+                    problems.messages.append(f"{file.name}: {line!r} is not a number and a name of variants.txt")
         return listing_of(self, folder, classes, rows, problems)
 
 

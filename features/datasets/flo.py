@@ -5,12 +5,11 @@ The images are those of `flowers102`. Xian's file names them and has no class na
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from features.datasets.base import Counts, Origin
-from features.splits.split_zhou import PACKAGED, read_split
+from features.splits.oxford_flowers import flower_names
 from features.splits.xian_split import XianReader
 
 
@@ -43,10 +42,3 @@ class Flo(XianReader):
     def class_of(self, file: str) -> str:
         """What CoOp's split says of the image."""
         return flower_names().get(file, f"no flower {file}")
-
-
-@cache
-def flower_names() -> dict[str, str]:
-    """The class name of each image of Oxford Flowers 102."""
-    classes, rows = read_split(PACKAGED / "flowers102_split.json")
-    return {path: classes[label] for part in rows.values() for path, label in part}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
+from features.splits import oxford_flowers
 from features.splits.split_zhou import SplitReader
 
 
@@ -17,7 +19,7 @@ class Flowers102(SplitReader):
     source: ClassVar[str] = "`shipyard data get flowers102` fetches it"
     images: ClassVar[tuple[str, ...]] = ("jpg",)
     split_file: ClassVar[str] = "split_zhou_OxfordFlowers.json"
-    packed_file: ClassVar[str] = "flowers102_split.json"
+    packaged_split: ClassVar[Path | None] = oxford_flowers.SPLIT
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of flower.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.Flowers102

@@ -56,11 +56,11 @@ class ImageNet(Published):
         ids = wordnet_ids("imagenet")
         named = problems.attempt(lambda: class_names(root / self.path / CLASSNAMES))
         if folder is None:
-            raise self.unusable(problems)
+            raise self.unreadable(problems)
         train = problems.attempt(lambda: self._train(folder, ids, problems)) or {}
         test = problems.attempt(lambda: self._test(folder, root, ids, problems)) or {}
         if not (named and train and test):
-            raise self.unusable(problems)
+            raise self.unreadable(problems)
         pool = {wnid: self._pool(files) for wnid, files in train.items()}
         missing = 0
         if self.allow_partial and self.origin.counts:
@@ -76,7 +76,7 @@ class ImageNet(Published):
             missing=missing,
             repeated_names=REPEATED,
             left_out=sum(map(len, train.values())) - sum(map(len, pool.values())),
-            faults=tuple(problems.found),
+            faults=tuple(problems.messages),
         )
 
     def _train(self, folder: Path, ids: list[str], problems: Problems) -> dict[str, list[str]]:

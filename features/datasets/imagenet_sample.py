@@ -39,7 +39,7 @@ class ImageNetSample(Published):
         names = problems.attempt(lambda: class_names(folder / CLASSNAMES)) or dict(zip(ids, ids, strict=True))
         files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
         strange = [file for file in files if _id(file) not in ids]
-        problems.found += [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in strange]
+        problems.messages += [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in strange]
         absent = sorted(ids.keys() - {*map(_id, files)})
         if not self.allow_partial:
             problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of classes; {MEND}"))
@@ -50,7 +50,7 @@ class ImageNetSample(Published):
             origin=self.origin,
             missing=len(absent) if self.allow_partial else 0,
             repeated_names=REPEATED,
-            faults=tuple(problems.found),
+            faults=tuple(problems.messages),
         )
 
 

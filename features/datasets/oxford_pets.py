@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from features.datasets.base import Archive, Counts, Origin
@@ -17,7 +18,7 @@ class OxfordPets(SplitReader):
     source: ClassVar[str] = "`shipyard data get oxford_pets` fetches it"
     images: ClassVar[tuple[str, ...]] = ("images",)
     split_file: ClassVar[str] = "split_zhou_OxfordPets.json"
-    packed_file: ClassVar[str] = "oxford_pets_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of pet.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.OxfordIIITPet

@@ -23,7 +23,7 @@ class StanfordCars(SplitReader):
         "account (jessicali9530/stanford-cars-dataset); unpack both into data.root/stanford_cars"
     )
     split_file: ClassVar[str] = "split_zhou_StanfordCars.json"
-    packed_file: ClassVar[str] = "stanford_cars_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     origin: ClassVar[Origin] = Origin(
         title="Stanford Cars",
         licence="non-commercial research",
@@ -32,7 +32,7 @@ class StanfordCars(SplitReader):
         counts=Counts(train=6509, val=1635, test=8041, classes=196),
     )
 
-    def laid_out(self, path: str, folder: Path) -> str:
+    def path_on_disk(self, path: str, folder: Path) -> str:
         """Kaggle's copy repeats the folder."""
         part = path.partition("/")[0]
         return f"{part}/{path}" if (folder / part / part).is_dir() else path

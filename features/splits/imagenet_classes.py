@@ -16,7 +16,7 @@ from features.datasets.base import Image, Listing, Published
 from features.errors import InputError, Problems, raise_all
 from features.splits.listed import EXTENSIONS, MEND
 
-TABLE = Path(__file__).parents[1] / "datasets" / "imagenet_classes.json"
+TABLE = Path(__file__).with_suffix(".json")
 REPEATED = frozenset({"missile", "sunglasses"})  # CLIP's list has each of these for two classes
 CLASSNAMES = "classnames.txt"
 
@@ -88,7 +88,7 @@ class ImageNetTestSet(Published):
         ids = wordnet_ids(self.subset)
         names = problems.attempt(lambda: class_names(root / self.path / CLASSNAMES)) or dict(zip(ids, ids, strict=True))
         if folder is None:
-            raise self.unusable(problems)
+            raise self.unreadable(problems)
         folders = [str(position) for position in range(len(ids))] if self.numbered else ids
         found = class_files(folder, folders, allow_partial=self.allow_partial, problems=problems)
         images = tuple(
@@ -102,5 +102,5 @@ class ImageNetTestSet(Published):
             self.origin,
             missing=missing,
             repeated_names=REPEATED,
-            faults=tuple(problems.found),
+            faults=tuple(problems.messages),
         )

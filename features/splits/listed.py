@@ -37,7 +37,7 @@ def listing_of(reader: Published, folder: Path, classes: Sequence[str], rows: Ro
         templates=reader.templates,
         origin=reader.origin,
         missing=len(missing) if reader.allow_partial else 0,
-        faults=tuple(problems.found),
+        faults=tuple(problems.messages),
     )
 
 

@@ -70,7 +70,7 @@ class OwnImages(Reader):
             templates=tuple(self.templates),
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
             descriptions={_nfc(name): text for name, text in self.descriptions.items()},
-            faults=(*mistakes, *problems.found, *self._misfits(labels, unseen, classes)),
+            faults=(*mistakes, *problems.messages, *self._misfits(labels, unseen, classes)),
         )
 
     def _misfits(self, labels: Sequence[str], unseen: Sequence[str], classes: Sequence[str]) -> Iterator[str]:

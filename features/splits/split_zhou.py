@@ -1,10 +1,14 @@
-"""Data sets that come with CoOp's `split_zhou_<name>.json`: three lists of [image path, label, class name].
+"""Data sets with a `split_zhou_<name>.json` of CoOp: three lists of [image path, label, class name].
 
-Format and folder layout: CoOp's repository, `DATASETS.md` and `datasets/oxford_pets.py` (MIT).
+Format and folder layout: CoOp's repository, `DATASETS.md` and `datasets/oxford_pets.py` (MIT). A reader may carry a
+copy of its split file, gzipped, beside its module: `caltech101.json.gz` beside `caltech101.py`. To add one, use
+`gzip.compress(data, mtime=0)`, which gives the same bytes each time.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,98 +17,112 @@ from features.datasets.base import SPLITS, Listing, Published, Rows, Split
 from features.errors import InputError, Problems, raise_all
 from features.formats.untrusted import parsing, read_json
 from features.splits.listed import listing_of
-from features.splits.packed_split import unpack
 
-PACKAGED = Path(__file__).parents[1] / "datasets"
-REMEDY = "get it anew, or remove it where the package has a copy"
+FIX_HINT = "download it again, or delete it if the package has a copy"
 
 
 class SplitReader(Published):
     """Base of the readers whose data set has a `split_zhou_*.json`.
 
-    The split file is looked for in `path`, where CoOp's instructions put it, and else in `features/datasets`.
+    A split file in `path`, where CoOp's instructions put it, takes precedence over the packaged copy.
     """
 
-    split_file: ClassVar[str]  # its name beside the images
-    packed_file: ClassVar[str] = ""  # the copy in `features/datasets`, see `packed_split`; empty: there is none
-    split_url: ClassVar[str] = ""  # where CoOp's authors keep it, for those without a copy
+    split_file: ClassVar[str]  # its name in `path`
+    packaged_split: ClassVar[Path | None] = None  # the gzipped copy in this package, if there is one
+    split_url: ClassVar[str] = ""  # CoOp's download address; needed if there is no packaged copy
 
     def read(self, root: Path) -> Listing:
         """List the official split; see `Reader.read`."""
         problems = Problems()
         folder = problems.attempt(lambda: self.folder(root))
-        split = problems.attempt(lambda: readable(self._split(root), problems))
-        if split is None and self.packed_file:  # whoever mends the split is to know what else the copy lacks
-            split = read_split(PACKAGED / self.packed_file)
+        split = problems.attempt(lambda: parse_split(self._find_split(root), problems))
+
+        # An unreadable split file is reported already. The packaged copy shows which images are missing besides.
+        if split is None and self.packaged_split:
+            split = read_split(self.packaged_split)
         if folder is None or split is None:
-            raise self.unusable(problems)
-        classes, named = split
-        rows: Rows = {part: [(self.laid_out(path, folder), label) for path, label in named[part]] for part in SPLITS}
+            raise self.unreadable(problems)
+
+        classes, split_rows = split
+        rows: Rows = {
+            name: [(self.path_on_disk(path, folder), label) for path, label in split_rows[name]] for name in SPLITS
+        }
         return listing_of(self, folder, classes, rows, problems)
 
-    def laid_out(self, path: str, folder: Path) -> str:  # noqa: ARG002
-        """Where a copy of another layout than CoOp's keeps what the split calls `path`."""
+    def path_on_disk(self, path: str, folder: Path) -> str:  # noqa: ARG002 (for readers that override it)
+        """Return where this copy keeps the image that the split file calls `path`."""
         return path
 
-    def _split(self, root: Path) -> Path:
-        beside = root / self.path / self.split_file
-        if beside.is_file() or not self.packed_file:
-            if not beside.is_file():
-                raise InputError(
-                    f"there is no {beside}, which says which images are for training; the package has no copy of it.\n"
-                    f"  fix: get it from CoOp's authors, {self.split_url}, and put it there"
-                )
-            return beside
-        return PACKAGED / self.packed_file
+    def _find_split(self, root: Path) -> Path:
+        own = root / self.path / self.split_file
+        if own.is_file():
+            return own
+        if self.packaged_split:
+            return self.packaged_split
+        raise InputError(
+            f"there is no {own}, which assigns the images to train, val and test; the package has no copy of it.\n"
+            f"  fix: download it from CoOp's authors ({self.split_url}) and put it there"
+        )
 
 
 def read_split(path: Path) -> tuple[tuple[str, ...], Rows]:
-    """Read a split file, the official form or the packed one.
+    """Read a split file, plain or gzipped.
 
     Returns:
-        The C class names by label, and for each split its (image path, label) rows.
+        The C class names by label, and for each split its (image path, label) rows in the file's order.
 
     Raises:
-        InputError: not JSON, or not a split; every mistake is listed.
+        InputError: The file is not JSON or not a split; every mistake is listed.
     """
     problems = Problems()
-    split = readable(path, problems)
-    if problems.found:
-        raise InputError("\n".join(problems.found))
+    split = parse_split(path, problems)
+    if problems.messages:
+        raise InputError("\n".join(problems.messages))
     return split
 
 
-def readable(path: Path, problems: Problems) -> tuple[tuple[str, ...], Rows]:
-    """What can be read of a split file; what cannot goes to `problems`.
+def parse_split(path: Path, problems: Problems) -> tuple[tuple[str, ...], Rows]:
+    """Return the usable rows of a split file as `read_split` does, and add the unusable ones to `problems`.
 
     Raises:
-        InputError: nothing can.
+        InputError: The file has no usable row at all.
     """
-    values = read_json(path, REMEDY)
-    if isinstance(values, dict) and "packed" in values:
-        with parsing(path, REMEDY):
-            return unpack(values)
+    values = _load(path)
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds a {type(values).__name__}, not an object with {', '.join(SPLITS)}; {REMEDY}")
-    names: dict[int, str] = {}
-    wrong: list[str] = []
-    rows: Rows = {part: list(_rows(part, values.get(part), names, wrong)) for part in SPLITS}
-    if set(names) != set(range(len(names))):
-        wrong.append(f"labels must be 0 to {len(names) - 1} without a gap, not {sorted(names)}")
-    problems.attempt(lambda: raise_all(wrong, f"{path} is not a split file; {REMEDY}"))
-    return tuple(names[label] for label in sorted(names)), rows
+        raise InputError(f"{path} holds a {type(values).__name__}, not an object with {', '.join(SPLITS)}; {FIX_HINT}")
+
+    class_names: dict[int, str] = {}
+    mistakes: list[str] = []
+    rows: Rows = {name: list(_rows(name, values.get(name), class_names, mistakes)) for name in SPLITS}
+
+    if set(class_names) != set(range(len(class_names))):
+        mistakes.append(f"labels must be 0 to {len(class_names) - 1} without a gap, not {sorted(class_names)}")
+    problems.attempt(lambda: raise_all(mistakes, f"{path} is not a split file; {FIX_HINT}"))
+    return tuple(class_names[label] for label in sorted(class_names)), rows
 
 
-def _rows(part: Split, values: Any, names: dict[int, str], wrong: list[str]) -> Iterator[tuple[str, int]]:
-    """The (image path, label) rows of one split; `names` becomes the class names by label, `wrong` what is no row."""
+def _load(path: Path) -> Any:
+    if path.suffix != ".gz":
+        return read_json(path, FIX_HINT)
+    with parsing(path, FIX_HINT):
+        return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def _rows(split: Split, values: Any, class_names: dict[int, str], mistakes: list[str]) -> Iterator[tuple[str, int]]:
+    """Yield the (image path, label) rows of one split.
+
+    Adds the class name of each new label to `class_names`, and a line for each unusable row to `mistakes`.
+    """
     if not isinstance(values, list):
-        wrong.append(f"{part!r}: missing, or not a list")
+        mistakes.append(f"{split!r}: missing, or not a list")
         return
-    for place, row in enumerate(values):
+    for position, row in enumerate(values):
         match row:
             case [str(image), int(label), str(name)] if not isinstance(label, bool):
-                if names.setdefault(label, name) != name:
-                    wrong.append(f"{part}[{place}]: label {label} is {name!r} here and {names[label]!r} before")
+                if class_names.setdefault(label, name) != name:
+                    mistakes.append(
+                        f"{split}[{position}]: label {label} is {name!r}, but {class_names[label]!r} in an earlier row"
+                    )
                 yield image, label
             case _:
-                wrong.append(f"{part}[{place}]: {row!r} is not [image path, label, class name]")
+                mistakes.append(f"{split}[{position}]: {row!r} is not [image path, label, class name]")

@@ -43,13 +43,13 @@ class XianReader(Published):
         split = problems.attempt(lambda: self._split(mats)) if mats else None
         images = problems.attempt(lambda: MatFile(mats / IMAGES, ("image_files", "labels"))) if mats else None
         if folder is None or images is None:
-            raise self.unusable(problems)
+            raise self.unreadable(problems)
         files = [self.in_folder(file.replace("\\", "/")) for file in images.texts("image_files")]
         named = problems.attempt(lambda: self._classes(files, images))
         parts = problems.attempt(lambda: _parts(split, images, named[1])) if split and named else None
         if named is None or parts is None:  # whoever mends the split is to know what else the copy lacks
             listing_of(self, folder, (), {"train": [(file, 0) for file in files], "val": [], "test": []}, problems)
-            raise self.unusable(problems)
+            raise self.unreadable(problems)
         classes, labels = named
         rows: Rows = {
             "train": [(files[i], labels[i]) for i in parts[TRAIN]],

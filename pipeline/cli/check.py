@@ -18,7 +18,7 @@ import pipeline.generators
 import pipeline.methods
 import pipeline.protocols
 from features.datasets.base import Reader, reader_from
-from features.errors import InputError, Problems, gathered, nearest, raise_all
+from features.errors import InputError, Problems, combined_error, nearest, raise_all
 from features.index import mistakes
 from features.lookup import find, names
 from features.settings import Settings, parse
@@ -64,7 +64,7 @@ def check_all(runs: Sequence[Params]) -> None:
     for params in runs:
         problems.attempt(partial(check, params))
     problems.attempt(partial(check_data, runs))
-    raise_all(problems.found, "nothing was started")
+    raise_all(problems.messages, "nothing was started")
 
 
 def check_data(runs: Sequence[Params]) -> None:
@@ -89,9 +89,9 @@ def _faults(name: str, spec: Mapping[str, Any], root: str) -> Iterator[str]:
     problems = Problems()
     reader = Problems().attempt(lambda: reader_from(spec, name))
     listing = problems.attempt(lambda: reader.read(Path(root))) if reader else None
-    found = [*problems.found, *(mistakes(listing) if listing else ())]
+    found = [*problems.messages, *(mistakes(listing) if listing else ())]
     if found:
-        yield str(gathered(found, name)).replace("\n", "\n    ")
+        yield str(combined_error(found, name)).replace("\n", "\n    ")
 
 
 class _Made:
