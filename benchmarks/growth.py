@@ -24,7 +24,9 @@ from features.encoding.encoder import load_encoder
 from features.extraction.extract import extract
 from features.extraction.pipeline import Extraction
 from features.formats.files import remove
+from features.runtime.devices import keep_freed_memory
 from features.text.text_tower import TextTower
+from pipeline.methods.base import FitData
 from pipeline.methods.taskres import TaskRes
 from pipeline.training.seeds import stream
 
@@ -58,7 +60,9 @@ def _fit(tower: TextTower, seeds: int) -> None:
     classes = class_set(tower, names)
     train = features(labels, 1, tower.config.embed_dim)
     for seed in range(seeds):
-        TaskRes(epochs=4).fit(train, classes, synthetic=None, validation=train, tower=tower, rng=stream(seed, "bench"))
+        TaskRes(epochs=4).fit(
+            FitData(train, classes, synthetic=None, validation=train, tower=tower, rng=stream(seed, "bench"))
+        )
 
 
 def _extracted(count: int) -> tuple[float, float]:
@@ -77,6 +81,7 @@ def _extracted(count: int) -> tuple[float, float]:
 
 def main(folder: Path) -> None:
     """Extract some times, write the median into `seconds`, print the peak of memory."""
+    keep_freed_memory()  # as stage `extract` does
     encoder = load_encoder("tiny", f"local-dir:{folder}", "random:0", "cpu")
     paths = sorted((folder / "images").iterdir())
     views = Views(count=0, scale=(0.5, 1.0), seed=0)

@@ -35,6 +35,7 @@ from benchmarks.text_tower import pass_of
 from features.text.text_tower import TextTower
 from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.ship import Ship
+from pipeline.methods.base import FitData
 from pipeline.methods.coop import CoOp
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.seeds import stream
@@ -109,12 +110,9 @@ def _coop(setting: Setting) -> None:
     method = CoOp(epochs=STEPS, batch=setting.batch, recipe="ship")
     none = features(unseen[:0], 1, setting.tower.config.embed_dim)
     method.fit(
-        setting.train,
-        setting.classes,
-        synthetic=pool,
-        validation=none,
-        tower=setting.tower,
-        rng=stream(1, "bench"),
+        FitData(
+            setting.train, setting.classes, synthetic=pool, validation=none, tower=setting.tower, rng=stream(1, "bench")
+        )
     )
 
 

@@ -38,7 +38,7 @@ from features.settings import parse
 from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
 from pipeline.generators.base import Generator
-from pipeline.methods.base import Classifier, Method
+from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.metrics import accuracy as metrics
 from pipeline.steps.evaluate import score
 from pipeline.steps.synthesize import sample
@@ -151,7 +151,7 @@ def fit(
     held_out = validation or LabelledFeatures(train.features[:0, :1], train.labels[:0])
     refuse_unusable(classes, train=train, validation=held_out, synthetic=synthetic)
     fitted = chosen.fit(
-        train, classes, synthetic=synthetic, validation=held_out, tower=tower, rng=stream(seed, "finetune")
+        FitData(train, classes, synthetic=synthetic, validation=held_out, tower=tower, rng=stream(seed, "finetune"))
     )
     return fitted if tower is None else fitted.bound(tower)
 

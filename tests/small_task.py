@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import pipeline.methods
 from features.lookup import find, names
-from pipeline.methods.base import Classifier, Method
+from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.seeds import stream
 
@@ -64,5 +64,5 @@ def fit(
     """A classifier, bound to the tower."""
     chosen = method(name, **settings)
     rng = stream(seed, "finetune")
-    fitted = chosen.fit(TRAIN, classes, synthetic=synthetic, validation=validation, tower=TOWER, rng=rng)
+    fitted = chosen.fit(FitData(TRAIN, classes, synthetic=synthetic, validation=validation, tower=TOWER, rng=rng))
     return fitted.bound(TOWER)

@@ -24,7 +24,7 @@ from features.image_store.store import ImageStore
 from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
 from pipeline.generators.ship import Ship
-from pipeline.methods.base import Classifier
+from pipeline.methods.base import Classifier, FitData
 from pipeline.methods.coop import CoOp
 from pipeline.methods.zero_shot import ZeroShot
 from pipeline.training.data import ClassSet, LabelledFeatures
@@ -91,7 +91,7 @@ def accuracy(classifier: Classifier, test: LabelledFeatures, ids: torch.Tensor) 
 def fit(method: CoOp | ZeroShot, photos: Photos) -> Classifier:
     none = LabelledFeatures(photos.test.features[:0], photos.test.labels[:0])
     return method.fit(
-        photos.train, photos.classes, synthetic=None, validation=none, tower=photos.tower, rng=stream(1, "fit")
+        FitData(photos.train, photos.classes, synthetic=None, validation=none, tower=photos.tower, rng=stream(1, "fit"))
     )
 
 

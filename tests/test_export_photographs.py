@@ -19,6 +19,7 @@ from features.formats.tensors import read_tensors
 from features.text.classes import encode_classes
 from pipeline.inference.export import Format, export
 from pipeline.inference.predict import CENTRE, Model
+from pipeline.methods.base import FitData
 from pipeline.methods.clip_adapter import ClipAdapter
 from pipeline.methods.zero_shot import ZeroShot
 from pipeline.training.data import ClassSet, LabelledFeatures
@@ -73,7 +74,7 @@ def models(encoder: Encoder, photographs: dict[str, Tensor], pixels: Tensor) -> 
             seed=1,
             encoder=encoder,
             precision="float32",
-            classifier=settings.fit(train, classes, rng=stream(1, "test"), **given),
+            classifier=settings.fit(FitData(train, classes, rng=stream(1, "test"), **given)),
             reads_patches=False,
             names=texts.names,
             seen=(True,) * len(classes),

@@ -18,7 +18,7 @@ from features.errors import InputError
 from features.formats.tensors import load_tensors, save_tensors
 from pipeline.artifacts.task import Header, Rows, load_train, save_train
 from pipeline.methods._prompt_learning import class_weights, initial_context
-from pipeline.methods.base import Classifier
+from pipeline.methods.base import Classifier, FitData
 from pipeline.steps.fit import fit as fit_step
 from pipeline.training.data import LabelledFeatures, refuse_unusable
 from pipeline.training.seeds import stream
@@ -109,7 +109,7 @@ def test_learned_prompts_separate_what_a_hidden_prompt_separates(name: str) -> N
     train, held_out = prompted(texts, 0), prompted(texts, 1)
     rng = stream(1, "finetune")
     fitted = method(name, **PROMPTS[name]).fit(
-        train, CLASSES, synthetic=None, validation=held_out, tower=TOWER, rng=rng
+        FitData(train, CLASSES, synthetic=None, validation=held_out, tower=TOWER, rng=rng)
     )
 
     def accuracy(logits: torch.Tensor) -> float:
@@ -125,7 +125,7 @@ def test_on_a_gpu_it_learns_what_it_learns_on_the_cpu(name: str) -> None:
     cuda, ids = torch.device("cuda"), CLASSES.seen_ids
     rng, tower = stream(1, "finetune"), copy.deepcopy(TOWER).to(cuda)
     given = {"synthetic": None, "validation": VALIDATION.to(cuda), "tower": tower, "rng": rng}
-    fitted = method(name).fit(TRAIN.to(cuda), CLASSES.to(cuda), **given).bound(tower)
+    fitted = method(name).fit(FitData(TRAIN.to(cuda), CLASSES.to(cuda), **given)).bound(tower)
     found = fitted.logits(seen_by(name, VALIDATION).to(cuda), ids.to(cuda)).cpu()
     torch.testing.assert_close(found, fit(name).logits(seen_by(name, VALIDATION), ids), rtol=0.05, atol=0.5)
 

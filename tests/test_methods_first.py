@@ -10,9 +10,10 @@ from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, VALIDATI
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text.prompts import filled, tokenize
+from features.text.prompts import format_prompts, tokenize
 from pipeline.methods._cache_model import CacheClassifier, build, first_of_each
 from pipeline.methods._prompt_learning import class_weights
+from pipeline.methods.base import FitData
 from pipeline.methods.clip_adapter import adapted
 from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
@@ -31,7 +32,7 @@ def test_zero_shot_is_equation_1() -> None:
 
 def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
     texts = ["a photo of a {}.", "{} in the snow."]
-    each = [TOWER.encode(tokenize(filled(text, CLASSES.names))).numpy() for text in texts]
+    each = [TOWER.encode(tokenize(format_prompts(text, CLASSES.names))).numpy() for text in texts]
     mean = np.mean([_unit(found) for found in each], axis=0)
     ours = fit("zero_shot", templates=texts).state()["weights"].numpy()
     np.testing.assert_allclose(ours, _unit(mean), rtol=1e-5, atol=1e-6)
@@ -204,7 +205,7 @@ def test_the_loss_ranges_over_the_seen_or_over_all() -> None:
 def test_a_diverged_training_is_an_error_and_no_classifier() -> None:
     with pytest.raises(InputError, match="learning_rate"):
         CoOp(learning_rate=1e30, epochs=3).fit(
-            TRAIN, CLASSES, synthetic=None, validation=VALIDATION, tower=TOWER, rng=stream(0, "x")
+            FitData(TRAIN, CLASSES, synthetic=None, validation=VALIDATION, tower=TOWER, rng=stream(0, "x"))
         )
 
 

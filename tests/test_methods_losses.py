@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from small_task import method
 from torch import Tensor
 
-from features.text.prompts import tokenize, words
+from features.text.prompts import tokenize, tokenize_words
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights
 from pipeline.methods._unnormalized_text import at_raw_length
-from pipeline.methods.base import Classifier
+from pipeline.methods.base import Classifier, FitData
 from pipeline.methods.linear_probe import regression
 from pipeline.methods.tcp import injected
 from pipeline.training.data import ClassSet, LabelledFeatures
@@ -51,7 +51,9 @@ class Task:
         rows: list[float] = []
         with told(lambda _, row: rows.append(row["loss"])):
             fitted = method(name, epochs=1, batch=12, learning_rate=1e-9, **settings).fit(
-                self.train, self.classes, synthetic=None, validation=none, tower=self.tower, rng=stream(1, "fit")
+                FitData(
+                    self.train, self.classes, synthetic=None, validation=none, tower=self.tower, rng=stream(1, "fit")
+                )
             )
         (loss,) = rows
         return loss, fitted
@@ -62,7 +64,7 @@ class Task:
 
     def words(self) -> Tensor:
         """(4, W): the embeddings of "a photo of a"."""
-        return self.tower.token_embedding.weight[words("a photo of a")]
+        return self.tower.token_embedding.weight[tokenize_words("a photo of a")]
 
     def texts(self, context: Tensor, position: Position = "end") -> Array:
         """(G, 3, 8) unit g of each class's prompt with contexts (G, M, W)."""
@@ -187,7 +189,7 @@ def test_the_loss_ranges_over_synthetic_features_too(task: Task) -> None:
     rows: list[float] = []
     with told(lambda _, row: rows.append(row["loss"])):
         method("coop", epochs=1, batch=8, learning_rate=1e-9, synthetic_ratio=0.5).fit(
-            train, classes, synthetic=synthetic, validation=synthetic, tower=task.tower, rng=stream(1, "fit")
+            FitData(train, classes, synthetic=synthetic, validation=synthetic, tower=task.tower, rng=stream(1, "fit"))
         )
     f = np.concatenate([train.centre.numpy(), np.repeat(synthetic.centre.numpy(), 4, axis=0)])
     y = np.concatenate([train.labels.numpy(), np.repeat(synthetic.labels.numpy(), 4)])
@@ -206,7 +208,7 @@ def test_coop_scores_by_the_prompts_that_it_learned(task: Task) -> None:
 def test_zero_shot_logits_are_equation_1(task: Task) -> None:
     none = LabelledFeatures(task.train.features[:0], task.train.labels[:0])
     fitted = method("zero_shot").fit(
-        task.train, task.classes, synthetic=None, validation=none, tower=task.tower, rng=stream(1, "x")
+        FitData(task.train, task.classes, synthetic=None, validation=none, tower=task.tower, rng=stream(1, "x"))
     )
     ours = fitted.logits(task.train.centre, torch.arange(3)).numpy()
     np.testing.assert_allclose(ours, SCALE * unit(task.f) @ unit(task.t).T, rtol=1e-6)

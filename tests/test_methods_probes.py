@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from features.errors import InputError
 from pipeline.methods._affine import affine, class_means, joined
 from pipeline.methods._unnormalized_text import at_raw_length
+from pipeline.methods.base import FitData
 from pipeline.methods.clap import constraint, multipliers
 from pipeline.methods.gda import Gda, GdaClassifier, discriminant, precision
 from pipeline.methods.linear_probe import peak, regression
@@ -181,7 +182,7 @@ def test_gda_stands_views_near_its_name_in_for_a_class_without_features() -> Non
     means = np.stack([(n.sum(0) + 16 * t) / 26 for n, t in zip(near, texts, strict=True)])
     inverse = np.mean([precision(*tensors(n - t)).numpy() for n, t in zip(near, texts, strict=True)], axis=0)
     fitted = method("gda", neighbours=10).fit(
-        TRAIN, CLASSES, synthetic=None, validation=NO_VALIDATION, tower=None, rng=stream(1, "x")
+        FitData(TRAIN, CLASSES, synthetic=None, validation=NO_VALIDATION, tower=None, rng=stream(1, "x"))
     )
     np.testing.assert_allclose(fitted.state()["weights"][4:].numpy(), means @ inverse, rtol=1e-3, atol=1e-4)
     assert float(fitted.state()["alpha"]) == pytest.approx(Gda().alpha)

@@ -16,7 +16,7 @@ from torch import Tensor
 import pipeline.methods
 from features.lookup import find
 from features.text import text_tower
-from pipeline.methods.base import Method
+from pipeline.methods.base import FitData, Method
 from pipeline.training.loop import Batches
 from pipeline.training.seeds import stream
 
@@ -61,7 +61,9 @@ def fit(name: str, *, on: torch.device = HERE, synthetic: bool = False, **change
         "tower": copy.deepcopy(small_task.TOWER).to(on),
         "rng": stream(1, "fit"),
     }
-    small_task.method(name, **settings(kind) | changed).fit(small_task.TRAIN.to(on), small_task.CLASSES.to(on), **given)
+    small_task.method(name, **settings(kind) | changed).fit(
+        FitData(small_task.TRAIN.to(on), small_task.CLASSES.to(on), **given)
+    )
 
 
 @pytest.mark.parametrize("name", NEVER)

@@ -10,6 +10,7 @@ from small_task import CLASSES, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import class_weights, initial_context
+from pipeline.methods.base import FitData
 from pipeline.methods.plot import PromptSets, transport, transported
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.seeds import stream
@@ -96,7 +97,7 @@ def test_it_separates_images_whose_patches_show_different_prompts() -> None:
     chosen = method("plot", epochs=25, learning_rate=0.05)
     empty = LabelledFeatures(torch.empty(0, 1, 32), torch.empty(0, dtype=torch.int64))
     rng = stream(1, "fit")
-    fitted = chosen.fit(images(0), CLASSES, synthetic=None, validation=empty, tower=TOWER, rng=rng)
+    fitted = chosen.fit(FitData(images(0), CLASSES, synthetic=None, validation=empty, tower=TOWER, rng=rng))
     held_out = images(1).patches
     assert held_out is not None
     right = fitted.logits(held_out, CLASSES.seen_ids).argmax(1) == labels

@@ -16,7 +16,7 @@ import pipeline.generators
 import pipeline.methods
 from features.lookup import find
 from pipeline.generators.base import Generator
-from pipeline.methods.base import Method
+from pipeline.methods.base import FitData, Method
 from pipeline.training.seeds import stream
 
 # So noisy that a search has something to tell, and a step something left to learn.
@@ -85,7 +85,7 @@ def fitted(name: str, field: str, **changed: Any) -> dict[str, Tensor]:
     synthetic = SYNTHETIC if field == "synthetic_ratio" and name in WITH_SYNTHETIC else None
     validation = NOISY if field in SEARCHED else NO_VALIDATION
     given = {"synthetic": synthetic, "validation": validation, "tower": TOWER, "rng": stream(1, "fit")}
-    state = method(name, **settings).fit(HARD, CLASSES, **given).state()
+    state = method(name, **settings).fit(FitData(HARD, CLASSES, **given)).state()
     return {key: value for key, value in state.items() if name != "plot" or key != field}
 
 

@@ -24,7 +24,7 @@ from pipeline.artifacts.paths import EncoderPaths, weights
 from pipeline.artifacts.selection import Candidate, Selection
 from pipeline.artifacts.task import Header, Rows, save_train
 from pipeline.inference.predict import Model
-from pipeline.methods.base import Classifier, Method
+from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.seeds import stream
 
@@ -51,7 +51,7 @@ def fitted(method: str) -> Classifier:
     made = find(methods, method, Method).model_validate(SMALL.get(method, {}))
     none = LabelledFeatures(torch.empty(0, 1, D), torch.empty(0).long())
     use = extra if made.takes_synthetic else None
-    return made.fit(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test"))
+    return made.fit(FitData(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test")))
 
 
 def choice(method: str) -> Selection:

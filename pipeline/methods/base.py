@@ -84,6 +84,54 @@ class PromptedClassifier(LinearClassifier):
     context: Tensor
 
 
+@dataclass(frozen=True)
+class FitData:
+    """Everything that a method is fitted on; test images are never part of it.
+
+    All tensors lie on the device of the work, except tokens (see `pipeline.training.data`).
+
+    Attributes:
+        train: N real images of the seen classes in K views, features (N, K, D).
+        classes: the C classes of the task, seen and unseen.
+        synthetic: M synthetic features of the unseen classes (M, 1, D), or None without a generator.
+        validation: V validation images of the seen classes (V, 1, D); V may be 0.
+        tower: the frozen text tower, for a method that `needs_text_tower`; else it may be None.
+        rng: source of all randomness in `fit`; on the CPU, so that a seed draws the same numbers on every device.
+    """
+
+    train: LabelledFeatures
+    classes: ClassSet
+    synthetic: LabelledFeatures | None
+    validation: LabelledFeatures
+    tower: TextTower | None
+    rng: torch.Generator
+
+    @property
+    def text_tower(self) -> TextTower:
+        """Return the text tower.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.tower is None:
+            raise InputError("this method needs the text tower (`needs_text_tower`): pass `tower` to `fit`")
+        return self.tower
+
+    @property
+    def patch_tokens(self) -> Tensor:
+        """Return the patch tokens (N, P, D) of the training images.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.train.patches is None:
+            raise InputError(
+                "this method needs patch tokens (`needs_patches`), but the training features have none: "
+                "extract them with `extract.patch_tokens: true`"
+            )
+        return self.train.patches
+
+
 class Method(Settings):
     """Base of every method: its hyper-parameters are the fields, its data comes in `fit`.
 
@@ -102,28 +150,11 @@ class Method(Settings):
     takes_synthetic: ClassVar[bool] = True
 
     @abstractmethod
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> Classifier:
-        """Fit on real features of the seen classes, and on synthetic ones of the unseen if given.
-
-        Args:
-            train: (N, K, D), labels among the seen classes.
-            classes: the task's classes.
-            synthetic: (M, 1, D) of the unseen classes, or None for the plain method.
-            validation: (V, 1, D) of the seen classes; V may be 0.
-            tower: the text tower if `needs_text_tower`.
-            rng: on the CPU, so that a seed draws the same on every device.
+    def fit(self, data: FitData) -> Classifier:
+        """Fit on the real features of the seen classes, and on synthetic features of the unseen ones if there are any.
 
         Raises:
-            InputError: training did not stay finite.
+            InputError: training diverged, or `data` lacks the text tower or patch tokens that this method needs.
         """
 
 

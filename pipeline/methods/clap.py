@@ -20,11 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import TextTower
 from pipeline.methods._affine import class_means, joined
 from pipeline.methods._unnormalized_text import at_raw_length
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, places, trained_classes, warm_cosine
 
 
@@ -40,34 +38,24 @@ class Clap(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.1  # SGD, momentum 0.9, one epoch at 1e-5, cosine (official config)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> LinearClassifier:
+    def fit(self, data: FitData) -> LinearClassifier:
         """Train the weights of the classes that have features."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target = places(ids, len(classes))
-        start = at_raw_length(classes, tower)[ids]
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        target = places(ids, len(data.classes))
+        start = at_raw_length(data.classes, data.text_tower)[ids]
         weights = nn.Parameter(start.clone())
-        features, labels = joined(train, synthetic, classes, every_view=True)
-        held = multipliers(scale * features @ classes.text_features[ids].T, target[labels])
+        features, labels = joined(data.train, data.synthetic, data.classes, every_view=True)
+        held = multipliers(scale * features @ data.classes.text_features[ids].T, target[labels])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             scores = scale * features @ F.normalize(weights, dim=-1).T
             return F.cross_entropy(scores, target[labels]) + constraint(weights, start, held, self.reduction)
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.SGD([weights], self.learning_rate, momentum=0.9)
         descend(batches, loss, optimizer, warm_cosine(batches, self.learning_rate))
-        final = classes.text_features.index_copy(0, ids, F.normalize(weights.detach(), dim=-1))
-        return LinearClassifier(scale, everything_scored(classes), weights=final)
+        final = data.classes.text_features.index_copy(0, ids, F.normalize(weights.detach(), dim=-1))
+        return LinearClassifier(scale, everything_scored(data.classes), weights=final)
 
 
 def multipliers(zero_shot: Tensor, labels: Tensor) -> Tensor:

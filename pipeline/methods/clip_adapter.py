@@ -18,9 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import TextTower
-from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.training.data import LabelledFeatures
 from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
 
 
@@ -62,38 +61,34 @@ class ClipAdapter(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, cosine decay a step
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,
-    ) -> AdapterClassifier:
+    def fit(self, data: FitData) -> AdapterClassifier:
         """Train both layers; text features stay as they are. Of ratios that tie on validation the first is taken."""
-        d, device = train.features.shape[-1], train.features.device
-        tried = self.ratios if self.ratios and len(validation) else [self.ratio]
+        d, device = data.train.features.shape[-1], data.train.features.device
+        tried = self.ratios if self.ratios and len(data.validation) else [self.ratio]
         ratios = torch.tensor(tried, device=device)[:, None, None]
-        down, up = _uniform(d // self.reduction, d, rng).to(device), _uniform(d, d // self.reduction, rng).to(device)
+        down, up = (
+            _uniform(d // self.reduction, d, data.rng).to(device),
+            _uniform(d, d // self.reduction, data.rng).to(device),
+        )
         downs, ups = (nn.Parameter(layer.repeat(len(tried), 1, 1)) for layer in (down, up))
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, weights = places(ids, len(classes)), classes.text_features[ids]
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        target, weights = places(ids, len(data.classes)), data.classes.text_features[ids]
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             scores = scale * adapted(features, downs, ups, ratios) @ weights.T
             mean = F.cross_entropy(scores.flatten(0, 1), target[labels].repeat(len(tried)))
             return len(tried) * mean  # the sum over adapters: each learns as if it were alone
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         descend(batches, loss, torch.optim.AdamW([downs, ups], self.learning_rate), cosine(batches.steps))
-        everyone = everything_scored(classes)
+        everyone = everything_scored(data.classes)
         fitted = [
-            AdapterClassifier(scale, everyone, weights=classes.text_features, down=down, up=up, ratio=ratio.squeeze())
+            AdapterClassifier(
+                scale, everyone, weights=data.classes.text_features, down=down, up=up, ratio=ratio.squeeze()
+            )
             for down, up, ratio in zip(downs.detach(), ups.detach(), ratios, strict=True)
         ]
-        return max(fitted, key=lambda one: _right(one, validation, classes.seen_ids))
+        return max(fitted, key=lambda one: _right(one, data.validation, data.classes.seen_ids))
 
 
 def _right(fitted: AdapterClassifier, validation: LabelledFeatures, candidates: Tensor) -> int:

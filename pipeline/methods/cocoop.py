@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
-from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, minimise, places, trained_classes
 
 IMAGES = 64  # scored before their text features are let go
@@ -88,27 +87,21 @@ class CoCoOp(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> CoCoOpClassifier:
+    def fit(self, data: FitData) -> CoCoOpClassifier:
         """Train the context and the Meta-Net together."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        learned = self._start(tower, train.features.shape[-1], rng)
-        ids = trained_classes(classes, synthetic)
-        names = classes.tokens_of(ids)
+        learned = self._start(data.text_tower, data.train.features.shape[-1], data.rng)
+        ids = trained_classes(data.classes, data.synthetic)
+        names = data.classes.tokens_of(ids)
         model = CoCoOpClassifier(
-            scale_of(classes), everything_scored(classes), tokens=classes.tokens, **learned, tower=tower
+            scale_of(data.classes),
+            everything_scored(data.classes),
+            tokens=data.classes.tokens,
+            **learned,
+            tower=data.text_tower,
         )
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = dassl_sgd(list(learned.values()), batches, self.learning_rate)
-        minimise(batches, lambda features: model.scores(features, names), places(ids, len(classes)), *optimizer)
+        minimise(batches, lambda features: model.scores(features, names), places(ids, len(data.classes)), *optimizer)
         final: dict[str, Any] = {name: value.detach() for name, value in learned.items()}
         return replace(model, **final)
 

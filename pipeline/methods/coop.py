@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights, dassl_sgd, initial_context
-from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, Rate, cosine, minimise, places, trained_classes
 
 
@@ -46,34 +45,24 @@ class CoOp(Method):
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> PromptedClassifier:
+    def fit(self, data: FitData) -> PromptedClassifier:
         """Train the context; the classifier is the text features of the learned prompts, one a class."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        context = nn.Parameter(self.initial_context(tower, rng, len(classes)))
-        ids = trained_classes(classes, synthetic)
-        scale, names = scale_of(classes), classes.tokens_of(ids)
+        context = nn.Parameter(self.initial_context(data.text_tower, data.rng, len(data.classes)))
+        ids = trained_classes(data.classes, data.synthetic)
+        scale, names = scale_of(data.classes), data.classes.tokens_of(ids)
 
         def logits(features: Tensor) -> Tensor:
-            return scale * features @ self._weights(tower, context, names, ids).T
+            return scale * features @ self._weights(data.text_tower, context, names, ids).T
 
-        shots = len(train) // max(len(classes.seen_ids), 1)
-        batches = Batches(train, synthetic, *self._length(shots), self.synthetic_ratio, rng)
-        minimise(batches, logits, places(ids, len(classes)), *self._optimizer(context, batches))
-        scored = everything_scored(classes)
+        shots = len(data.train) // max(len(data.classes.seen_ids), 1)
+        batches = Batches(data.train, data.synthetic, *self._length(shots), self.synthetic_ratio, data.rng)
+        minimise(batches, logits, places(ids, len(data.classes)), *self._optimizer(context, batches))
+        scored = everything_scored(data.classes)
         if self.class_specific:
             scored = torch.zeros_like(scored).index_fill(0, ids, value=True)
         with torch.no_grad():
-            everyone = torch.arange(len(classes), device=ids.device)
-            weights = self._weights(tower, context, classes.tokens, everyone)
+            everyone = torch.arange(len(data.classes), device=ids.device)
+            weights = self._weights(data.text_tower, context, data.classes.tokens, everyone)
         return PromptedClassifier(scale, scored, weights=weights, context=context.detach())
 
     def initial_context(self, tower: TextTower, rng: torch.Generator, classes: int) -> Tensor:

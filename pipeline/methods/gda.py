@@ -19,10 +19,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from features.text.text_tower import TextTower
 from pipeline.methods._affine import class_means, joined
-from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.training.data import LabelledFeatures
 from pipeline.training.loop import places, trained_classes
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # tried on validation (code)
@@ -55,36 +54,27 @@ class Gda(Method):
     neighbours: Annotated[int, Field(ge=1)] = 64  # views that stand for a class without features (code)
     text_copies: Annotated[int, Field(ge=0)] = 16  # of its text feature in its mean (code)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> GdaClassifier:
+    def fit(self, data: FitData) -> GdaClassifier:
         """Estimate the Gaussians, then choose alpha."""
-        ids = trained_classes(classes, synthetic)
-        features, labels = joined(train, synthetic, classes, every_view=True)
-        place = places(ids, len(classes))[labels]
+        ids = trained_classes(data.classes, data.synthetic)
+        features, labels = joined(data.train, data.synthetic, data.classes, every_view=True)
+        place = places(ids, len(data.classes))[labels]
         means = class_means(features, place, len(ids))
         found = [(ids, *discriminant(means, precision(features - means[place])))]
-        others = classes.unseen_ids
-        if synthetic is None and len(others):
-            found.append((others, *self._resembling(features, classes.text_features[others])))
+        others = data.classes.unseen_ids
+        if data.synthetic is None and len(others):
+            found.append((others, *self._resembling(features, data.classes.text_features[others])))
         order = torch.cat([part[0] for part in found])
         weights, bias = (torch.cat([part[i] for part in found]) for i in (1, 2))
         fitted = GdaClassifier(
-            scale_of(classes),
-            everything_scored(classes),
-            texts=classes.text_features,
+            scale_of(data.classes),
+            everything_scored(data.classes),
+            texts=data.classes.text_features,
             weights=torch.empty_like(weights).index_copy(0, order, weights),
             bias=torch.empty_like(bias).index_copy(0, order, bias),
             alpha=torch.tensor(self.alpha, device=ids.device),
         )
-        return chosen(fitted, validation, classes.seen_ids)
+        return chosen(fitted, data.validation, data.classes.seen_ids)
 
     def _resembling(self, features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (U, D) and biases (U,) of classes that only have text features (U, D)."""

@@ -18,10 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
-from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, places, trained_classes
 
 
@@ -40,29 +38,19 @@ class KgCoOp(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> PromptedClassifier:
+    def fit(self, data: FitData) -> PromptedClassifier:
         """Train the context; the classifier is the text features of the learned prompts, one a class."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        context = nn.Parameter(initial_context(tower, self.init, self.context, rng, method="kgcoop"))
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names = places(ids, len(classes)), classes.tokens_of(ids)
+        context = nn.Parameter(initial_context(data.text_tower, self.init, self.context, data.rng, method="kgcoop"))
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        target, names = places(ids, len(data.classes)), data.classes.tokens_of(ids)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            weights = class_weights(tower, context, names)[0]
-            held = knowledge_distance(weights, classes.text_features[ids], self.distance)
+            weights = class_weights(data.text_tower, context, names)[0]
+            held = knowledge_distance(weights, data.classes.text_features[ids], self.distance)
             return F.cross_entropy(scale * features @ weights.T, target[labels]) + self.weight * held
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         descend(batches, loss, *dassl_sgd([context], batches, self.learning_rate))
         with torch.no_grad():
-            weights = class_weights(tower, context, classes.tokens)[0]
-        return PromptedClassifier(scale, everything_scored(classes), weights=weights, context=context.detach())
+            weights = class_weights(data.text_tower, context, data.classes.tokens)[0]
+        return PromptedClassifier(scale, everything_scored(data.classes), weights=weights, context=context.detach())

@@ -21,10 +21,8 @@ from pydantic import Field
 from torch import Tensor
 
 from features.errors import InputError
-from features.text.text_tower import TextTower
 from pipeline.methods._affine import AffineClassifier, affine, joined
-from pipeline.methods.base import Classifier, Method
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.loop import places, trained_classes
 
 DECADE = 8  # finest steps that the search tells apart (CLIP)
@@ -38,36 +36,27 @@ class LinearProbe(Method):
     c: Annotated[float, Field(gt=0)] = 31.6  # inverse L2 strength, where there is no validation image to search it on
     iterations: Annotated[int, Field(ge=1)] = 1000  # most of L-BFGS (CLIP)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> AffineClassifier:
+    def fit(self, data: FitData) -> AffineClassifier:
         """Search C, then fit with it.
 
         Raises:
             InputError: there is only one class to tell apart.
         """
-        ids = trained_classes(classes, synthetic)
+        ids = trained_classes(data.classes, data.synthetic)
         if len(ids) < 2:
             raise InputError("methods.linear_probe: a logistic regression needs two classes with features at least")
-        features, labels = joined(train, synthetic, classes)
-        place = places(ids, len(classes))[labels]
+        features, labels = joined(data.train, data.synthetic, data.classes)
+        place = places(ids, len(data.classes))[labels]
 
         @cache
         def fitted(c: float) -> AffineClassifier:
-            return affine(classes, ids, *regression(features, place, c, self.iterations))
+            return affine(data.classes, ids, *regression(features, place, c, self.iterations))
 
         def right(c: float) -> int:
-            chosen = fitted(c).logits(validation.centre, classes.seen_ids).argmax(1)
-            return int((classes.seen_ids[chosen] == validation.labels).sum())
+            chosen = fitted(c).logits(data.validation.centre, data.classes.seen_ids).argmax(1)
+            return int((data.classes.seen_ids[chosen] == data.validation.labels).sum())
 
-        return fitted(peak(right) if len(validation) else self.c)
+        return fitted(peak(right) if len(data.validation) else self.c)
 
 
 def regression(features: Tensor, labels: Tensor, c: float, iterations: int) -> tuple[Tensor, Tensor]:

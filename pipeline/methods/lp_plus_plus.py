@@ -21,10 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text.text_tower import TextTower
 from pipeline.methods._affine import AffineClassifier, affine, class_means, joined
-from pipeline.methods.base import Classifier, Method
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.loop import places, trained_classes
 
 
@@ -36,30 +34,21 @@ class LpPlusPlus(Method):
     steps: Annotated[int, Field(ge=1)] = 300  # over all images at once (official config)
     alpha_every: Annotated[int, Field(ge=1)] = 10  # steps of w between two of alpha (code)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> AffineClassifier:
+    def fit(self, data: FitData) -> AffineClassifier:
         """Descend, and keep the best step on validation, or the last where there is none.
 
         Raises:
             InputError: the loss did not stay finite.
         """
-        ids = trained_classes(classes, synthetic)
-        features, labels = joined(train, synthetic, classes)
-        probe = Probe(features, places(ids, len(classes))[labels], classes.text_features[ids])
-        best, kept = -1, affine(classes, ids, *probe.weights())
+        ids = trained_classes(data.classes, data.synthetic)
+        features, labels = joined(data.train, data.synthetic, data.classes)
+        probe = Probe(features, places(ids, len(data.classes))[labels], data.classes.text_features[ids])
+        best, kept = -1, affine(data.classes, ids, *probe.weights())
         for step in range(1, self.steps + 1):
             probe.step(move_alpha=step % self.alpha_every == 0)
-            current = affine(classes, ids, *probe.weights())
-            chosen = current.logits(validation.centre, classes.seen_ids).argmax(1)
-            right = int((classes.seen_ids[chosen] == validation.labels).sum())
+            current = affine(data.classes, ids, *probe.weights())
+            chosen = current.logits(data.validation.centre, data.classes.seen_ids).argmax(1)
+            right = int((data.classes.seen_ids[chosen] == data.validation.labels).sum())
             if right >= best:
                 best, kept = right, current
         if not bool(kept.weights.isfinite().all()):

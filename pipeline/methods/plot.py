@@ -25,10 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
-from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.training.data import LabelledFeatures
 from pipeline.training.loop import Batches, minimise, places, trained_classes
 
 PASS_NUMBERS = 50_000_000  # similarities of patches and prompts that scoring holds at a time
@@ -109,34 +108,25 @@ class Plot(Method):
     batch: Annotated[int, Field(ge=1)] = 128  # images a step (code)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,  # noqa: ARG002
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> PromptSets:
+    def fit(self, data: FitData) -> PromptSets:
         """Train the prompts; the classifier is their text features, N a class."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        assert train.patches is not None  # noqa: S101 (likewise: needs_patches)
-        start = initial_context(tower, self.init, self.context, rng, method="plot", contexts=self.prompts)
-        context, ids, scale = nn.Parameter(start), trained_classes(classes, None), scale_of(classes)
-        names = classes.tokens_of(ids)
+        start = initial_context(
+            data.text_tower, self.init, self.context, data.rng, method="plot", contexts=self.prompts
+        )
+        context, ids, scale = nn.Parameter(start), trained_classes(data.classes, None), scale_of(data.classes)
+        names = data.classes.tokens_of(ids)
 
         def logits(patches: Tensor) -> Tensor:
-            prompts = class_weights(tower, context, names)
+            prompts = class_weights(data.text_tower, context, names)
             return scale * transported(patches, prompts, self.epsilon, self.iterations, self.threshold)
 
-        patches = LabelledFeatures(train.patches.float()[:, None], train.labels)  # one view of each image
-        batches = Batches(patches, None, self.epochs, self.batch, 0.0, rng)
-        minimise(batches, logits, places(ids, len(classes)), *dassl_sgd([context], batches, self.learning_rate))
+        patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view of each image
+        batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng)
+        minimise(batches, logits, places(ids, len(data.classes)), *dassl_sgd([context], batches, self.learning_rate))
         with torch.no_grad():
-            weights = class_weights(tower, context, classes.tokens)
+            weights = class_weights(data.text_tower, context, data.classes.tokens)
         sinkhorn = {name: torch.tensor(getattr(self, name)) for name in ("epsilon", "iterations", "threshold")}
-        return PromptSets(scale, everything_scored(classes), weights=weights, context=context.detach(), **sinkhorn)
+        return PromptSets(scale, everything_scored(data.classes), weights=weights, context=context.detach(), **sinkhorn)
 
 
 def _unit(patches: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from features.text.prompts import tokenize
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights, initial_context
-from pipeline.methods.base import Classifier, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures, at
+from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.training.data import at
 from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
 
 
@@ -46,39 +46,31 @@ class ProDA(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # SGD, momentum 0.9, cosine a step (paper)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> PromptedClassifier:
+    def fit(self, data: FitData) -> PromptedClassifier:
         """Train the prompts; the classifier is the mean of their text features, one a class."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        start = initial_context(tower, self.init, self.context, rng, method="proda", contexts=self.prompts)
+        start = initial_context(
+            data.text_tower, self.init, self.context, data.rng, method="proda", contexts=self.prompts
+        )
         context = nn.Parameter(start)
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names = places(ids, len(classes)), classes.tokens_of(ids)
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        target, names = places(ids, len(data.classes)), data.classes.tokens_of(ids)
         nameless = tokenize(["."])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            drawn = torch.randperm(self.prompts, generator=rng)[: self.prompt_batch].sort().values
-            weights = mixed_weights(tower, context, drawn, names)
-            apart = overlap(class_weights(tower, at(context, drawn), nameless)[:, 0])
+            drawn = torch.randperm(self.prompts, generator=data.rng)[: self.prompt_batch].sort().values
+            weights = mixed_weights(data.text_tower, context, drawn, names)
+            apart = overlap(class_weights(data.text_tower, at(context, drawn), nameless)[:, 0])
             return surrogate(features, target[labels], weights, scale) + self.orthogonality * apart
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.SGD([context], self.learning_rate, momentum=0.9)
         descend(batches, loss, optimizer, cosine(batches.steps))
-        total = torch.zeros_like(classes.text_features)
+        total = torch.zeros_like(data.classes.text_features)
         with torch.no_grad():
             for prompt in torch.arange(self.prompts):  # one at a time, so that memory is one prompt's
-                total += mixed_weights(tower, context, prompt[None], classes.tokens)[0]
+                total += mixed_weights(data.text_tower, context, prompt[None], data.classes.tokens)[0]
         return PromptedClassifier(
-            scale, everything_scored(classes), weights=total / self.prompts, context=context.detach()
+            scale, everything_scored(data.classes), weights=total / self.prompts, context=context.detach()
         )
 
 

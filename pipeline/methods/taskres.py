@@ -16,10 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import TextTower
 from pipeline.methods._unnormalized_text import at_raw_length
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, minimise, places, trained_classes, warm_cosine
 
 
@@ -36,32 +34,22 @@ class TaskRes(Method):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # Adam's L2 term (the code: Dassl's default)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> LinearClassifier:
+    def fit(self, data: FitData) -> LinearClassifier:
         """Train the residuals of the classes that have features."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        base = at_raw_length(classes, tower)[ids]
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        base = at_raw_length(data.classes, data.text_tower)[ids]
         residual = nn.Parameter(torch.zeros_like(base))
 
         def logits(features: Tensor) -> Tensor:
             return scale * features @ shifted(base, residual, self.alpha).T
 
-        shots = len(train) // max(len(classes.seen_ids), 1)
+        shots = len(data.train) // max(len(data.classes.seen_ids), 1)
         epochs = self.epochs or (200 if shots >= 8 else 100)
-        batches = Batches(train, synthetic, epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.Adam([residual], self.learning_rate, weight_decay=self.weight_decay)
-        minimise(batches, logits, places(ids, len(classes)), optimizer, warm_cosine(batches, self.learning_rate))
-        weights = classes.text_features.index_copy(0, ids, shifted(base, residual.detach(), self.alpha))
-        return LinearClassifier(scale, everything_scored(classes), weights=weights)
+        minimise(batches, logits, places(ids, len(data.classes)), optimizer, warm_cosine(batches, self.learning_rate))
+        weights = data.classes.text_features.index_copy(0, ids, shifted(base, residual.detach(), self.alpha))
+        return LinearClassifier(scale, everything_scored(data.classes), weights=weights)
 
 
 def shifted(base: Tensor, residual: Tensor, alpha: float) -> Tensor:

@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from features.text.text_tower import Block, TextTower
 from pipeline.methods._prompt_learning import first_linear, initial_context, knowledge_distance
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, places, trained_classes, warm_cosine
 
 
@@ -43,38 +42,32 @@ class Tcp(Method):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # Adam's L2 term (the code: Dassl's default)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> LinearClassifier:
+    def fit(self, data: FitData) -> LinearClassifier:
         """Train the shared context and the net; the classifier is the text features, one a class."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        learned = self._start(tower, classes.text_features.shape[1], rng)
-        ids, scale = trained_classes(classes, synthetic), scale_of(classes)
-        target, names, texts = places(ids, len(classes)), classes.tokens_of(ids), classes.text_features[ids]
-        block = 2 * tower.config.layers // 3 if self.block is None else self.block
+        learned = self._start(data.text_tower, data.classes.text_features.shape[1], data.rng)
+        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
+        target, names, texts = (
+            places(ids, len(data.classes)),
+            data.classes.tokens_of(ids),
+            data.classes.text_features[ids],
+        )
+        block = 2 * data.text_tower.config.layers // 3 if self.block is None else self.block
 
         def weights(texts: Tensor, names: Tensor) -> Tensor:
             own = class_prompts(texts, *learned[1:]).reshape(len(texts), self.context, -1)
-            return F.normalize(injected(tower, learned[0], own, names, block), dim=-1)
+            return F.normalize(injected(data.text_tower, learned[0], own, names, block), dim=-1)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             found = weights(texts, names)
             held = knowledge_distance(found, texts, "cosine")
             return F.cross_entropy(scale * features @ found.T, target[labels]) + self.weight * held
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.Adam(learned, self.learning_rate, weight_decay=self.weight_decay)
         descend(batches, loss, optimizer, warm_cosine(batches, self.learning_rate))
         with torch.no_grad():
-            everyone = weights(classes.text_features, classes.tokens)
-        return LinearClassifier(scale, everything_scored(classes), weights=everyone)
+            everyone = weights(data.classes.text_features, data.classes.tokens)
+        return LinearClassifier(scale, everything_scored(data.classes), weights=everyone)
 
     def _start(self, tower: TextTower, d: int, rng: torch.Generator) -> list[nn.Parameter]:
         """The shared context (M, W), then the net: down, its bias, up, its bias."""

@@ -6,26 +6,14 @@ beta are chosen on validation images of seen classes (the official code: on vali
 
 from __future__ import annotations
 
-import torch
-
-from features.text.text_tower import TextTower
 from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import FitData
 
 
 class TipAdapter(CacheMethod):
     """Settings of Tip-Adapter: those of the cache."""
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> CacheClassifier:
+    def fit(self, data: FitData) -> CacheClassifier:
         """Build the cache, then choose alpha and beta."""
-        cache = build(train, classes, synthetic, self.alpha, self.beta)
-        return self.searched(cache, validation, classes.seen_ids)
+        cache = build(data.train, data.classes, data.synthetic, self.alpha, self.beta)
+        return self.searched(cache, data.validation, data.classes.seen_ids)

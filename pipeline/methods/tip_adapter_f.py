@@ -13,9 +13,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from features.text.text_tower import TextTower
 from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import FitData
 from pipeline.training.loop import Batches, cosine, minimise, places, trained_classes
 
 
@@ -27,27 +26,18 @@ class TipAdapterF(CacheMethod):
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, eps 1e-4, cosine a step
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,
-        tower: TextTower | None,  # noqa: ARG002
-        rng: torch.Generator,
-    ) -> CacheClassifier:
+    def fit(self, data: FitData) -> CacheClassifier:
         """Build the cache, train its keys, then choose alpha and beta."""
-        cache = build(train, classes, synthetic, self.alpha, self.beta)
+        cache = build(data.train, data.classes, data.synthetic, self.alpha, self.beta)
         keys = nn.Parameter(cache.keys.clone())
         trained = replace(cache, keys=keys)
-        ids = trained_classes(classes, synthetic)
+        ids = trained_classes(data.classes, data.synthetic)
 
         def logits(features: Tensor) -> Tensor:
             return trained.scores(features, ids)
 
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4)
-        minimise(batches, logits, places(ids, len(classes)), optimizer, cosine(batches.steps))
+        minimise(batches, logits, places(ids, len(data.classes)), optimizer, cosine(batches.steps))
         final = replace(cache, keys=keys.detach())
-        return self.searched(final, validation, classes.seen_ids)
+        return self.searched(final, data.validation, data.classes.seen_ids)

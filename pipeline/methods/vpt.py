@@ -26,8 +26,8 @@ from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
-from pipeline.methods.base import Classifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet
 from pipeline.training.loop import Batches, descend, places, trained_classes
 
 
@@ -108,31 +108,21 @@ class Vpt(Method):
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
 
-    def fit(
-        self,
-        train: LabelledFeatures,
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,
-    ) -> VptClassifier:
+    def fit(self, data: FitData) -> VptClassifier:
         """Train the context and the posterior together."""
-        assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-        model = self._start(tower, classes, rng)
-        ids = trained_classes(classes, synthetic)
-        target, names, width = places(ids, len(classes)), classes.tokens_of(ids), tower.config.width
+        model = self._start(data.text_tower, data.classes, data.rng)
+        ids = trained_classes(data.classes, data.synthetic)
+        target, names, width = places(ids, len(data.classes)), data.classes.tokens_of(ids), data.text_tower.config.width
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            noise = torch.randn(self.samples, len(features), width, generator=rng)
+            noise = torch.randn(self.samples, len(features), width, generator=data.rng)
             found = model.log_probabilities(features, names, noise.to(features.device, non_blocking=True))
             return negative_elbo(found, target[labels], *model.posterior(features), self.kl_weight)
 
         learned = {name: nn.Parameter(getattr(model, name)) for name in ("context", "inner", "middle", "outer")}
         changed: dict[str, Any] = dict(learned)
         model = replace(model, **changed)
-        batches = Batches(train, synthetic, self.epochs, self.batch, self.synthetic_ratio, rng)
+        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         descend(batches, loss, *dassl_sgd(list(learned.values()), batches, self.learning_rate))
         changed = {name: value.detach() for name, value in learned.items()}
         return replace(model, **changed)

@@ -15,8 +15,8 @@ from torch import Tensor
 from features.errors import raise_all
 from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
-from pipeline.methods.base import Classifier, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.training.data import ClassSet
 
 Templates = Annotated[list[str], Field(min_length=1)]
 
@@ -31,26 +31,16 @@ class ZeroShot(Method):
     # null: the data set's own | imagenet_80 | imagenet_7: CLIP's for ImageNet | a list, each with one {} for the name
     templates: Literal["imagenet_80", "imagenet_7"] | Templates | None = None
 
-    def fit(
-        self,
-        train: LabelledFeatures,  # noqa: ARG002
-        classes: ClassSet,
-        *,
-        synthetic: LabelledFeatures | None,  # noqa: ARG002
-        validation: LabelledFeatures,  # noqa: ARG002
-        tower: TextTower | None,
-        rng: torch.Generator,  # noqa: ARG002
-    ) -> LinearClassifier:
+    def fit(self, data: FitData) -> LinearClassifier:
         """Take or make the text features; no image is looked at.
 
         Raises:
             InputError: templates without one {} for the class name, or too long with it.
         """
-        weights = classes.text_features
+        weights = data.classes.text_features
         if self.templates is not None:
-            assert tower is not None  # noqa: S101 (the pipeline gives it: needs_text_tower)
-            weights = ensemble(classes, tower, self.templates)
-        return LinearClassifier(scale_of(classes), everything_scored(classes), weights=weights)
+            weights = ensemble(data.classes, data.text_tower, self.templates)
+        return LinearClassifier(scale_of(data.classes), everything_scored(data.classes), weights=weights)
 
 
 def ensemble(classes: ClassSet, tower: TextTower, templates: str | list[str]) -> Tensor:

@@ -15,7 +15,7 @@ from features.synthetic_store import load_synthetic
 from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import run_label, weights
 from pipeline.artifacts.task import TrainTask
-from pipeline.methods.base import Method
+from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
 from pipeline.training.data import ClassSet, LabelledFeatures, refuse_unusable
 from pipeline.training.log import TrainingLog, told
@@ -64,7 +64,9 @@ def fit(
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
             rng = stream(seed, "finetune")
             with told(log.of(seed)):
-                classifier = method.fit(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
+                classifier = method.fit(
+                    FitData(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
+                )
             save_tensors(classifier.state(), weights(part, seed), weights_sha256=task.header.weights_sha256)
             if tower is not None and (contexts := contexts_of(classifier.state())) is not None:
                 owners = classes.names if len(contexts) == len(classes) else [""] * len(contexts)
