@@ -1,4 +1,4 @@
-"""`dvc.yaml` against the code: every stage names what it imports, and the paths that the code writes."""
+"""`dvc.yaml` against the code: each stage names the digest of its code, and the paths that the code writes."""
 
 from __future__ import annotations
 
@@ -8,41 +8,20 @@ from typing import Any
 
 import pytest
 import yaml
-from closure import ROOT, closure
 
-import features.datasets
-import pipeline.generators
-import pipeline.methods
-import pipeline.protocols
-from features.lookup import names
 from pipeline.artifacts import paths
-from pipeline.config.params import Extract
+from pipeline.config.params import Extract, load
+from pipeline.steps.code import ROOT, SINGLE, looked_up
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-FOUND_BY_NAME = {"method": pipeline.methods, "generator": pipeline.generators}
-
-# Imported by stages, but never a dep: these read settings, whose values DVC tracks one by one, name paths, which
-# dvc.yaml says itself, import packages, and speak to people. They decide no byte, and a new parameter must not redo
-# every extraction.
-PLUMBING = {
-    "features/runtime/commandline.py",
-    "features/errors.py",
-    "features/runtime/interruption.py",
-    "features/runtime/lazy_open_clip.py",
-    "features/lookup.py",
-    "features/runtime/progress.py",
-    "features/settings.py",
-    "pipeline/config/params.py",
-    "pipeline/artifacts/paths.py",
-    "stages/options.py",
-    "stages/running.py",
-    "stages/times.py",
-}
-# Imported by a stage, but no dep of it, each with its reason.
-EXEMPT = {
-    # The reader only says in which folder the images lie. Each image's sha256 is compared with the index, so no change
-    # of a reader changes a feature, and extraction is too dear to be redone for a docstring.
-    "extract": {"features/datasets/base.py"},
+AXIS = {
+    "index": "dataset",
+    "build_task": "task",
+    "train_generator": "generator",
+    "synthesize": "generator",
+    "evaluate_generator": "generator",
+    "fit": "method",
+    "evaluate": "method",
 }
 
 
@@ -50,46 +29,41 @@ def deps(stage: str) -> list[str]:
     return list(STAGES[stage].get("deps", []))
 
 
-def sources(stage: str) -> set[Path]:
-    """Every source that some cell of the stage runs."""
-    module = re.search(r"python -m stages\.(\w+)", STAGES[stage]["cmd"])
-    assert module
-    found = closure(ROOT / "stages" / f"{module[1]}.py")
-    for axis, package in FOUND_BY_NAME.items():
-        if f"${{item.{axis}}}.py" in " ".join(deps(stage)):
-            found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
-    for package in (features.datasets, pipeline.methods, pipeline.protocols):
-        if package.__name__.replace(".", "/") in deps(stage):
-            found |= closure(*(Path(p) / f"{name}.py" for p in package.__path__ for name in names(package)))
-    return found
+def module_of(stage: str) -> str:
+    """Return the name of the module in stages/ that a stage runs."""
+    found = re.search(r"python -m stages\.(\w+)", STAGES[stage]["cmd"])
+    assert found
+    return found[1]
 
 
-def covered(path: str, stage: str) -> bool:
-    patterns = [re.sub(r"\\\$\\\{item\\?\.\w+\\\}", r"[^/]+", re.escape(dep)) for dep in deps(stage)]
-    return any(re.fullmatch(f"{pattern}(/.*)?", path) for pattern in patterns)
+def test_every_stage_runs_the_module_of_its_name() -> None:
+    assert {stage: module_of(stage) for stage in STAGES} == {
+        stage: stage.removesuffix("_synthetic") for stage in STAGES
+    }
+    assert {module_of(stage) for stage in STAGES} <= {path.stem for path in (ROOT / "stages").glob("*.py")}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_import_is_a_dep(stage: str) -> None:
-    imported = {path.relative_to(ROOT).as_posix() for path in sources(stage)} - EXEMPT.get(stage, set()) - PLUMBING
-    missing = sorted(path for path in imported if not covered(path, stage))
-    assert not missing, f"dvc.yaml: add these to the deps of {stage!r}: {missing}"
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "code"])
+def test_every_stage_depends_on_the_digest_of_its_code_and_on_no_source_besides(stage: str) -> None:
+    module = module_of(stage)
+    name = f"/${{item.{AXIS[module]}}}" if module in AXIS else ""
+    assert [dep for dep in deps(stage) if dep.startswith("artifacts/code")] == [f"artifacts/code/{module}{name}.txt"]
+    assert not [dep for dep in deps(stage) if dep.startswith(("features", "pipeline", "stages"))]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_dep_on_a_source_that_is_not_imported(stage: str) -> None:
-    """A dep too many reruns work for nothing. A package is a dep of stages that import at least three modules of it."""
-    imported = {path.relative_to(ROOT).as_posix() for path in sources(stage)} - PLUMBING
-    own = [dep for dep in deps(stage) if dep.endswith(".py") and "${" not in dep]
-    assert [dep for dep in own if dep not in imported] == []
-    packages = [dep for dep in deps(stage) if (ROOT / dep / "__init__.py").exists()]
-    assert [dep for dep in packages if sum(path.startswith(f"{dep}/") for path in imported) < 3] == []
+def test_the_stages_that_look_up_modules_are_those_with_a_digest_for_each_name() -> None:
+    assert set(looked_up(load(ROOT / "params.yaml"))) == set(AXIS)
+    assert {module_of(stage) for stage in STAGES} == {*AXIS, *SINGLE, "code"}
+
+
+def test_all_sources_are_deps_of_the_stage_that_digests_them() -> None:
+    assert deps("code") == ["features", "pipeline", "stages"]
+    assert STAGES["code"]["params"] == ["data.sets", "tasks"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_dep_that_is_a_source_exists(stage: str) -> None:
-    own = [dep for dep in deps(stage) if not dep.startswith("artifacts/") and "${" not in dep]
-    assert [dep for dep in own if not (ROOT / dep).exists()] == []
+def test_every_dep_that_is_not_an_artifact_exists(stage: str) -> None:
+    assert [dep for dep in deps(stage) if not dep.startswith("artifacts/") and not (ROOT / dep).exists()] == []
 
 
 def outs(stage: str) -> list[str]:
@@ -97,14 +71,15 @@ def outs(stage: str) -> list[str]:
 
 
 def test_the_code_writes_where_dvc_yaml_says() -> None:
-    made = paths.EncoderPaths(paths.ROOT / "<encoder>")
-    cell = made.cell("<dataset>", "<task>")
+    encoder = paths.EncoderPaths(paths.ROOT / "<encoder>")
+    cell = encoder.cell("<dataset>", "<task>")
     plus = paths.run_name("<method>", "<generator>")
     written = {
+        "code": [paths.CODE],
         "index": [paths.index("<dataset>"), paths.names("<dataset>")],
-        "extract": [made.features("<dataset>")],
-        "text_tower": [made.text_tower],
-        "classes": [made.classes("<dataset>")],
+        "extract": [encoder.features("<dataset>")],
+        "text_tower": [encoder.text_tower],
+        "classes": [encoder.classes("<dataset>")],
         "build_task": [cell.train, cell.unseen, cell.validation, cell.test],
         "train_generator": [cell.generator("<generator>")],
         "synthesize": [cell.synthetic("<generator>")],
@@ -115,9 +90,9 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "evaluate": [cell.scores("<method>"), cell.logits("<method>"), cell.diagnostics("<method>")],
         "evaluate_synthetic": [cell.scores(plus), cell.logits(plus), cell.diagnostics(plus)],
         "select": [cell.selection],
-        "report": [made.report],
+        "report": [encoder.report],
     }
-    assert {stage: [path.as_posix() for path in made_by] for stage, made_by in written.items()} == {
+    assert {stage: [path.as_posix() for path in places] for stage, places in written.items()} == {
         stage: outs(stage) for stage in STAGES
     }
 
@@ -128,8 +103,8 @@ def test_nothing_that_fits_can_see_test_images() -> None:
 
 
 def test_generators_learn_from_what_a_new_name_does_not_change() -> None:
-    made = [Path(dep).name for dep in deps("train_generator") if dep.startswith("artifacts/")]
-    assert made == ["train.h5", "text_tower.safetensors"]
+    inputs = [Path(dep).name for dep in deps("train_generator") if re.match(r"artifacts/(?!code/)", dep)]
+    assert inputs == ["train.h5", "text_tower.safetensors"]
 
 
 @pytest.mark.parametrize("stage", ["extract", "report"])

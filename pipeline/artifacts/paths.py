@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("artifacts")
+CODE = ROOT / "code"  # digests of the source that each stage runs (stage `code`)
 SCRATCH = ROOT / ".scratch"  # what interrupted stages resume from; never an output
 TIMES = ROOT / ".times.csv"  # how long each stage took on this machine; never an output
 
