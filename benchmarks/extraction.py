@@ -28,7 +28,7 @@ from features.extraction.extract import extract
 from features.extraction.pipeline import CPU_BATCH, Extraction
 from features.formats.files import remove
 from features.index import Index
-from features.runtime.devices import cores, pick_device
+from features.runtime.devices import cores, keep_freed_memory, pick_device
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
 CROPS = 1 + VIEWS.count
@@ -40,6 +40,7 @@ LITECLIP = f"local-dir:{ROOT / 'assets' / 'liteclip'}"
 def rows(*, small: bool) -> list[Row]:
     """Images a second."""
     count = 48 if small else 480
+    keep_freed_memory()  # as stage `extract` does
     encoder = load_encoder("liteclip", LITECLIP, None, pick_device("auto"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import pipeline.cli.app  # noqa: F401 (for its time)
 from benchmarks.measure import ROOT
 from features.encoding.encoder import load_encoder
-from features.runtime.devices import pick_device
+from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.inference.predict import Model, predict
 from pipeline.methods.base import LinearClassifier
 
@@ -22,6 +22,7 @@ CLASSES = 100
 
 def model() -> Model:
     """LiteCLIP with a classifier of random directions."""
+    keep_freed_memory()  # as `shipyard predict` does
     encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
     weights = F.normalize(torch.randn(CLASSES, encoder.embed_dim), dim=-1).to(encoder.device)
     scored = torch.ones(CLASSES, dtype=torch.bool, device=encoder.device)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.generators._prompt_vae import PromptVae
-from pipeline.generators._vae import drawn, elbo_terms
+from pipeline.generators._vae import elbo_terms, reparameterize
 
 
 class Images:
@@ -97,7 +97,7 @@ def vae_losses(
     optimizer = torch.optim.AdamW(vae.parameters(), 1e-3, weight_decay=0.01)
     for x, labels in batches:
         mu, log_var = vae.posterior(x)
-        x_hat = encode_prompts(model, vae.context(drawn(mu, log_var, rng)), tokens[labels])
+        x_hat = encode_prompts(model, vae.context(reparameterize(mu, log_var, rng)), tokens[labels])
         reconstruction, kl = elbo_terms(x, x_hat, mu, log_var)
         optimizer.zero_grad()
         (reconstruction + kl).backward()  # type: ignore[no-untyped-call]

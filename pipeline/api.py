@@ -153,7 +153,7 @@ def fit(
     fitted = chosen.fit(
         FitData(train, classes, synthetic=synthetic, validation=held_out, tower=tower, rng=stream(seed, "finetune"))
     )
-    return fitted if tower is None else fitted.bound(tower)
+    return fitted if tower is None else fitted.with_text_tower(tower)
 
 
 def accuracy(classifier: Classifier, test: LabelledFeatures, candidates: Tensor | None = None) -> float:

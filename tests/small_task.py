@@ -65,4 +65,4 @@ def fit(
     chosen = method(name, **settings)
     rng = stream(seed, "finetune")
     fitted = chosen.fit(FitData(TRAIN, classes, synthetic=synthetic, validation=validation, tower=TOWER, rng=rng))
-    return fitted.bound(TOWER)
+    return fitted.with_text_tower(TOWER)

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.metrics.diagnostics import Scored, confusion, reliability, write_diagnostics
 from pipeline.steps.visualize_features import Points, pca, umap, write_projection
-from pipeline.training.log import TrainingLog, tell, told
+from pipeline.training.log import TrainingLog, log_epochs_to, report_epoch
 
 LOGITS = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 5.0, 0.0], [0.0, 0.0, 4.0]])
 LABELS = torch.tensor([0, 1, 1, 2])
@@ -67,17 +67,17 @@ def test_a_projection_keeps_far_clusters_apart_and_is_the_same_twice(tmp_path: P
 
 def test_a_training_log_is_on_disk_while_training_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with TrainingLog(tmp_path / "log.csv", "fitted/a/b/coop", 2) as log:
-        with told(log.of(1)):
-            tell({"epoch": 1, "loss": 1 / 3}, 2)
+        with log_epochs_to(log.of(1)):
+            report_epoch({"epoch": 1, "loss": 1 / 3}, 2)
         assert (tmp_path / "log.csv").read_text() == "seed,epoch,loss\n1,1,0.333333\n"
-        tell({"epoch": 9, "loss": 9.0}, 9)  # nobody listens
-        with told(log.of(2)):
-            tell({"epoch": 1, "loss": 0.25}, 2)
+        report_epoch({"epoch": 9, "loss": 9.0}, 9)  # nobody listens
+        with log_epochs_to(log.of(2)):
+            report_epoch({"epoch": 1, "loss": 0.25}, 2)
     assert (tmp_path / "log.csv").read_text().endswith("2,1,0.25\n")
     assert capfd.readouterr().err.startswith("fitted/a/b/coop: 4 epochs, 2 in 0:00")
 
 
 def test_a_method_without_epochs_has_no_log(tmp_path: Path) -> None:
-    with TrainingLog(tmp_path / "log.csv", "fitted/a/b/zero_shot", 1) as log, told(log.of(1)):
+    with TrainingLog(tmp_path / "log.csv", "fitted/a/b/zero_shot", 1) as log, log_epochs_to(log.of(1)):
         pass
     assert not (tmp_path / "log.csv").exists()

@@ -53,7 +53,8 @@ def test_saved_and_loaded_it_scores_the_same_bits(name: str, tmp_path: Path) -> 
     again = method(name).classifier(**load_tensors(tmp_path / "a", torch.device("cpu"), weights_sha256="0"))
     ids = CLASSES.seen_ids
     assert torch.equal(
-        again.bound(TOWER).logits(seen_by(name, VALIDATION), ids), fitted.logits(seen_by(name, VALIDATION), ids)
+        again.with_text_tower(TOWER).logits(seen_by(name, VALIDATION), ids),
+        fitted.logits(seen_by(name, VALIDATION), ids),
     )
 
 
@@ -116,7 +117,7 @@ def test_learned_prompts_separate_what_a_hidden_prompt_separates(name: str) -> N
         return float((logits.argmax(1) == held_out.labels).float().mean())
 
     assert accuracy(held_out.centre @ CLASSES.text_features[CLASSES.seen_ids].T) == 0
-    assert accuracy(fitted.bound(TOWER).logits(held_out.centre, CLASSES.seen_ids)) >= 0.99
+    assert accuracy(fitted.with_text_tower(TOWER).logits(held_out.centre, CLASSES.seen_ids)) >= 0.99
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares it with the CPU")
@@ -125,7 +126,7 @@ def test_on_a_gpu_it_learns_what_it_learns_on_the_cpu(name: str) -> None:
     cuda, ids = torch.device("cuda"), CLASSES.seen_ids
     rng, tower = stream(1, "finetune"), copy.deepcopy(TOWER).to(cuda)
     given = {"synthetic": None, "validation": VALIDATION.to(cuda), "tower": tower, "rng": rng}
-    fitted = method(name).fit(FitData(TRAIN.to(cuda), CLASSES.to(cuda), **given)).bound(tower)
+    fitted = method(name).fit(FitData(TRAIN.to(cuda), CLASSES.to(cuda), **given)).with_text_tower(tower)
     found = fitted.logits(seen_by(name, VALIDATION).to(cuda), ids.to(cuda)).cpu()
     torch.testing.assert_close(found, fit(name).logits(seen_by(name, VALIDATION), ids), rtol=0.05, atol=0.5)
 

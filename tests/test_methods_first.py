@@ -19,7 +19,7 @@ from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
 from pipeline.methods.zero_shot import imagenet
 from pipeline.training.data import ClassSet
-from pipeline.training.loop import Batches, cosine, places, trained_classes, warm_cosine
+from pipeline.training.loop import Batches, cosine, index_by_label, trained_classes, warm_cosine
 from pipeline.training.seeds import stream
 
 
@@ -198,7 +198,7 @@ def test_the_loss_ranges_over_the_seen_or_over_all() -> None:
     classes = ClassSet(**{**vars(CLASSES), "seen": torch.tensor([True, False, True, False, False, False])})
     ids = trained_classes(classes, None)
     assert ids.tolist() == [0, 2]
-    assert places(ids, 6).tolist() == [0, -1, 1, -1, -1, -1]
+    assert index_by_label(ids, 6).tolist() == [0, -1, 1, -1, -1, -1]
     assert trained_classes(classes, SYNTHETIC).tolist() == list(range(6))
 
 

@@ -26,7 +26,7 @@ from pipeline.methods.base import Classifier, FitData
 from pipeline.methods.linear_probe import regression
 from pipeline.methods.tcp import injected
 from pipeline.training.data import ClassSet, LabelledFeatures
-from pipeline.training.log import told
+from pipeline.training.log import log_epochs_to
 from pipeline.training.seeds import stream
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ class Task:
         """The loss of the only step, and the classifier after it."""
         none = LabelledFeatures(self.train.features[:0], self.train.labels[:0])
         rows: list[float] = []
-        with told(lambda _, row: rows.append(row["loss"])):
+        with log_epochs_to(lambda _, row: rows.append(row["loss"])):
             fitted = method(name, epochs=1, batch=12, learning_rate=1e-9, **settings).fit(
                 FitData(
                     self.train, self.classes, synthetic=None, validation=none, tower=self.tower, rng=stream(1, "fit")
@@ -187,7 +187,7 @@ def test_the_loss_ranges_over_synthetic_features_too(task: Task) -> None:
     train = LabelledFeatures(task.train.features[real], task.train.labels[real])
     synthetic = LabelledFeatures(task.train.features[~real][:1], task.train.labels[~real][:1])  # one, so drawn again
     rows: list[float] = []
-    with told(lambda _, row: rows.append(row["loss"])):
+    with log_epochs_to(lambda _, row: rows.append(row["loss"])):
         method("coop", epochs=1, batch=8, learning_rate=1e-9, synthetic_ratio=0.5).fit(
             FitData(train, classes, synthetic=synthetic, validation=synthetic, tower=task.tower, rng=stream(1, "fit"))
         )

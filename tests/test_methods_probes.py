@@ -12,7 +12,7 @@ from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, fit, met
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.methods._affine import affine, class_means, joined
+from pipeline.methods._affine import affine, class_means, concat_real_synthetic
 from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.base import FitData
 from pipeline.methods.clap import constraint, multipliers
@@ -89,10 +89,10 @@ def test_an_affine_classifier_scores_only_its_classes() -> None:
 
 
 def test_synthetic_features_join_in_the_number_of_shots() -> None:
-    features, labels = joined(TRAIN, SYNTHETIC, CLASSES)
+    features, labels = concat_real_synthetic(TRAIN, SYNTHETIC, CLASSES)
     assert torch.bincount(labels).tolist() == [8] * 6
     assert torch.equal(features[:32], TRAIN.centre)
-    every, labels = joined(TRAIN, None, CLASSES, every_view=True)
+    every, labels = concat_real_synthetic(TRAIN, None, CLASSES, every_view=True)
     assert every.shape == (96, 32)
     assert torch.equal(every[3 * 7 + 2], TRAIN.unit[7, 2])
     assert labels[3 * 7 + 2] == TRAIN.labels[7]

@@ -1,4 +1,4 @@
-"""The decoder from attributes with the encoder that f-VAEGAN and TF-VAEGAN put beside it."""
+"""The decoder from attributes, with the encoder that f-VAEGAN and TF-VAEGAN put beside it."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ from torch import Tensor
 
 from pipeline.generators._attribute_generator import LEAK, AttributeGenerator
 from pipeline.generators._networks import mlp
-from pipeline.generators._vae import drawn, elbo_terms
+from pipeline.generators._vae import elbo_terms, reparameterize
 from pipeline.training.data import ClassSet, LabelledFeatures
 
 
 class AttributeVae(AttributeGenerator):
-    """E(x, a): [x, a] -> hidden -> (mu, log sigma^2), beside G(z, a); E has `encoder_width` hidden units."""
+    """E(x, a): [x, a] -> hidden -> (mu, log sigma^2), beside G(z, a).
+
+    Args:
+        embed_dim: D, of features and attributes.
+        hidden: hidden units of G.
+        encoder_width: hidden units of E.
+        latent: Z, the size of z; D if None.
+    """
 
     def __init__(self, embed_dim: int, hidden: int, encoder_width: int, latent: int | None = None) -> None:
         super().__init__(embed_dim, [hidden], latent)
         self.encoder = mlp(2 * embed_dim, encoder_width, 2 * self.latent, leak=LEAK)
 
     def posterior(self, x: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and attributes (N, D) to mu and log sigma^2 (N, Z)."""
+        """Return mu and log sigma^2 (N, Z) of features (N, D) with the attributes (N, D) of their classes."""
         mu, log_var = self.encoder(torch.cat([x, attributes], dim=-1)).chunk(2, dim=-1)
         return mu, log_var
 
-    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:
-        """The posterior of each image's centre crop and its class's attributes."""
+    def encode(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:
+        """Return the posterior (N, Z), (N, Z) of each image's centre crop, given the attributes of its class."""
         return self.posterior(images.centre, classes.text_features[images.labels])
 
     def reconstruct(self, x: Tensor, attributes: Tensor, rng: torch.Generator) -> Tensor:
-        """Features (N, D), each encoded, drawn and decoded: (N, D)."""
-        return self.decode(drawn(*self.posterior(x, attributes), rng), attributes)
+        """Encode features (N, D), draw a latent from each posterior, and decode it: (N, D)."""
+        mu, log_var = self.posterior(x, attributes)
+        return self.decode(reparameterize(mu, log_var, rng), attributes)
 
-    def bound(self, x: Tensor, made: Tensor, attributes: Tensor) -> dict[str, Tensor]:
-        """The two terms of L_VAE for real features and their reconstructions (N, D)."""
-        reconstruction, kl = elbo_terms(x, made, *self.posterior(x, attributes))
+    def vae_losses(self, x: Tensor, x_hat: Tensor, attributes: Tensor) -> dict[str, Tensor]:
+        """Return the two terms () of L_VAE for features, their reconstructions and their attributes, (N, D) each."""
+        mu, log_var = self.posterior(x, attributes)
+        reconstruction, kl = elbo_terms(x, x_hat, mu, log_var)
         return {"reconstruction": reconstruction, "kl": kl}

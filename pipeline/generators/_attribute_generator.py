@@ -12,22 +12,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.generators._networks import mlp
+from pipeline.generators._networks import draw_latents, mlp
 from pipeline.generators.base import FittedGenerator
 from pipeline.training.data import ClassSet
 
-LEAK = 0.2  # of the leaky ReLUs (f-CLSWGAN; the codes of all that descend from it)
+LEAK = 0.2  # slope of the leaky ReLUs below 0 (the code of f-CLSWGAN and of its descendants)
 
 
 class AttributeGenerator(FittedGenerator):
-    """G(z, a): [z, a] -> hidden layers -> D, unit length.
+    """G(z, a): [z, a] -> hidden layers -> D, scaled to unit length.
 
-    The originals end in a ReLU or sigmoid, for their ResNet features are positive; CLIP's lie on the unit sphere.
+    The originals end in a ReLU or a sigmoid because their ResNet features are positive. CLIP's features lie on the
+    unit sphere.
 
     Args:
         embed_dim: D, of features and attributes.
         hidden: units of each hidden layer.
-        latent: Z, numbers in z; D if None, "the same dimension as the attributes" (f-CLSWGAN).
+        latent: Z, the size of z; D if None, "the same dimension as the attributes" (f-CLSWGAN).
     """
 
     def __init__(self, embed_dim: int, hidden: Sequence[int], latent: int | None = None) -> None:
@@ -36,15 +37,14 @@ class AttributeGenerator(FittedGenerator):
         self.decoder = mlp(self.latent + embed_dim, *hidden, embed_dim, leak=LEAK)
 
     def decode(self, z: Tensor, attributes: Tensor) -> Tensor:
-        """Latents (N, Z) and attributes (N, D) to unit features (N, D)."""
+        """Map latents (N, Z) and attributes (N, D) to unit features (N, D)."""
         return F.normalize(self.decoder(torch.cat([z, attributes], dim=-1)), dim=-1)
 
+    def generate(self, attributes: Tensor, rng: torch.Generator) -> Tensor:
+        """Decode one latent z ~ N(0, I) for each row of attributes (N, D): unit features (N, D)."""
+        z = draw_latents(len(attributes), self.latent, rng, attributes.device)
+        return self.decode(z, attributes)
+
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Decode z ~ N(0, I), one latent a feature."""
-        attributes = classes.text_features[class_ids]
-        return self.decode(noise(attributes, self.latent, rng), attributes)
-
-
-def noise(like: Tensor, latent: int, rng: torch.Generator) -> Tensor:
-    """Latents from N(0, I): one row of `latent` numbers for each row of `like`, on its device."""
-    return torch.randn(len(like), latent, generator=rng).to(like.device, non_blocking=True)
+        """Decode z ~ N(0, I), one latent per class id (N,), to unit features (N, D)."""
+        return self.generate(classes.text_features[class_ids], rng)

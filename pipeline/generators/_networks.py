@@ -1,4 +1,4 @@
-"""Small networks that generators and critics are made of, and the drawing of their first weights."""
+"""Building blocks of generators and critics: small networks, their first weights, latents, and the check at the end."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from features.errors import InputError
 
 M = TypeVar("M", bound=nn.Module)
 
-INITIAL_STD = 0.02  # of weights and prompts (the official codes of SHIP, f-CLSWGAN and their descendants)
+INITIAL_STD = 0.02  # of weights and prompts (the official code of SHIP, of f-CLSWGAN and of its descendants)
 
 
 def mlp(*widths: int, leak: float = 0.0) -> nn.Sequential:
-    """Linear layers from widths[0] to widths[-1] with (leaky) ReLU between them and none after the last."""
+    """Return linear layers from widths[0] to widths[-1], with (leaky) ReLU between them and none after the last."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.LeakyReLU(leak) if leak else nn.ReLU(), nn.Linear(inputs, outputs)]
-    return nn.Sequential(*layers[1:])
+    return nn.Sequential(*layers[1:])  # without the activation before the first layer
 
 
-def draw_weights(model: M, rng: torch.Generator) -> M:
-    """Give every parameter that learns its first value, on the CPU: biases 0, all others N(0, 0.02^2)."""
+def init_weights(model: M, rng: torch.Generator) -> M:
+    """Initialise every trainable parameter, on the CPU: biases with 0, all others from N(0, 0.02^2).
+
+    Parameters are drawn in the order of `named_parameters`, so the order in which a module defines its layers is part
+    of what a seed gives.
+    """
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):
             nn.init.zeros_(parameter)
@@ -33,12 +37,21 @@ def draw_weights(model: M, rng: torch.Generator) -> M:
     return model
 
 
-def finished(model: M, name: str) -> M:
-    """The trained model, frozen.
+def draw_latents(count: int, size: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    """Draw latents (count, size) from N(0, I), on the CPU, and send them to the device."""
+    return torch.randn(count, size, generator=rng).to(device, non_blocking=True)
+
+
+def freeze_trained(model: M, name: str) -> M:
+    """Return the trained model, frozen.
+
+    Args:
+        model: the trained model.
+        name: the generator's name in params.yaml, for the error.
 
     Raises:
-        InputError: a parameter is not finite; `name` is the generator's.
+        InputError: a parameter is not finite.
     """
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-        raise InputError(f"generators.{name}: training diverged; lower `learning_rate`")
+        raise InputError(f"generators.{name}: training diverged (weights are NaN or infinite); lower `learning_rate`")
     return model.requires_grad_(False)

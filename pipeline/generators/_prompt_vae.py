@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.generators._networks import mlp
+from pipeline.generators._networks import draw_latents, mlp
 from pipeline.generators._vae import Vae
 from pipeline.generators.base import FittedGenerator
 from pipeline.training.data import ClassSet
@@ -18,11 +18,11 @@ class PromptGenerator(FittedGenerator):
 
     Args:
         width: W, of a token embedding.
-        length: L, prompt vectors.
-        hidden: units of the MLP.
-        latent: Z, numbers in z; W if None.
-        global_prompt: without it p stays 0 and learns nothing.
-        sequential: the MLP gives r_1 .. r_L, one for each vector, in place of one r for all.
+        length: L, the number of prompt vectors.
+        hidden: hidden units of the MLP.
+        latent: Z, the size of z; W if None.
+        global_prompt: whether p is learned; without it, p stays 0.
+        sequential: whether the MLP gives r_1 .. r_L, one for each vector, instead of one r for all.
     """
 
     def __init__(
@@ -41,23 +41,36 @@ class PromptGenerator(FittedGenerator):
         self.prompt = nn.Parameter(torch.zeros(length, width), requires_grad=global_prompt)
 
     def context(self, z: Tensor) -> Tensor:
-        """Latents (N, Z) to prompts p + r (N, L, W) in token-embedding space."""
+        """Map latents (N, Z) to prompts p + r (N, L, W) in token-embedding space."""
+        # (N, L, W) with `sequential`; otherwise (N, 1, W), which broadcasts over the L vectors of p.
         bias: Tensor = self.bias(z).unflatten(-1, (-1, self.prompt.shape[-1]))
         return self.prompt + bias
 
     def decode(self, z: Tensor, tokens: Tensor, tower: TextTower) -> Tensor:
-        """Latents (N, Z) and their classes' tokens (N, T), on the host, to unit features (N, D) (SHIP Eq. 4)."""
+        """Map latents (N, Z) and their classes' tokens (N, T), on the host, to unit features (N, D) (SHIP Eq. 4)."""
+        # The tower takes G contexts with C classes each; here each context has the one class of its row.
         features: Tensor = tower(self.context(z), tokens[:, None])
         return F.normalize(features.squeeze(1), dim=-1)
 
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:
-        """Decode z ~ N(0, I), one latent a feature."""
-        z = torch.randn(len(class_ids), self.latent, generator=rng).to(self.prompt.device)
+        """Decode z ~ N(0, I), one latent per class id (N,), to unit features (N, D)."""
+        z = draw_latents(len(class_ids), self.latent, rng, self.prompt.device)
         return self.decode(z, classes.tokens_of(class_ids), tower)
 
 
 class PromptVae(PromptGenerator, Vae):
-    """SHIP's E beside its decoder: Linear D -> `encoder_width` -> ReLU -> (mu, log sigma^2), of Z each."""
+    """SHIP's encoder E beside its decoder: D -> `encoder_width` -> ReLU -> (mu, log sigma^2), of size Z each.
+
+    Args:
+        embed_dim: D, of features.
+        width: W, of a token embedding.
+        encoder_width: hidden units of E.
+        length: L, the number of prompt vectors.
+        hidden: hidden units of the MLP.
+        latent: Z, the size of z; W if None.
+        global_prompt: as in `PromptGenerator`.
+        sequential: as in `PromptGenerator`.
+    """
 
     def __init__(
         self,
@@ -77,6 +90,7 @@ class PromptVae(PromptGenerator, Vae):
         self.encoder = mlp(embed_dim, encoder_width, 2 * self.latent)
 
     def contexts_of_images(self, x: Tensor) -> Tensor:
-        """Return the prompts (N, L, W) of unit image features (N, D): those of the mean of each image's posterior."""
+        """Return the prompts (N, L, W) of unit image features (N, D), decoded from the mean of each posterior."""
         with torch.inference_mode():
-            return self.context(self.posterior(x)[0])
+            mu, _ = self.posterior(x)
+            return self.context(mu)

@@ -1,118 +1,123 @@
-"""What every VAE here shares: the two terms of its bound, the draw of a latent, what it carries, and the training."""
+"""The evidence lower bound of a VAE on features, its training loop, and measures of what the latent carries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from pipeline.generators.base import FittedGenerator, Log
+from pipeline.generators.base import FittedGenerator, Generator, Log
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.loop import Batches
 
+Reduction = Literal["sum", "mean"]
+
+# Latents (B, Z) and labels (B,), on the host -> unit features (B, D), with gradients.
 Decode = Callable[[Tensor, Tensor], Tensor]
 
 ACTIVE_UNIT = 0.01  # a latent is active when the variance of its posterior mean exceeds this (Burda et al. 2016)
 
 
-def kl_by_unit(mu: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(mu, sigma^2) || N(0, 1)) of each of the latents (N, W), in nats: (N, W)."""
-    return -0.5 * (1 + log_var - mu.square() - log_var.exp())
+class VaeGenerator(Generator):
+    """Base of the generators that are trained as a VAE alone: the settings of `train_vae`, with SHIP's values."""
 
-
-def elbo_terms(x: Tensor, x_hat: Tensor, mu: Tensor, log_var: Tensor, reduction: str = "sum") -> tuple[Tensor, Tensor]:
-    """The two terms of SHIP's Eq. 2, averaged over the batch.
-
-    Args:
-        x: (N, D) features.
-        x_hat: (N, D) reconstructions.
-        mu: (N, W) of the posterior.
-        log_var: (N, W) of the posterior.
-        reduction: of the squared error over D.
-
-    Returns:
-        Reconstruction: squared error, by sum or mean over D. KL(N(mu, sigma^2) || N(0, I)), summed over W.
-    """
-    error = (x_hat - x).square()
-    reconstruction = (error.sum(-1) if reduction == "sum" else error.mean(-1)).mean()
-    return reconstruction, kl_by_unit(mu, log_var).sum(-1).mean()
-
-
-def freed(mu: Tensor, log_var: Tensor, free_bits: float) -> Tensor:
-    """KL of latents (N, W), averaged over the batch, where each unit's first `free_bits` nats cost the same as none.
-
-    Kingma et al. 2016: the sum over units of max(free_bits, E[KL]). A unit below pays nothing for what it says.
-    """
-    return kl_by_unit(mu, log_var).mean(0).clamp(min=free_bits).sum()
-
-
-def drawn(mu: Tensor, log_var: Tensor, rng: torch.Generator) -> Tensor:
-    """One latent (N, W) from each posterior; gradients flow to mu and log sigma^2."""
-    return mu + (0.5 * log_var).exp() * torch.randn(mu.shape, generator=rng).to(mu.device, non_blocking=True)
-
-
-def latent_summary(mu: Tensor, log_var: Tensor) -> dict[str, float]:
-    """What the latents (N, W) of N images say of them: a VAE whose KL is zero has told us nothing.
-
-    Returns:
-        `kl`: nats an image, over all units. `kl_unit_median`, `kl_unit_max`: of the units' own KL.
-        `active_units`: how many have a posterior mean that varies from image to image.
-    """
-    by_unit = kl_by_unit(mu, log_var).mean(0)
-    active = (mu.var(0, correction=0) > ACTIVE_UNIT).sum()
-    numbers = {"kl": by_unit.sum(), "kl_unit_median": by_unit.median(), "kl_unit_max": by_unit.max()}
-    return {name: float(number) for name, number in (numbers | {"active_units": active}).items()}
-
-
-class VaeSettings(Protocol):
-    """What `train_vae` reads of a generator's settings; their files say where the values come from."""
-
-    @property
-    def reconstruction(self) -> str:
-        """Reduction of the squared error over D, `sum` or `mean`."""
-
-    @property
-    def kl_weight(self) -> float:
-        """Factor of the KL term."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the seen images."""
-
-    @property
-    def batch(self) -> int:
-        """Images a step."""
-
-    @property
-    def learning_rate(self) -> float:
-        """Of AdamW."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Of AdamW."""
+    reconstruction: Reduction = "sum"  # squared error over the D dimensions (paper: "MSE"; code: sum)
+    kl_weight: NonNegativeFloat = 1.0  # factor of the KL term (paper and code)
+    epochs: PositiveInt = 50  # passes over the seen images (code; 10 for ImageNet)
+    batch: PositiveInt = 256  # images per step (code)
+    learning_rate: PositiveFloat = 0.001  # AdamW (paper)
+    weight_decay: NonNegativeFloat = 0.01  # AdamW (code: torch's default)
 
 
 class Vae(FittedGenerator):
-    """A generator that reads features back into latents."""
+    """A fitted generator with an encoder: D -> 2 Z, the mean and log variance of the latent."""
 
     encoder: nn.Module
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit features (N, D) to mu and log sigma^2 (N, Z) of the latent."""
+        """Return mu and log sigma^2 (N, Z) of the latents of unit features (N, D)."""
         mu, log_var = self.encoder(x).chunk(2, dim=-1)
         return mu, log_var
 
-    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """The posterior of each image's centre crop."""
+    def encode(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the posterior (N, Z), (N, Z) of each image's centre crop."""
         return self.posterior(images.centre)
+
+
+def kl_by_unit(mu: Tensor, log_var: Tensor) -> Tensor:
+    """Return KL(N(mu, sigma^2) || N(0, 1)) of each latent (N, Z), in nats: (N, Z)."""
+    return -0.5 * (1 + log_var - mu.square() - log_var.exp())
+
+
+def elbo_terms(
+    x: Tensor, x_hat: Tensor, mu: Tensor, log_var: Tensor, reduction: Reduction = "sum"
+) -> tuple[Tensor, Tensor]:
+    """Return the two terms of SHIP's Eq. 2, averaged over the batch.
+
+    Args:
+        x: (N, D) features.
+        x_hat: (N, D) reconstructions.
+        mu: (N, Z) posterior means.
+        log_var: (N, Z) posterior log variances.
+        reduction: of the squared error over D.
+
+    Returns:
+        The reconstruction error (), squared error reduced over D, and KL(N(mu, sigma^2) || N(0, I)) (), summed over Z.
+    """
+    error = (x_hat - x).square()
+    by_image = error.sum(-1) if reduction == "sum" else error.mean(-1)
+    return by_image.mean(), kl_by_unit(mu, log_var).sum(-1).mean()
+
+
+def free_bits_kl(mu: Tensor, log_var: Tensor, free_bits: float) -> Tensor:
+    """Return the sum over latents of max(free_bits, E[KL]) (Kingma et al. 2016): ().
+
+    The first `free_bits` nats of each latent cost the same as none, so they are free to carry information.
+
+    Args:
+        mu: (N, Z) posterior means.
+        log_var: (N, Z) posterior log variances.
+        free_bits: nats per latent.
+    """
+    # The mean over the batch comes before the maximum: the floor holds for a latent on average, not for each image.
+    return kl_by_unit(mu, log_var).mean(0).clamp(min=free_bits).sum()
+
+
+def reparameterize(mu: Tensor, log_var: Tensor, rng: torch.Generator) -> Tensor:
+    """Draw one latent (N, Z) from each posterior; gradients flow to mu and log sigma^2."""
+    # The noise is drawn on the CPU, so that a seed gives the same latents on every device.
+    noise = torch.randn(mu.shape, generator=rng).to(mu.device, non_blocking=True)
+    return mu + (0.5 * log_var).exp() * noise
+
+
+def latent_summary(mu: Tensor, log_var: Tensor) -> dict[str, float]:
+    """Summarise how much the latents of N images carry; a KL of zero means that the posterior has collapsed.
+
+    Args:
+        mu: (N, Z) posterior means.
+        log_var: (N, Z) posterior log variances.
+
+    Returns:
+        `kl`: nats per image, summed over latents. `kl_unit_median` and `kl_unit_max`: over the latents' mean KL, in
+        nats. `active_units`: number of latents with a posterior mean that varies from image to image (`ACTIVE_UNIT`).
+    """
+    by_unit = kl_by_unit(mu, log_var).mean(0)
+    active = (mu.var(0, correction=0) > ACTIVE_UNIT).sum()
+    return {
+        "kl": float(by_unit.sum()),
+        "kl_unit_median": float(by_unit.median()),
+        "kl_unit_max": float(by_unit.max()),
+        "active_units": float(active),
+    }
 
 
 def train_vae(
     model: Vae,
     train: LabelledFeatures,
-    settings: VaeSettings,
+    settings: VaeGenerator,
     *,
     decode: Decode,
     rng: torch.Generator,
@@ -122,27 +127,29 @@ def train_vae(
     """Maximise the evidence lower bound (SHIP Eq. 2).
 
     Args:
-        model: whose parameters are trained.
+        model: the module whose parameters are trained.
         train: real features of seen classes.
         settings: of the loss and of AdamW.
         decode: latents (B, Z) and labels (B,), on the host, to unit features (B, D), with gradients.
-        rng: on the CPU; draws order, views and latents.
-        log: takes the epoch's last reconstruction error and what the latents of all images carry.
-        free_bits: nats a unit that the KL term lets pass.
+        rng: the source of order, views and latents, on the CPU.
+        log: receives the epoch's last reconstruction error and the summary of all images' latents.
+        free_bits: nats per latent that the KL term does not penalise; 0 for the plain KL.
     """
     optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     batches = Batches(train, None, settings.epochs, settings.batch, 0.0, rng)
     for step, (x, labels) in enumerate(batches, 1):
         mu, log_var = model.posterior(x)
-        x_hat = decode(drawn(mu, log_var, rng), labels)
+        x_hat = decode(reparameterize(mu, log_var, rng), labels)
         reconstruction, kl = elbo_terms(x, x_hat, mu, log_var, settings.reconstruction)
         if free_bits > 0:
-            kl = freed(mu, log_var, free_bits)
+            kl = free_bits_kl(mu, log_var, free_bits)
+
         optimizer.zero_grad()
         (reconstruction + settings.kl_weight * kl).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
         if step % batches.steps_per_epoch == 0:
-            # The latent is judged on every image, for the last batch may hold one alone.
+            # Measured on every image, because the last batch may hold a single one.
             with torch.no_grad():
                 latent = latent_summary(*model.posterior(train.centre))
             log({"epoch": step // batches.steps_per_epoch, "reconstruction": float(reconstruction.detach()), **latent})

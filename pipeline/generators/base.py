@@ -1,4 +1,4 @@
-"""The contract of every file in `pipeline/generators/`: settings that `fit`, and fitted generators that `sample`."""
+"""The contract of every file in `pipeline/generators/`: settings with `fit`, and fitted generators with `sample`."""
 
 from __future__ import annotations
 
@@ -6,49 +6,70 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from features.settings import Settings
 from features.text.text_tower import TextTower
 from pipeline.training.data import ClassSet, LabelledFeatures
 
-Log = Callable[[dict[str, float]], None]
+Log = Callable[[dict[str, float]], None]  # called once per epoch with numbers by name, `epoch` among them
 
 
 class FittedGenerator(nn.Module):
-    """Synthetic features of a class from its name. Its parameters are all there is to save."""
+    """A trained generator, which synthesizes features of a class from its name.
+
+    Its state dict is all that is saved.
+    """
 
     @abstractmethod
     def sample(self, class_ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator) -> Tensor:
-        """One synthetic unit feature for each of class_ids (N,), any of the task's classes: (N, D)."""
+        """Synthesize one unit feature for each class id.
 
-    def latents(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002
-        """What its encoder reads in N images: mu and log sigma^2 (N, Z) of the posterior; None: it has no encoder."""
+        Args:
+            class_ids: (N,) positions in `classes`; a class may repeat and may be unseen.
+            classes: the task's classes.
+            tower: the frozen text tower, on the same device.
+            rng: the source of latents, on the CPU.
+
+        Returns:
+            (N, D) unit features.
+        """
+
+    def encode(self, images: LabelledFeatures, classes: ClassSet) -> tuple[Tensor, Tensor] | None:  # noqa: ARG002
+        """Return mu and log sigma^2 (N, Z) of the latents of N images, or None for a generator without an encoder."""
         return None
 
 
 class Generator(Settings):
-    """Base of every generator: its hyper-parameters are the fields, its data comes in `fit`."""
+    """Base of every generator: its fields are the hyper-parameters; its data comes in `fit`."""
 
-    epochs: int  # passes over the seen images, a row of the log each
+    epochs: PositiveInt  # passes over the seen images, each a row of the log
 
     @abstractmethod
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> FittedGenerator:
-        """The untrained generator for features of `embed_dim` D; its weights are drawn from `rng`, on the CPU."""
+        """Return the untrained generator.
+
+        Args:
+            embed_dim: D, of features.
+            tower: the text tower, which gives the token width.
+            rng: the source of the first weights, on the CPU.
+        """
 
     @abstractmethod
     def fit(
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> FittedGenerator:
-        """Train on the seen classes' real features (N, K, D), on the device that they lie on.
+        """Train on real features of the seen classes, on their device.
 
         Args:
-            train: real features of seen classes.
-            classes: the seen classes; nothing may be learned from the names of others, which may be added later.
+            train: (N, K, D) real features of seen classes.
+            classes: the task's classes. Only the seen ones may influence the result, because unseen ones may be added
+                later.
             tower: the frozen text tower, on the same device.
             rng: on the CPU, so that a seed draws the same on every device.
-            log: called once an epoch with numbers by name; `epoch` among them.
+            log: called once per epoch with numbers by name, `epoch` among them.
 
         Raises:
-            InputError: training did not stay finite.
+            InputError: the trained parameters are not finite.
         """

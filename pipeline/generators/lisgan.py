@@ -2,94 +2,98 @@
 
 min_G max_D L_WGAN + beta L_CLS + L_R1 + L_R2. The soul samples of a class are the means of the k clusters of its real
 features. L_R1 is the squared distance of each fake to the nearest soul of its class, L_R2 that of the mean of a class's
-fakes, each with the weight of the official code. SHIP's Table 3 gives the row on ResNet-101 features
-with expert attributes; here features are CLIP's and a is the class's text feature, so its numbers are no target.
+fakes, each with the weight of the official code.
 
-Differs from the paper: G's output has unit length where it had a ReLU; the classifier sees features times CLIP's logit
-scale; of the paper's cascade of two classifiers nothing is here, for it belongs to the classifier, not the generator;
-50 epochs where the code has up to 2000, of which the test split chooses one.
+SHIP's Table 3 gives this row on ResNet-101 features with expert attributes. Here features are CLIP's and a is the
+class's text feature, so the numbers of that row are no target.
+
+Differs from the paper:
+
+- G's output has unit length instead of a ReLU.
+- The classifier sees features times CLIP's logit scale.
+- The paper's cascade of two classifiers is left out: it belongs to the classifier, not to the generator.
+- 50 epochs; the code has up to 2000 and takes the one that is best on the test split.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generators._attribute_generator import AttributeGenerator, noise
-from pipeline.generators._networks import draw_weights, finished
-from pipeline.generators._wgan import seen_classifier, train_wgan
-from pipeline.generators.base import Generator, Log
-from pipeline.training.data import ClassSet, LabelledFeatures, at
-from pipeline.training.loop import places
+from pipeline.generators._attribute_generator import AttributeGenerator
+from pipeline.generators._networks import freeze_trained, init_weights
+from pipeline.generators._wgan import AdversarialGenerator, fit_seen_classifier, train_wgan
+from pipeline.generators.base import Log
+from pipeline.training.data import ClassSet, LabelledFeatures, gather
+from pipeline.training.loop import index_by_label
 
-Width = Annotated[int, Field(ge=1)]
 ROUNDS = 20  # of Lloyd's algorithm: 16 images settle in a few
 
 
-class LisGan(Generator):
-    """Settings of LisGAN."""
+class LisGan(AdversarialGenerator):
+    """Settings of LisGAN. The inherited values are those of its official code too."""
 
-    latent: Width | None = None  # Z, size of z; null: D, that of the attributes (code)
-    generator_width: Width = 4096  # hidden units of G (code)
-    critic_width: Width = 1024  # hidden units of D (code)
-    critic_steps: Annotated[int, Field(ge=1)] = 5  # of the critic for one of the generator (code)
-    gradient_penalty: Annotated[float, Field(ge=0)] = 10.0  # lambda (code)
-    classification_weight: Annotated[float, Field(ge=0)] = 1.0  # beta (code)
-    classifier_epochs: Annotated[int, Field(ge=1)] = 100  # passes that fit the classifier beforehand (code)
-    souls: Annotated[int, Field(ge=1)] = 3  # k, clusters of a class (code)
-    soul_weight: Annotated[float, Field(ge=0)] = 0.01  # of L_R1 (code: proto_param2)
-    mean_soul_weight: Annotated[float, Field(ge=0)] = 0.01  # of L_R2 (code: proto_param1)
-    fakes_per_mean: Annotated[int, Field(ge=1)] = 20  # fakes of each seen class whose mean L_R2 judges (code)
-    epochs: Annotated[int, Field(ge=1)] = 50  # passes over the seen images (as SHIP's)
-    batch: Annotated[int, Field(ge=1)] = 64  # images a step (code)
-    learning_rate: Annotated[float, Field(gt=0)] = 0.0001  # Adam, betas 0.5 and 0.999 (code)
+    latent: PositiveInt | None = None  # Z, size of z; null: D, that of the attributes (code)
+    generator_width: PositiveInt = 4096  # hidden units of G (code)
+    critic_width: PositiveInt = 1024  # hidden units of D (code)
+    classification_weight: NonNegativeFloat = 1.0  # beta (code)
+    classifier_epochs: PositiveInt = 100  # passes that fit the classifier beforehand (code)
+    souls: PositiveInt = 3  # k, clusters per class (code)
+    soul_weight: NonNegativeFloat = 0.01  # of L_R1 (code: proto_param2)
+    mean_soul_weight: NonNegativeFloat = 0.01  # of L_R2 (code: proto_param1)
+    fakes_per_mean: PositiveInt = 20  # fakes of each seen class behind the mean in L_R2 (code)
+    epochs: PositiveInt = 50  # passes over the seen images (as SHIP's)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> AttributeGenerator:  # noqa: ARG002
-        """Weights N(0, 0.02^2), biases 0 (code)."""
-        return draw_weights(AttributeGenerator(embed_dim, [self.generator_width], self.latent), rng)
+        """Return G with weights from N(0, 0.02^2) and biases 0 (code)."""
+        return init_weights(AttributeGenerator(embed_dim, [self.generator_width], self.latent), rng)
 
     def fit(
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> AttributeGenerator:
-        """Find the souls, fit the classifier, then play against the critic."""
+        """Fit the classifier, find the souls, then train against the critic."""
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
-        classifier = seen_classifier(train, classes, self.classifier_epochs, rng)
-        seen, place = classes.seen_ids.cpu(), places(classes.seen_ids, len(classes))
-        found = torch.stack([clusters(train.centre[train.labels == i], self.souls, rng) for i in seen])
+        classifier = fit_seen_classifier(train, classes, self.classifier_epochs, rng)
 
-        def fake(x: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(noise(x, model.latent, rng), at(classes.text_features, labels))
+        seen_ids = classes.seen_ids.cpu()
+        label_to_index = index_by_label(classes.seen_ids, len(classes))
+        souls = torch.stack([cluster_means(train.centre[train.labels == i], self.souls, rng) for i in seen_ids])
 
-        def terms(x: Tensor, labels: Tensor, made: Tensor) -> dict[str, Tensor]:
-            ids = seen.repeat_interleave(self.fakes_per_mean)
-            means = fake(x.new_empty(len(ids), 0), ids).view(len(seen), self.fakes_per_mean, -1).mean(1)
+        def generate(_: Tensor, labels: Tensor) -> Tensor:
+            return model.generate(gather(classes.text_features, labels), rng)
+
+        def extra_losses(x: Tensor, labels: Tensor, fake: Tensor) -> dict[str, Tensor]:
+            # L_R2 ranges over all seen classes at every step, so it draws fakes of its own.
+            fakes = generate(x, seen_ids.repeat_interleave(self.fakes_per_mean))
+            means = fakes.view(len(seen_ids), self.fakes_per_mean, -1).mean(1)  # (S, D)
+
             return {
-                "classification": self.classification_weight * classifier.loss(made, labels),
-                "souls": self.soul_weight * soul_distance(made, found[at(place, labels)]),
-                "mean_souls": self.mean_soul_weight * soul_distance(means, found),
+                "classification": self.classification_weight * classifier.loss(fake, labels),
+                "souls": self.soul_weight * soul_distance(fake, souls[gather(label_to_index, labels)]),
+                "mean_souls": self.mean_soul_weight * soul_distance(means, souls),
             }
 
-        train_wgan(model, train, classes, self, fake=fake, terms=terms, rng=rng, log=log)
-        return finished(model, "lisgan")
+        train_wgan(model, train, classes, self, generate=generate, extra_losses=extra_losses, rng=rng, log=log)
+        return freeze_trained(model, "lisgan")
 
 
 def soul_distance(x: Tensor, souls: Tensor) -> Tensor:
-    """Mean squared distance of features (N, D) to the nearest of the souls (N, k, D) of each one's class."""
+    """Return the mean squared distance of features (N, D) to the nearest of the souls (N, k, D) of their class."""
     return (x[:, None] - souls).square().sum(-1).amin(-1).mean()
 
 
-def clusters(x: Tensor, k: int, rng: torch.Generator) -> Tensor:
-    """Means (k, D) of the k clusters of features (N, D), by Lloyd's algorithm from k of the features.
+def cluster_means(x: Tensor, k: int, rng: torch.Generator) -> Tensor:
+    """Return the means (k, D) of k clusters of features (N, D), by Lloyd's algorithm from k random features.
 
-    A cluster that loses its last member keeps its mean; of fewer than k features some are taken twice.
+    A cluster that loses its last member keeps its mean. With fewer than k features, some are taken twice.
     """
-    first = torch.randperm(len(x), generator=rng).repeat(-(-k // len(x)))[:k]
+    repeats = -(-k // len(x))  # k / N, rounded up
+    first = torch.randperm(len(x), generator=rng).repeat(repeats)[:k]
+
     means = x[first]
     for _ in range(ROUNDS):
-        mine = torch.cdist(x, means).argmin(1)
-        means = torch.stack([x[mine == i].mean(0) if bool((mine == i).any()) else means[i] for i in range(k)])
+        nearest = torch.cdist(x, means).argmin(1)
+        means = torch.stack([x[nearest == i].mean(0) if bool((nearest == i).any()) else means[i] for i in range(k)])
     return means

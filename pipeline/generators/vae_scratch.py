@@ -1,26 +1,22 @@
-"""A VAE whose decoder is an MLP trained from scratch: row "V, S" of SHIP's Table 4 (base 79.05, new 69.32, H 73.41).
+"""A VAE with an MLP trained from scratch as decoder: row "V, S" of SHIP's Table 4 (base 79.05, new 69.32, H 73.41).
 
-Encoder and loss are SHIP's (its Eq. 2), and so is what the paper does not say: latent size, widths, optimizer, epochs.
-The decoder is the "three-layer MLP" of section 4.3, taken as three linear layers: [z, a] -> 4096 -> 4096 -> D, where a
-is the class's text feature. No code of this row was published.
+The encoder and the loss are SHIP's (its Eq. 2). What the paper does not say is as in SHIP too: latent size, widths,
+optimizer, epochs. The decoder is the "three-layer MLP" of section 4.3, taken as three linear layers: [z, a] -> 4096 ->
+4096 -> D, where a is the class's text feature. No code of this row was published.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 from torch import Tensor
 
 from features.text.text_tower import TextTower
 from pipeline.generators._attribute_generator import AttributeGenerator
-from pipeline.generators._networks import draw_weights, finished, mlp
-from pipeline.generators._vae import Vae, train_vae
-from pipeline.generators.base import Generator, Log
-from pipeline.training.data import ClassSet, LabelledFeatures, at
-
-Width = Annotated[int, Field(ge=1)]
+from pipeline.generators._networks import freeze_trained, init_weights, mlp
+from pipeline.generators._vae import Vae, VaeGenerator, train_vae
+from pipeline.generators.base import Log
+from pipeline.training.data import ClassSet, LabelledFeatures, gather
 
 
 class VaeScratchGenerator(AttributeGenerator, Vae):
@@ -31,22 +27,16 @@ class VaeScratchGenerator(AttributeGenerator, Vae):
         self.encoder = mlp(embed_dim, settings.encoder_width, 2 * self.latent)
 
 
-class VaeScratch(Generator):
-    """Settings of the VAE from scratch."""
+class VaeScratch(VaeGenerator):
+    """Settings of the VAE from scratch; all values are SHIP's."""
 
-    latent: Width | None = None  # Z, size of z; null: the token width, as SHIP's
-    encoder_width: Width = 4096  # hidden units of E (as SHIP's)
-    generator_width: Width = 4096  # units of each of the two hidden layers (as SHIP's MLP)
-    reconstruction: Literal["sum", "mean"] = "sum"  # over D (as SHIP's)
-    kl_weight: Annotated[float, Field(ge=0)] = 1.0  # as SHIP's
-    epochs: Annotated[int, Field(ge=1)] = 50  # passes over the seen images (as SHIP's)
-    batch: Annotated[int, Field(ge=1)] = 256  # images a step (as SHIP's)
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW (as SHIP's)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # AdamW (as SHIP's)
+    latent: PositiveInt | None = None  # Z, size of z; null: the token width, as SHIP's
+    encoder_width: PositiveInt = 4096  # hidden units of E (as SHIP's)
+    generator_width: PositiveInt = 4096  # units of each of the two hidden layers (as SHIP's MLP)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> VaeScratchGenerator:
-        """Weights N(0, 0.02^2), biases 0, as SHIP's."""
-        return draw_weights(VaeScratchGenerator(embed_dim, tower.config.width, self), rng)
+        """Return E and decoder with weights from N(0, 0.02^2) and biases 0, as SHIP's."""
+        return init_weights(VaeScratchGenerator(embed_dim, tower.config.width, self), rng)
 
     def fit(
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
@@ -55,7 +45,7 @@ class VaeScratch(Generator):
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
         def decode(z: Tensor, labels: Tensor) -> Tensor:
-            return model.decode(z, at(classes.text_features, labels))
+            return model.decode(z, gather(classes.text_features, labels))
 
         train_vae(model, train, self, decode=decode, rng=rng, log=log)
-        return finished(model, "vae_scratch")
+        return freeze_trained(model, "vae_scratch")

@@ -35,7 +35,7 @@ def affine(classes: ClassSet, ids: Tensor, weights: Tensor, bias: Tensor, scale:
     )
 
 
-def joined(
+def concat_real_synthetic(
     train: LabelledFeatures, synthetic: LabelledFeatures | None, classes: ClassSet, *, every_view: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Unit features (N, D) and labels (N,) of the real images and, if given, of the synthetic features.

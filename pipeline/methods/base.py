@@ -62,7 +62,7 @@ class Classifier(ABC):
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def bound(self, tower: TextTower) -> Self:  # noqa: ARG002
+    def with_text_tower(self, tower: TextTower) -> Self:  # noqa: ARG002
         """The same classifier with the tower that it scores with; itself, unless it reads prompts for each image."""
         return self
 

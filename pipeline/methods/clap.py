@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.methods._affine import class_means, joined
+from pipeline.methods._affine import class_means, concat_real_synthetic
 from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.loop import Batches, descend, places, trained_classes, warm_cosine
+from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
 
 class Clap(Method):
@@ -41,10 +41,10 @@ class Clap(Method):
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the weights of the classes that have features."""
         ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
-        target = places(ids, len(data.classes))
+        target = index_by_label(ids, len(data.classes))
         start = at_raw_length(data.classes, data.text_tower)[ids]
         weights = nn.Parameter(start.clone())
-        features, labels = joined(data.train, data.synthetic, data.classes, every_view=True)
+        features, labels = concat_real_synthetic(data.train, data.synthetic, data.classes, every_view=True)
         held = multipliers(scale * features @ data.classes.text_features[ids].T, target[labels])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:

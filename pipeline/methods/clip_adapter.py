@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.data import LabelledFeatures
-from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
+from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
 
 def adapted(features: Tensor, down: Tensor, up: Tensor, ratio: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class ClipAdapter(Method):
         )
         downs, ups = (nn.Parameter(layer.repeat(len(tried), 1, 1)) for layer in (down, up))
         ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
-        target, weights = places(ids, len(data.classes)), data.classes.text_features[ids]
+        target, weights = index_by_label(ids, len(data.classes)), data.classes.text_features[ids]
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             scores = scale * adapted(features, downs, ups, ratios) @ weights.T

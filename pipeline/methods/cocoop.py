@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
-from pipeline.training.loop import Batches, minimise, places, trained_classes
+from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes
 
 IMAGES = 64  # scored before their text features are let go
 
@@ -45,7 +45,7 @@ class CoCoOpClassifier(Classifier):
     up_bias: Tensor
     tower: TextTower | None = None
 
-    def bound(self, tower: TextTower) -> Self:
+    def with_text_tower(self, tower: TextTower) -> Self:
         """With the tower that it scores with."""
         return replace(self, tower=tower, tokens=self.tokens.cpu())
 
@@ -101,7 +101,7 @@ class CoCoOp(Method):
         )
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = dassl_sgd(list(learned.values()), batches, self.learning_rate)
-        minimise(batches, lambda features: model.scores(features, names), places(ids, len(data.classes)), *optimizer)
+        minimise(batches, lambda features: model.scores(features, names), index_by_label(ids, len(data.classes)), *optimizer)
         final: dict[str, Any] = {name: value.detach() for name, value in learned.items()}
         return replace(model, **final)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights, dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.loop import Batches, Rate, cosine, minimise, places, trained_classes
+from pipeline.training.loop import Batches, Rate, cosine, index_by_label, minimise, trained_classes
 
 
 class CoOp(Method):
@@ -56,7 +56,7 @@ class CoOp(Method):
 
         shots = len(data.train) // max(len(data.classes.seen_ids), 1)
         batches = Batches(data.train, data.synthetic, *self._length(shots), self.synthetic_ratio, data.rng)
-        minimise(batches, logits, places(ids, len(data.classes)), *self._optimizer(context, batches))
+        minimise(batches, logits, index_by_label(ids, len(data.classes)), *self._optimizer(context, batches))
         scored = everything_scored(data.classes)
         if self.class_specific:
             scored = torch.zeros_like(scored).index_fill(0, ids, value=True)

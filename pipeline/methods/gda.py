@@ -19,10 +19,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.methods._affine import class_means, joined
+from pipeline.methods._affine import class_means, concat_real_synthetic
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.data import LabelledFeatures
-from pipeline.training.loop import places, trained_classes
+from pipeline.training.loop import index_by_label, trained_classes
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # tried on validation (code)
 
@@ -57,8 +57,8 @@ class Gda(Method):
     def fit(self, data: FitData) -> GdaClassifier:
         """Estimate the Gaussians, then choose alpha."""
         ids = trained_classes(data.classes, data.synthetic)
-        features, labels = joined(data.train, data.synthetic, data.classes, every_view=True)
-        place = places(ids, len(data.classes))[labels]
+        features, labels = concat_real_synthetic(data.train, data.synthetic, data.classes, every_view=True)
+        place = index_by_label(ids, len(data.classes))[labels]
         means = class_means(features, place, len(ids))
         found = [(ids, *discriminant(means, precision(features - means[place])))]
         others = data.classes.unseen_ids

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
 from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.loop import Batches, descend, places, trained_classes
+from pipeline.training.loop import Batches, descend, index_by_label, trained_classes
 
 
 class KgCoOp(Method):
@@ -42,7 +42,7 @@ class KgCoOp(Method):
         """Train the context; the classifier is the text features of the learned prompts, one a class."""
         context = nn.Parameter(initial_context(data.text_tower, self.init, self.context, data.rng, method="kgcoop"))
         ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
-        target, names = places(ids, len(data.classes)), data.classes.tokens_of(ids)
+        target, names = index_by_label(ids, len(data.classes)), data.classes.tokens_of(ids)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             weights = class_weights(data.text_tower, context, names)[0]

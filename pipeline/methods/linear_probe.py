@@ -21,9 +21,9 @@ from pydantic import Field
 from torch import Tensor
 
 from features.errors import InputError
-from pipeline.methods._affine import AffineClassifier, affine, joined
+from pipeline.methods._affine import AffineClassifier, affine, concat_real_synthetic
 from pipeline.methods.base import Classifier, FitData, Method
-from pipeline.training.loop import places, trained_classes
+from pipeline.training.loop import index_by_label, trained_classes
 
 DECADE = 8  # finest steps that the search tells apart (CLIP)
 
@@ -45,8 +45,8 @@ class LinearProbe(Method):
         ids = trained_classes(data.classes, data.synthetic)
         if len(ids) < 2:
             raise InputError("methods.linear_probe: a logistic regression needs two classes with features at least")
-        features, labels = joined(data.train, data.synthetic, data.classes)
-        place = places(ids, len(data.classes))[labels]
+        features, labels = concat_real_synthetic(data.train, data.synthetic, data.classes)
+        place = index_by_label(ids, len(data.classes))[labels]
 
         @cache
         def fitted(c: float) -> AffineClassifier:

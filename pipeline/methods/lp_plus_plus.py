@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.methods._affine import AffineClassifier, affine, class_means, joined
+from pipeline.methods._affine import AffineClassifier, affine, class_means, concat_real_synthetic
 from pipeline.methods.base import Classifier, FitData, Method
-from pipeline.training.loop import places, trained_classes
+from pipeline.training.loop import index_by_label, trained_classes
 
 
 class LpPlusPlus(Method):
@@ -41,8 +41,8 @@ class LpPlusPlus(Method):
             InputError: the loss did not stay finite.
         """
         ids = trained_classes(data.classes, data.synthetic)
-        features, labels = joined(data.train, data.synthetic, data.classes)
-        probe = Probe(features, places(ids, len(data.classes))[labels], data.classes.text_features[ids])
+        features, labels = concat_real_synthetic(data.train, data.synthetic, data.classes)
+        probe = Probe(features, index_by_label(ids, len(data.classes))[labels], data.classes.text_features[ids])
         best, kept = -1, affine(data.classes, ids, *probe.weights())
         for step in range(1, self.steps + 1):
             probe.step(move_alpha=step % self.alpha_every == 0)

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.data import LabelledFeatures
-from pipeline.training.loop import Batches, minimise, places, trained_classes
+from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes
 
 PASS_NUMBERS = 50_000_000  # similarities of patches and prompts that scoring holds at a time
 
@@ -122,7 +122,7 @@ class Plot(Method):
 
         patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view of each image
         batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng)
-        minimise(batches, logits, places(ids, len(data.classes)), *dassl_sgd([context], batches, self.learning_rate))
+        minimise(batches, logits, index_by_label(ids, len(data.classes)), *dassl_sgd([context], batches, self.learning_rate))
         with torch.no_grad():
             weights = class_weights(data.text_tower, context, data.classes.tokens)
         sinkhorn = {name: torch.tensor(getattr(self, name)) for name in ("epsilon", "iterations", "threshold")}

@@ -26,8 +26,8 @@ from features.text.prompts import tokenize
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
-from pipeline.training.data import at
-from pipeline.training.loop import Batches, cosine, descend, places, trained_classes
+from pipeline.training.data import gather
+from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
 
 class ProDA(Method):
@@ -53,13 +53,13 @@ class ProDA(Method):
         )
         context = nn.Parameter(start)
         ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
-        target, names = places(ids, len(data.classes)), data.classes.tokens_of(ids)
+        target, names = index_by_label(ids, len(data.classes)), data.classes.tokens_of(ids)
         nameless = tokenize(["."])
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             drawn = torch.randperm(self.prompts, generator=data.rng)[: self.prompt_batch].sort().values
             weights = mixed_weights(data.text_tower, context, drawn, names)
-            apart = overlap(class_weights(data.text_tower, at(context, drawn), nameless)[:, 0])
+            apart = overlap(class_weights(data.text_tower, gather(context, drawn), nameless)[:, 0])
             return surrogate(features, target[labels], weights, scale) + self.orthogonality * apart
 
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
@@ -85,7 +85,7 @@ def mixed_weights(tower: TextTower, context: Tensor, drawn: Tensor, tokens: Tens
     places: dict[Position, list[int]] = {}
     for prompt in drawn.tolist():
         places.setdefault(position_of(prompt, len(context)), []).append(prompt)
-    chosen = ((at(context, torch.tensor(these)), position) for position, these in places.items())
+    chosen = ((gather(context, torch.tensor(these)), position) for position, these in places.items())
     return torch.cat([class_weights(tower, these, tokens, position) for these, position in chosen])
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._unnormalized_text import at_raw_length
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.loop import Batches, minimise, places, trained_classes, warm_cosine
+from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes, warm_cosine
 
 
 class TaskRes(Method):
@@ -47,7 +47,7 @@ class TaskRes(Method):
         epochs = self.epochs or (200 if shots >= 8 else 100)
         batches = Batches(data.train, data.synthetic, epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.Adam([residual], self.learning_rate, weight_decay=self.weight_decay)
-        minimise(batches, logits, places(ids, len(data.classes)), optimizer, warm_cosine(batches, self.learning_rate))
+        minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, warm_cosine(batches, self.learning_rate))
         weights = data.classes.text_features.index_copy(0, ids, shifted(base, residual.detach(), self.alpha))
         return LinearClassifier(scale, everything_scored(data.classes), weights=weights)
 

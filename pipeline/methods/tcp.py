@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from features.text.text_tower import Block, TextTower
 from pipeline.methods._prompt_learning import first_linear, initial_context, knowledge_distance
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
-from pipeline.training.loop import Batches, descend, places, trained_classes, warm_cosine
+from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
 
 class Tcp(Method):
@@ -47,7 +47,7 @@ class Tcp(Method):
         learned = self._start(data.text_tower, data.classes.text_features.shape[1], data.rng)
         ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
         target, names, texts = (
-            places(ids, len(data.classes)),
+            index_by_label(ids, len(data.classes)),
             data.classes.tokens_of(ids),
             data.classes.text_features[ids],
         )

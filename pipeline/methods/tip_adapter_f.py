@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
 from pipeline.methods.base import FitData
-from pipeline.training.loop import Batches, cosine, minimise, places, trained_classes
+from pipeline.training.loop import Batches, cosine, index_by_label, minimise, trained_classes
 
 
 class TipAdapterF(CacheMethod):
@@ -38,6 +38,6 @@ class TipAdapterF(CacheMethod):
 
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4)
-        minimise(batches, logits, places(ids, len(data.classes)), optimizer, cosine(batches.steps))
+        minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, cosine(batches.steps))
         final = replace(cache, keys=keys.detach())
         return self.searched(final, data.validation, data.classes.seen_ids)

@@ -28,7 +28,7 @@ from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.data import ClassSet
-from pipeline.training.loop import Batches, descend, places, trained_classes
+from pipeline.training.loop import Batches, descend, index_by_label, trained_classes
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class VptClassifier(Classifier):
     conditional: Tensor
     tower: TextTower | None = None
 
-    def bound(self, tower: TextTower) -> Self:
+    def with_text_tower(self, tower: TextTower) -> Self:
         """With the tower that it scores with."""
         return replace(self, tower=tower, tokens=self.tokens.cpu())
 
@@ -112,7 +112,7 @@ class Vpt(Method):
         """Train the context and the posterior together."""
         model = self._start(data.text_tower, data.classes, data.rng)
         ids = trained_classes(data.classes, data.synthetic)
-        target, names, width = places(ids, len(data.classes)), data.classes.tokens_of(ids), data.text_tower.config.width
+        target, names, width = index_by_label(ids, len(data.classes)), data.classes.tokens_of(ids), data.text_tower.config.width
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             noise = torch.randn(self.samples, len(features), width, generator=data.rng)

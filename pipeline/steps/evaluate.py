@@ -79,7 +79,7 @@ def open_classifier(
         InputError: it is not there, or was fitted for another encoder.
     """
     classifier = method.classifier(**load_tensors(weights(fitted, seed), device, weights_sha256=weights_sha256))
-    return classifier.bound(tower) if tower is not None and method.scores_with_text_tower else classifier
+    return classifier.with_text_tower(tower) if tower is not None and method.scores_with_text_tower else classifier
 
 
 def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from pipeline.artifacts.task import TrainTask
 from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
 from pipeline.training.data import ClassSet, LabelledFeatures, refuse_unusable
-from pipeline.training.log import TrainingLog, told
+from pipeline.training.log import TrainingLog, log_epochs_to
 from pipeline.training.seeds import stream
 
 
@@ -63,7 +63,7 @@ def fit(
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
             refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
             rng = stream(seed, "finetune")
-            with told(log.of(seed)):
+            with log_epochs_to(log.of(seed)):
                 classifier = method.fit(
                     FitData(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
                 )

@@ -116,7 +116,7 @@ class ClassSet:
         return replace(self, seen=self.seen.to(device), text_features=self.text_features.to(device))
 
 
-def at(table: Tensor, *places: Tensor) -> Tensor:
+def gather(table: Tensor, *places: Tensor) -> Tensor:
     """`table[places]`, with places (N,) of the host sent to the table's device without waiting for what runs there."""
     return table[tuple(place.to(table.device, non_blocking=True) for place in places)]
 

@@ -23,14 +23,14 @@ DIGITS = 6  # significant ones in the file: what lies beyond differs by machine
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def tell(row: Row, epochs: int) -> None:
+def report_epoch(row: Row, epochs: int) -> None:
     """Say how an epoch of `epochs` ended: its number `epoch`, from 1, and what was measured."""
     if listener := _listener.get():
         listener(epochs, row)
 
 
 @contextmanager
-def told(listener: Listener) -> Iterator[None]:
+def log_epochs_to(listener: Listener) -> Iterator[None]:
     """Have `listener` called with each row that is told inside."""
     token = _listener.set(listener)
     try:

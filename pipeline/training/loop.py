@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.training.data import ClassSet, LabelledFeatures, at
-from pipeline.training.log import tell
+from pipeline.training.data import ClassSet, LabelledFeatures, gather
+from pipeline.training.log import report_epoch
 
 Rate = Callable[[int], float]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -55,10 +55,10 @@ class Batches:
             order = torch.randperm(n, generator=self.rng)
             view = torch.randint(views, (n,), generator=self.rng)
             for rows in torch.split(order, self.batch):
-                features, labels = at(self.train.unit, rows, view[rows]), self.train.host_labels[rows]
+                features, labels = gather(self.train.unit, rows, view[rows]), self.train.host_labels[rows]
                 if self.synthetic is not None:
                     drawn = self._draw_synthetic(self.synthetic, len(rows))
-                    features = torch.cat([features, at(self.synthetic.centre, drawn)])
+                    features = torch.cat([features, gather(self.synthetic.centre, drawn)])
                     labels = torch.cat([labels, self.synthetic.host_labels[drawn]])
                 yield features, labels
 
@@ -72,7 +72,7 @@ def trained_classes(classes: ClassSet, synthetic: LabelledFeatures | None) -> Te
     return classes.seen_ids if synthetic is None else torch.arange(len(classes), device=classes.seen.device)
 
 
-def places(ids: Tensor, count: int) -> Tensor:
+def index_by_label(ids: Tensor, count: int) -> Tensor:
     """(count,) int64: where each of the task's classes stands among `ids`; -1 where it does not."""
     found = torch.full((count,), -1, dtype=torch.int64, device=ids.device)
     found[ids] = torch.arange(len(ids), device=ids.device)
@@ -119,7 +119,7 @@ def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate
         schedule.step()
         total += value.detach()
         if step % batches.steps_per_epoch == 0:
-            tell(
+            report_epoch(
                 {"epoch": step // batches.steps_per_epoch, "loss": float(total) / batches.steps_per_epoch},
                 batches.epochs,
             )
