@@ -1,4 +1,4 @@
-"""`shipyard`, or `python -m pipeline`: the command line, with a plain word for Ctrl-C while libraries still load."""
+"""Entry point of `shipyard` and `python -m pipeline`; handles Ctrl-C from the first moment on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from features.runtime.interruption import exit_cleanly_on_interrupt
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    exit_cleanly_on_interrupt("nothing had begun")
-    from pipeline.cli.app import main as run  # noqa: PLC0415 (it takes a second; on a busy machine, several)
+    """Run the console script."""
+    exit_cleanly_on_interrupt("nothing was started")
+    # The import takes a second, on a busy machine several, so the line above must precede it.
+    from pipeline.cli.app import main as run  # noqa: PLC0415
 
     run()
 

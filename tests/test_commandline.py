@@ -81,8 +81,8 @@ def test_interrupted_is_not_done(tmp_path: Path) -> None:
     ("program", "slow", "words"),
     [
         (["-c", "from stages.running import run\nimport torch"], "torch", "`dvc repro` goes on from here"),
-        (["-m", "pipeline.executor.dvc_child", "repro"], "dvc", "DVC had not begun"),
-        (["-m", "pipeline", "run"], "typer", "nothing had begun"),
+        (["-m", "pipeline.executor.dvc_child", "repro"], "dvc", "DVC was not started"),
+        (["-m", "pipeline", "run"], "typer", "nothing was started"),
     ],
 )
 def test_interrupted_while_libraries_load(program: list[str], slow: str, words: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`shipyard`: run the pipeline, look at what came out, and find what is missing."""
+"""The `shipyard` command: run the pipeline, show its results, and find out what is missing."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from features.runtime.progress import VERBOSITY
 from pipeline.artifacts.paths import EncoderPaths, proxy_task
 from pipeline.artifacts.selection import read_selection, selection_text
 from pipeline.cli import completion, data, features, predict, task, words
-from pipeline.cli.help import DATA, HELP, OWN, RESULTS, STORES, Contents, examples
+from pipeline.cli.help import DATA, HELP, OWN, RESULTS, STORES, PanelGroup, examples
 from pipeline.config import overrides, params
 from pipeline.executor.repro import keep, repro
 from pipeline.report.console import read_summary, results_text
 
 app = typer.Typer(
     name="shipyard",
-    epilog="Start with `shipyard doctor`, then `shipyard run`. Settings: params.yaml. Stages: dvc.yaml. Why: docs/.",
+    epilog="Start with `shipyard doctor`, then `shipyard run`. Settings: params.yaml. Stages: dvc.yaml. Guide: docs/.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    cls=Contents,
+    cls=PanelGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(features.app, name="features", rich_help_panel=STORES)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(task.app, name="task", rich_help_panel=OWN)
-app.add_typer(predict.app)  # without a name: its commands are ours
+app.add_typer(predict.app)  # without a name, its commands become commands of `shipyard` itself
 app.add_typer(words.app)
 
 
-GO_ON = (["run"], ["data", "get"])  # where these were interrupted, they go on; all other commands are done in one go
+RESUMABLE = (["run"], ["data", "get"])  # commands that continue where they were interrupted
 
 
 def main() -> None:
-    """Run the command line to its end."""
-    goes_on = any(sys.argv[1 : 1 + len(words)] == words for words in GO_ON)
+    """Run the command line."""
+    resumable = any(sys.argv[1 : 1 + len(words)] == words for words in RESUMABLE)
     run_app(
         app,
-        "nothing is half-written, and what was complete is kept; the same command goes on from there"
-        if goes_on
-        else "nothing is half-written; the same command starts anew",
+        "completed work is kept and no file is half-written; run the same command again to continue"
+        if resumable
+        else "no file is half-written; run the same command again to start over",
     )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(show: bool) -> None:
+    if show:
         print(f"shipyard {version('shipyard-clip')}")
         raise typer.Exit
 
@@ -61,10 +61,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """One classifier for classes with images and classes with only names."""
+    """Train one CLIP classifier for classes with images and classes with only names."""
 
 
 @app.command(
@@ -82,101 +82,123 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="DATASET",
-            help="Run on these instead of grid.datasets; one of your own, with its task.",
+            help="Data sets to run instead of grid.datasets. A data set made by `task new` also selects its task.",
             autocompletion=completion.datasets,
         ),
     ] = None,
     *,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of params.yaml.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting of params.yaml to change. Can be repeated."),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take settings from a file: those of a table in papers/.")
+        Path | None, typer.Option(metavar="FILE", help="File with settings, such as those of a table in papers/.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Run N cells at a time.")] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the results alone.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, in logs too.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of stages to run in parallel.")
+    ] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, also in log files.")] = False,
 ) -> None:
-    """Bring every stage up to date, then print the results.
+    """Bring every stage up to date and print the results.
 
-    All of params.yaml, and that the images are there, is checked before anything starts. What DATASET, --set and
-    --recipe change is written into params.yaml, where dvc.yaml and the stages read it, and stays there. A recipe of
-    several runs keeps each as a DVC experiment: `dvc exp show`.
+    params.yaml and the data sets are checked before any stage starts. The changes that DATASET, --set and --recipe make
+    are written to params.yaml, where dvc.yaml and the stages read them, and remain there. A recipe with several runs
+    saves each one as a DVC experiment; `dvc exp show` lists them.
     """
     from pipeline.cli.check import check_all
     from pipeline.config import recipes
     from pipeline.executor.git import git
     from pipeline.executor.parallel import repro_parallel
 
-    os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"  # what the stages read
+    # Stages are processes of DVC, which passes on the environment but no options.
+    os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"
+
+    # All runs of a recipe are checked first, so that a mistake in the last one stops the first.
     before = params.read()
-    runs = recipes.read(recipe).assignments() if recipe else [[]]
-    texts = [_changed(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
+    params.check_names(before)
+    loaded = recipes.read(recipe) if recipe else None
+    runs = loaded.assignments() if loaded else [[]]
+    texts = [_with_settings(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
     check_all([params.parse_text(text) for text in texts])
-    if recipe:
-        _tell_left_over(recipes.read(recipe).left_over(before, git("show", f"HEAD:./{params.PATH}") or before))
+    if loaded:
+        committed = git("show", f"HEAD:./{params.PATH}") or before
+        _print_left_over(loaded.left_over(before, committed))
+
     for number, after in enumerate(texts, start=1):
         if after != before:
             params.write(after)
             for change in overrides.changes(before, after):
-                print(f"params.yaml: {change}", flush=True)  # before what the stages print
-        repro() if jobs == 1 else repro_parallel(jobs)
+                print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
+        if jobs == 1:
+            repro()
+        else:
+            repro_parallel(jobs)
+
         report()
-        _tell_choice(params.parse_text(after))
+        _print_selection(params.parse_text(after))
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
 
 
-def _tell_left_over(settings: Sequence[str]) -> None:
-    """Say what an earlier recipe or --set left in params.yaml: it is part of what this run makes."""
+def _print_left_over(settings: Sequence[str]) -> None:
+    """Print settings that differ from the commit and that the recipe does not set: they influence its results."""
     for setting in settings:
-        print(f"note: params.yaml is not as committed, and this recipe leaves it so: {setting}", flush=True)
+        print(f"note: not set by this recipe, but changed in params.yaml since the commit: {setting}", flush=True)
     if settings:
-        print(f"note: to go back, `git checkout {params.PATH}` first", flush=True)
+        print(f"note: to restore the committed settings: git checkout {params.PATH}", flush=True)
 
 
-def _changed(text: str, datasets: list[str], settings: list[str]) -> str:
-    """The text of params.yaml with these data sets as its grid, and then the settings."""
-    wanted = _grid_of(params.parse_text(text), datasets) if datasets else []
-    return overrides.apply(text, [*wanted, *settings])
+def _with_settings(text: str, datasets: list[str], settings: list[str]) -> str:
+    """Return the text of params.yaml with a grid of these data sets, and then with the settings."""
+    grid = _grid_of(params.parse_text(text), datasets) if datasets else []
+    return overrides.apply(text, [*grid, *settings])
 
 
-def _grid_of(found: params.Params, datasets: list[str]) -> list[str]:
-    """Settings that run data sets: one of one's own with its task and the rehearsal that chooses, others without."""
-    own = [name for name in datasets if name in found.tasks]
-    choose = [name for name in own if proxy_task(name) in found.tasks]
-    tasks = [*own, *map(proxy_task, choose)]
-    if not own:  # tasks that no data set has to itself: those of the grid, or the first that there is
-        others = [
+def _grid_of(current: params.Params, datasets: list[str]) -> list[str]:
+    """Return the settings that run data sets, as `key=value`; settings that do not change are left out.
+
+    A data set made by `task new` has a task of the same name, and that task's validation proxy selects a run for new
+    images. All other data sets share the tasks that belong to no single data set.
+    """
+    own = [name for name in datasets if name in current.tasks]
+    select = [name for name in own if proxy_task(name) in current.tasks]
+    tasks = [*own, *map(proxy_task, select)]
+
+    if not own:
+        shared = [
             name
-            for name, task in found.tasks.items()
-            if name not in found.data.sets and task.get("protocol") != params.VALIDATION_PROXY
+            for name, block in current.tasks.items()
+            if name not in current.data.sets and block.get("protocol") != params.VALIDATION_PROXY
         ]
-        tasks = [name for name in found.grid.tasks if name in others] or others[:1]
-    named = {"datasets": datasets, "select": choose, "tasks": tasks}
-    return [f"grid.{key}=[{', '.join(names)}]" for key, names in named.items() if names != getattr(found.grid, key)]
+        tasks = [name for name in current.grid.tasks if name in shared] or shared[:1]
+
+    axes = {"datasets": datasets, "select": select, "tasks": tasks}
+    return [f"grid.{key}=[{', '.join(names)}]" for key, names in axes.items() if names != getattr(current.grid, key)]
 
 
-def _tell_choice(found: params.Params) -> None:
-    """Say which run is chosen, for new images are what a task of one's own is for."""
-    for dataset, name in product(found.grid.datasets, found.grid.select):
-        print(f"\n{selection_text(read_selection(EncoderPaths(found.artifacts).cell(dataset, name).selection))}")
+def _print_selection(current: params.Params) -> None:
+    """Print which run is selected for new images, for each data set and task of `grid.select`."""
+    for dataset, name in product(current.grid.datasets, current.grid.select):
+        selection = read_selection(EncoderPaths(current.artifacts).cell(dataset, name).selection)
+        print(f"\n{selection_text(selection)}")
         if dataset == name:
             print(f"next: shipyard predict {name} <images>")
 
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))
 def check_only() -> None:
-    """Check params.yaml and the data that it names, and run nothing."""
+    """Check params.yaml and its data sets without running anything."""
     from pipeline.cli.check import check_all
 
-    found = params.load()
-    check_all([found])
-    grid = found.grid
-    runs = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
-    cells = len(grid.datasets) * len(grid.tasks) * runs
-    print(f"params.yaml is right: {cells} cells with {len(grid.seeds)} seeds each, on features of {grid.encoder}")
+    current = params.load()
+    check_all([current])
+
+    grid = current.grid
+    runs_per_task = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
+    runs = len(grid.datasets) * len(grid.tasks) * runs_per_task
+    print(f"params.yaml is valid: {runs} runs x {len(grid.seeds)} seeds, encoder {grid.encoder}")
 
 
 @app.command(
@@ -186,26 +208,31 @@ def check_only() -> None:
 def report(
     into: Annotated[
         Path | None,
-        typer.Option(metavar="PAGE", help="Also put the tables into PAGE, between its two marks, and a CSV beside it."),
+        typer.Option(
+            metavar="PAGE",
+            help="Markdown page to update: the tables replace the text between its two marks, and a CSV file is "
+            "written beside it.",
+        ),
     ] = None,
 ) -> None:
-    """Print the results, and write the page to look at."""
+    """Print the results and write the HTML report."""
     from pipeline.report.docs_results import check_page, update_results_page
     from pipeline.report.local_report import write_local_report
 
     if into:
         check_page(into)
-    found = params.load()
-    folder = EncoderPaths(found.artifacts).report
+
+    current = params.load()
+    folder = EncoderPaths(current.artifacts).report
     summary = read_summary(folder)
     if into:
         update_results_page(into, folder)
-    print(results_text(summary, folder, write_local_report(found, summary)))
+    print(results_text(summary, folder, write_local_report(current, summary)))
 
 
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))
 def doctor() -> None:
-    """Find what would stop a run here, and say how to mend it."""
+    """Check this machine and print how to fix what would stop a run."""
     from pipeline.cli.doctor import examine
 
     stops = 0

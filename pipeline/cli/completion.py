@@ -1,4 +1,4 @@
-"""What the shell completes: names that stand in `params.yaml`."""
+"""Shell completion of names that are defined in `params.yaml`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pipeline.config import params
 
 
 def datasets(incomplete: str) -> list[str]:
-    """Data sets that begin so."""
-    return _matching(incomplete, lambda found: found.data.sets)
+    """Return the data sets whose names start with the incomplete word."""
+    return _matching(incomplete, lambda current: current.data.sets)
 
 
 def own_tasks(incomplete: str) -> list[str]:
-    """Tasks of one's own, which are called as their data set is, that begin so."""
-    return _matching(incomplete, lambda found: {*found.tasks} & {*found.data.sets})
+    """Return the matching tasks made by `shipyard task new`; such a task has the name of its data set."""
+    return _matching(incomplete, lambda current: {*current.tasks} & {*current.data.sets})
 
 
 def _matching(incomplete: str, names: Callable[[params.Params], Iterable[str]]) -> list[str]:
-    """Nothing outside a project or with a params file that is wrong: a shell that completes has no place for errors."""
+    """Return the matching names; none if params.yaml is missing or invalid.
+
+    Completion must not print errors into the line that the user is typing.
+    """
     try:
         return sorted(name for name in names(params.load()) if name.startswith(incomplete))
     except InputError:

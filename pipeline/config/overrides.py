@@ -1,7 +1,8 @@
-"""Changes of `params.yaml` that leave every other byte as it was: `key=value`, and new entries of a block.
+"""Edit the text of `params.yaml`: set values by `key=value`, and insert entries into a block.
 
-The matrix of `dvc.yaml` and the stages all read `params.yaml`, so a change has to stand there to count. Cutting the
-new value into the text keeps comments and columns, which reading and dumping the file would not.
+A change must be in `params.yaml` to take effect, because both the matrix of `dvc.yaml` and the stages read it. The new
+value is spliced into the text, so every other byte stays. A round trip through ruamel.yaml keeps comments, but it also
+joins lists that span several lines, re-indents sequences and rewrites `~`, `True` and empty values.
 """
 
 from __future__ import annotations
@@ -18,105 +19,136 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode
 
 from features.errors import InputError, nearest, raise_all
+from pipeline.config.migrations import current_name
 
 
 def apply(text: str, assignments: Sequence[str]) -> str:
-    """The text of a params file with each `dotted.key=value` set, the last of a key; a value is YAML, as in the file.
+    """Return the text of a params file with new values.
+
+    Args:
+        text: the text of a params file.
+        assignments: `dotted.key=value`, the value in YAML as in the file. The last assignment of a key wins.
 
     Raises:
-        InputError: an assignment without `=`, a key that the file does not have or that is a block, a value that is
-            not YAML, a key inside another one; all are listed.
+        InputError: an assignment has no `=`, its key is not in the file or is a block, its value is not YAML, or one
+            key lies inside another; all mistakes are listed.
     """
-    problems, values = [], dict[tuple[int, int], str]()
+    problems: list[str] = []
+    values: dict[tuple[int, int], str] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         try:
             if not equals or not key.strip():
-                raise InputError(f"{assignment!r} is no key=value; write for instance 'grid.seeds=[1]'")
-            values[_place(text, key.strip())] = _on_one_line(assignment, value.strip())
+                raise InputError(f"invalid setting {assignment!r}: expected KEY=VALUE, for example 'grid.seeds=[1]'")
+            values[_span_of_value(text, key.strip())] = _as_one_line(assignment, value.strip())
         except InputError as error:
             problems.append(str(error))
-    places = sorted(values)
-    problems += [f"{text[b[0] : b[1]]!r} stands inside another key" for a, b in pairwise(places) if b[0] < a[1]]
-    raise_all(problems, "--set cannot be used")
-    for start, end in reversed(places):
-        text = _cut_in(text, start, end, values[start, end])
+
+    spans = sorted(values)
+    for (_, end), (next_start, next_end) in pairwise(spans):
+        if next_start < end:
+            problems.append(f"{text[next_start:next_end]!r} lies inside the value of another key that is also set")
+    raise_all(problems, "invalid --set")
+
+    # From the end, so that the positions of the earlier values stay valid.
+    for start, end in reversed(spans):
+        text = _splice(text, start, end, values[start, end])
     return text
 
 
 def insert(text: str, block: str, name: str, value: Mapping[str, Any]) -> str:
-    """The text of a params file with `name: {...}` on a line of its own behind the last entry of a dotted block.
+    """Return the text of a params file with the line `name: {...}` after the last entry of a block.
+
+    Args:
+        text: the text of a params file.
+        block: dotted key of the block, which must have one entry per line.
+        name: key of the new entry.
+        value: value of the new entry.
 
     Raises:
-        InputError: there is no such block, it is not one with an entry a line, or it has the name already.
+        InputError: there is no such block, it is not in block style, or it already has the name.
     """
     _, node = _find(text, block)
     if not isinstance(node, MappingNode) or node.flow_style or not node.value:
-        raise InputError(f"{block} is no block with an entry a line; write {name}: {_flow(value)} into it by hand")
+        raise InputError(f"{block} does not have one entry per line; add this entry by hand: {name}: {_flow(value)}")
     if name in (key.value for key, _ in node.value):
-        raise InputError(f"{block}.{name} is there already: choose another name, or remove it from the file first")
-    end = text.find("\n", _last(node).end_mark.index)
+        raise InputError(f"{block}.{name} already exists; use another name, or remove it from the file first")
+
+    end = text.find("\n", _last_leaf(node).end_mark.index)
     end = len(text) if end < 0 else end
-    return f"{text[:end]}\n{' ' * node.start_mark.column}{name}: {_flow(value)}{text[end:]}"
+    indent = " " * node.start_mark.column
+    return f"{text[:end]}\n{indent}{name}: {_flow(value)}{text[end:]}"
 
 
 def changes(before: str, after: str) -> list[str]:
-    """The lines that `apply` changed, as `key: old -> new`, without their comments."""
-    pairs = zip(before.splitlines(), after.splitlines(), strict=True)
-    return [f"{_bare(old)} -> {_bare(new).partition(':')[2].strip()}" for old, new in pairs if old != new]
+    """Return the lines that `apply` changed, as `key: old -> new`, without their comments."""
+    return [
+        f"{_without_comment(old)} -> {_without_comment(new).partition(':')[2].strip()}"
+        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
+        if old != new
+    ]
 
 
-def _place(text: str, key: str) -> tuple[int, int]:
-    """Where in the text the value of a dotted key starts and ends; the same place twice, after the colon, for none."""
+def _span_of_value(text: str, key: str) -> tuple[int, int]:
+    """Return the start and end of the value of a dotted key; an empty span after the colon if it has no value."""
     name, value = _find(text, key)
     start, end = value.start_mark.index, value.end_mark.index
+
+    # The parser places an empty value at the next token, which may be on another line.
     if start == end:
         start = end = text.index(":", name.end_mark.index) + 1
+
     if "\n" in text[start:end]:
-        raise InputError(f"{key}: stands on several lines; set one of its keys, or change it by hand")
+        raise InputError(f"{key} spans several lines; set one of its keys, or edit the file by hand")
     return start, end
 
 
 @lru_cache(maxsize=1)
 def _composed(text: str) -> Any:
+    """Return the root node of the YAML tree; cached, because all assignments of a call read the same text."""
     return YAML(typ="rt", pure=True).compose(text)
 
 
 def _find(text: str, key: str) -> tuple[Any, Any]:
-    """The nodes of a dotted key's name and value."""
+    """Return the nodes of the name and the value of a dotted key."""
     name, value = None, _composed(text)
     path: list[str] = []
     for part in key.split("."):
         children = {name.value: (name, value) for name, value in value.value} if isinstance(value, MappingNode) else {}
         if part not in children:
-            place = ".".join(path) or "the file"
-            raise InputError(f"{key}: {part!r} is not in {place}; {nearest(part, children)}")
+            if new := current_name(key):
+                raise InputError(f"{key} is now {new}")
+            raise InputError(f"{key}: {part!r} is not in {'.'.join(path) or 'the file'}; {nearest(part, children)}")
         name, value = children[part]
         path.append(part)
     return name, value
 
 
-def _last(node: Any) -> Any:
-    """The last piece of a value; a block's own end lies behind the comments that follow it."""
+def _last_leaf(node: Any) -> Any:
+    """Return the last leaf of a value; the end mark of a block itself lies after the comments that follow it."""
     while isinstance(node, CollectionNode) and not node.flow_style and node.value:
         node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
     return node
 
 
 def _flow(value: Mapping[str, Any]) -> str:
-    """A mapping as YAML on one line."""
-    yaml, out = YAML(typ="safe", pure=True), StringIO()
-    yaml.default_flow_style, yaml.width = True, 1 << 20
+    """Return a mapping as YAML on one line."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = True
+    yaml.width = 1 << 20  # no line break
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+
+    out = StringIO()
     yaml.dump(dict(value), out)
     return out.getvalue().strip()
 
 
-def _cut_in(text: str, start: int, end: int, value: str) -> str:
-    """The text with `value` in place of `text[start:end]`; a comment behind it keeps its column where it can."""
+def _splice(text: str, start: int, end: int, value: str) -> str:
+    """Return the text with `text[start:end]` replaced; a comment after it keeps its column if there is room."""
     before, rest = text[:start], text[end:]
     if start == end:
         value = f" {value}"
+
     comment = rest.lstrip(" ")
     if comment.startswith("#"):
         gap = len(rest) - len(comment) - len(value) + (end - start)
@@ -124,22 +156,29 @@ def _cut_in(text: str, start: int, end: int, value: str) -> str:
     return before + value + rest
 
 
-def _on_one_line(assignment: str, value: str) -> str:
-    """The value as it was typed if it means the same inside a list, else as JSON, which is YAML too."""
+def _as_one_line(assignment: str, value: str) -> str:
+    """Return the value as typed if it has the same meaning inside a flow list, and as JSON otherwise.
+
+    A key of `params.yaml` may stand in a flow mapping (`{a: 1, b: 2}`), where `,` and `}` end a value. JSON is valid
+    YAML in either place.
+    """
     try:
-        meant = _load(value)
+        meaning = _load(value)
     except YAMLError:
-        raise InputError(f"{assignment!r}: the value is not YAML; quote a text that holds special signs") from None
+        raise InputError(f"{assignment!r}: the value is not valid YAML; quote text with special characters") from None
+
     try:
-        same = "\n" not in value and _load(f"[{value}]") == [meant]
+        same = "\n" not in value and _load(f"[{value}]") == [meaning]
     except YAMLError:
         same = False
-    return value if same else json.dumps(meant, ensure_ascii=False, default=str)
+    return value if same else json.dumps(meaning, ensure_ascii=False, default=str)
 
 
 def _load(text: str) -> object:
+    """Return the plain value of a YAML text."""
     return YAML(typ="safe", pure=True).load(text)
 
 
-def _bare(line: str) -> str:
+def _without_comment(line: str) -> str:
+    """Return a line without its comment and its indentation."""
     return line.partition(" #")[0].strip()

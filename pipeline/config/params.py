@@ -1,15 +1,15 @@
-"""`params.yaml`, read and checked: the only module that opens it.
+"""Read and check `params.yaml`; no other module opens it.
 
-The blocks that every run needs are models here. The options of a data set, a generator or a method belong to that
-file alone, so those blocks stay plain values until `find` has imported the file; that keeps DVC's deps narrow.
+The blocks that every run needs are models here. The options of a data set, a generator or a method are declared in its
+own file. Their blocks stay plain values until `find` has imported that file, which keeps DVC's deps narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import Field, field_validator
 from ruamel.yaml import YAML
@@ -18,10 +18,11 @@ from ruamel.yaml.error import YAMLError
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import atomic_file
 from features.settings import Settings, parse
+from pipeline.config.migrations import renamed_settings
 
 PATH = Path("params.yaml")
 
-VALIDATION_PROXY = "validation_proxy"  # the protocol of what is judged on validation images, to choose by
+VALIDATION_PROXY = "validation_proxy"  # the protocol that evaluates on validation images, for the selection of a run
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -30,10 +31,17 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Grid(Settings):
-    """What runs: every data set x task x method, each with every seed.
+    """Axes of the grid: every data set x task x method is run, each with every seed.
 
     Attributes:
-        select: the tasks for which `select` chooses a run by their rehearsals.
+        encoder: the key of `encoders` to use.
+        datasets: keys of `data.sets`.
+        tasks: keys of `tasks`.
+        methods: methods that are fitted on real features.
+        generators: generators of synthetic features for unseen classes.
+        synthetic_methods: methods that are fitted again with the features of each generator.
+        seeds: each draws its own shots and its own initial weights.
+        select: tasks for which stage `select` selects a run by the scores of their validation proxies.
     """
 
     encoder: Name
@@ -47,14 +55,14 @@ class Grid(Settings):
 
 
 class EncoderSpec(Settings):
-    """A frozen CLIP as open_clip names it: `model` (or `local-dir:<folder>`) and `pretrained` (a tag or a file)."""
+    """A frozen CLIP by open_clip's names: `model` (or `local-dir:<folder>`) and `pretrained` (a tag or a file)."""
 
     model: str
     pretrained: str | None = None
 
 
 class Compute(Settings):
-    """This machine. Nothing here changes a result beyond rounding, so no stage tracks it."""
+    """Settings of this machine. They change no result beyond rounding, so no stage tracks them."""
 
     device: Literal["auto", "cpu", "cuda"]
     batch: Positive
@@ -64,14 +72,14 @@ class Compute(Settings):
 
 
 class Data(Settings):
-    """Where the data sets lie (`root`) and which there are (`sets`: name -> reader and its options)."""
+    """Folder of the data sets (`root`) and their definitions (`sets`: name -> reader and its options)."""
 
     root: str
     sets: dict[Name, dict[str, Any]]
 
 
 class Extract(Settings):
-    """How images become features."""
+    """Settings of feature extraction."""
 
     precision: Literal["float32", "bfloat16", "float16"]
     views: Annotated[int, Field(ge=0)]
@@ -85,24 +93,24 @@ class Extract(Settings):
     @classmethod
     def _ascending(cls, value: list[float]) -> list[float]:
         if value[0] > value[1]:
-            raise ValueError("the least share comes first, the largest second")
+            raise ValueError("expected [minimum, maximum]")
         return value
 
 
 class TextTowerSettings(Settings):
-    """How prompts pass through the text tower while they are learned, made or judged."""
+    """Precision of the text tower in training, synthesis and evaluation."""
 
-    precision: Literal["float32", "bfloat16"]  # float16 would need its gradients scaled
+    precision: Literal["float32", "bfloat16"]  # float16 would need gradient scaling
 
 
 class Synthesis(Settings):
-    """How many features of each unseen class a generator makes."""
+    """Number of synthetic features of each unseen class."""
 
     per_class: Positive
 
 
 class Visualization(Settings):
-    """How features are shown in two dimensions; no result depends on it."""
+    """Settings of the two-dimensional plots of features; no result depends on them."""
 
     methods: Annotated[list[Literal["pca", "umap"]], Field(min_length=1)]
     classes: Positive
@@ -110,7 +118,7 @@ class Visualization(Settings):
 
 
 class Params(Settings):
-    """The whole of `params.yaml`."""
+    """The content of `params.yaml`."""
 
     grid: Grid
     encoders: dict[Name, EncoderSpec]
@@ -126,90 +134,125 @@ class Params(Settings):
 
     @cached_property
     def encoder(self) -> EncoderSpec:
-        """The encoder that `grid.encoder` names."""
+        """Return the encoder that `grid.encoder` names."""
         return self.encoders[self.grid.encoder]
 
     @property
     def reported_tasks(self) -> list[str]:
-        """The tasks of the grid that test images judge: all but rehearsals, whose numbers are no results."""
+        """Return the tasks of the grid that are evaluated on test images: all but validation proxies."""
         return [task for task in self.grid.tasks if self.tasks[task].get("protocol") != VALIDATION_PROXY]
 
     @property
     def artifacts(self) -> Path:
-        """Where everything lies that this encoder made."""
+        """Return the folder of all artifacts of the grid's encoder."""
         return Path("artifacts") / self.grid.encoder
 
     def block(
         self, kind: Literal["tasks", "generators", "methods"], name: str, dataset: str | None = None
     ) -> tuple[dict[str, Any], str]:
-        """The plain values of one named block and where they stand; {} for a method that the file does not name.
+        """Return the plain values of one named block, and their place in the file for error messages.
 
-        A value may depend on the encoder or on the data set that is learned from, `{default: ..., <name>: ...}`: a step
-        in CLIP's token space is no step in another's, and the papers train longer on some data than on others. The grid
-        decides here, so that nobody who changes it takes another's value along; the data set goes before the encoder.
+        A value may depend on the encoder or on the training data set: `{default: ..., <name>: ...}`. A learning rate in
+        the token space of CLIP does not fit another encoder, and the papers train longer on some data sets than on
+        others. The value is looked up by the grid, so that a change of `grid.encoder` changes it too. A value for the
+        data set takes precedence over one for the encoder.
+
+        Args:
+            kind: the section of the file.
+            name: a key of the section; a key without a block gives `{}`.
+            dataset: the data set that is trained on.
         """
         blocks: Mapping[str, dict[str, Any]] = getattr(self, kind)
         values = blocks.get(name) or {}
-        return {key: self._chosen(value, dataset) for key, value in values.items()}, f"{PATH}: {kind}.{name}"
+        resolved = {key: self._resolve(value, dataset) for key, value in values.items()}
+        return resolved, f"{PATH}: {kind}.{name}"
 
-    def _chosen(self, value: object, dataset: str | None) -> object:
-        if isinstance(value, dict) and "default" in value:
-            return value.get(dataset, value.get(self.grid.encoder, value["default"]))
-        return value
+    def _resolve(self, value: object, dataset: str | None) -> object:
+        """Return the value for a data set and the grid's encoder."""
+        if not _is_conditional(value):
+            return value
+        return value.get(dataset, value.get(self.grid.encoder, value["default"]))
 
 
 def load(path: Path = PATH) -> Params:
     """Read and check `params.yaml`.
 
     Raises:
-        InputError: no such file, not YAML, or values that cannot be used; every mistake is listed.
+        InputError: the file does not exist, is not YAML, or has invalid values; every mistake is listed.
     """
     return parse_text(read(path), str(path))
 
 
 def read(path: Path = PATH) -> str:
-    """The file's text.
+    """Return the text of `params.yaml`.
 
     Raises:
-        InputError: there is no such file, or it is not text.
+        InputError: the file does not exist or is not text.
     """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"there is no {path} in {Path.cwd()}: run from the root of the project") from None
+        raise InputError(
+            f"{path} not found in {Path.cwd()}: run this command in the root folder of the project"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from error
+        raise InputError(f"cannot read {path} as UTF-8 text: {error}") from error
 
 
 def write(text: str, path: Path = PATH) -> None:
-    """Replace the file's text, whole or not at all; check it first with `parse_text`."""
+    """Replace the text of `params.yaml` atomically; check it with `parse_text` first."""
     with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def parse_text(text: str, where: str = str(PATH)) -> Params:
-    """Check the text of a params file; `where` names it in messages.
+    """Parse and check the text of a params file.
 
-    The parser is DVC's own (YAML 1.2: `1e-3` is a number, `on` is a word, a key that stands twice is refused), so
-    that the stages and `dvc.yaml` never read different values from one file.
+    The parser is the one of DVC (YAML 1.2: `1e-3` is a number, `on` is a string, a duplicate key is an error). With
+    another parser, the stages and `dvc.yaml` could read different values from the same file.
+
+    Args:
+        text: the text.
+        where: name of the file in error messages.
 
     Raises:
-        InputError: not YAML, or values that cannot be used; every mistake is listed.
+        InputError: the text is not YAML, has names of an older version, or invalid values; every mistake is listed.
     """
-    try:
-        values = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        # What follows the blank line is advice on silencing the parser.
-        raise InputError(f"{where} is not YAML: {str(error).partition(chr(10) * 2)[0]}") from error
+    values = _parse_yaml(text, where)
+
+    # Before the models: they would report an old name as an unknown key, with an unrelated suggestion.
+    raise_all(list(renamed_settings(values)), f"{where} has names of an older version; rename them")
+
     params = parse(Params, values, where)
-    raise_all(list(_dangling(params)), f"{where}: grid names what is defined nowhere, or twice")
+    raise_all([*_grid_errors(params), *_conditional_errors(params)], f"{where} has undefined or duplicate names")
     return params
 
 
-def _dangling(params: Params) -> list[str]:
-    """Names in `grid` without a definition below, and names that stand twice."""
+def check_names(text: str, where: str = str(PATH)) -> None:
+    """Check that a params file has no name of an older version.
+
+    `parse_text` does this too. This function is for code that changes a text before it parses it.
+
+    Raises:
+        InputError: lists every old name with its new one; or the text is not YAML.
+    """
+    raise_all(list(renamed_settings(_parse_yaml(text, where))), f"{where} has names of an older version; rename them")
+
+
+def _parse_yaml(text: str, where: str) -> object:
+    """Return the plain values of a params file."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        # The parser's message has a second paragraph with advice on how to suppress the error.
+        message = str(error).partition("\n\n")[0]
+        raise InputError(f"{where} is not valid YAML: {message}") from error
+
+
+def _grid_errors(params: Params) -> Iterator[str]:
+    """Yield one line for each name in `grid` that is not defined in the file or is listed twice."""
     grid = params.grid
-    wanted: list[tuple[str, list[str], Mapping[str, Any], str]] = [
+    axes: list[tuple[str, list[str], Mapping[str, Any], str]] = [
         ("encoder", [grid.encoder], params.encoders, "encoders"),
         ("datasets", grid.datasets, params.data.sets, "data.sets"),
         ("tasks", grid.tasks, params.tasks, "tasks"),
@@ -217,33 +260,33 @@ def _dangling(params: Params) -> list[str]:
         ("synthetic_methods", grid.synthetic_methods, params.methods, "methods"),
         ("generators", grid.generators, params.generators, "generators"),
     ]
-    problems = [
-        f"grid.{key}: {name!r} is not in `{place}`; {nearest(name, known)}"
-        for key, names, known, place in wanted
-        for name in names
-        if name not in known
-    ]
+    for key, names, defined, section in axes:
+        for name in names:
+            if name not in defined:
+                yield f"grid.{key}: {name!r} is not in `{section}`; {nearest(name, defined)}"
+
     for key in ("datasets", "tasks", "methods", "synthetic_methods", "generators", "seeds", "select"):
         values = getattr(grid, key)
-        problems += [
-            f"grid.{key}: {value!r} stands twice" for value in sorted({v for v in values if values.count(v) > 1})
-        ]
-    return problems + _depends_on_nothing(params)
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            yield f"grid.{key}: {value!r} is listed more than once"
 
 
-def _depends_on_nothing(params: Params) -> list[str]:
-    """Values `{default: ..., <name>: ...}` whose name is neither an encoder's nor a data set's."""
+def _conditional_errors(params: Params) -> Iterator[str]:
+    """Yield one line for each name in `{default: ..., <name>: ...}` that is neither an encoder nor a data set."""
     known = {*params.encoders, *params.data.sets}
-    depending = [
-        (f"{kind}.{name}.{key}", value)
-        for kind in ("methods", "generators")
-        for name, block in getattr(params, kind).items()
-        for key, value in (block or {}).items()
-        if isinstance(value, dict) and "default" in value
-    ]
-    return [
-        f"{where}: {name!r} is neither in `encoders` nor in `data.sets`; {nearest(name, known)}"
-        for where, value in depending
-        for name in value
-        if name != "default" and name not in known
-    ]
+    for kind in ("methods", "generators"):
+        for block_name, block in getattr(params, kind).items():
+            for key, value in (block or {}).items():
+                if not _is_conditional(value):
+                    continue
+                for name in value:
+                    if name != "default" and name not in known:
+                        yield (
+                            f"{kind}.{block_name}.{key}: {name!r} is neither in `encoders` nor in `data.sets`; "
+                            f"{nearest(name, known)}"
+                        )
+
+
+def _is_conditional(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Return whether a value depends on the encoder or the data set."""
+    return isinstance(value, dict) and "default" in value

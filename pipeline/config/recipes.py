@@ -1,4 +1,4 @@
-"""Recipes: settings of `params.yaml` in a file, such as those of `papers/`, for `shipyard run --recipe`."""
+"""Recipes: files with settings of `params.yaml`, such as those in `papers/`, for `shipyard run --recipe`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from features.settings import Settings, parse
 
 
 class Recipe(Settings):
-    """What a recipe's file says.
+    """Content of a recipe file.
 
     Attributes:
-        title: what it makes, on a line.
+        title: one line that names the table or experiment.
         settings: dotted key of `params.yaml` -> value.
-        runs: settings that differ, one run after the other, for a table whose rows are settings; one run without any.
+        runs: settings that differ between runs, for a table whose rows are settings. The default is one run without
+            further settings.
     """
 
     title: str
@@ -30,48 +31,65 @@ class Recipe(Settings):
     )
 
     def assignments(self) -> list[list[str]]:
-        """Each run's `key=value`, as `pipeline.config.overrides.apply` takes them; one that names no choice makes none."""
+        """Return the settings of each run as `key=value`, the input of `pipeline.config.overrides.apply`.
+
+        A recipe that does not set `grid.select` sets it to `[]`: tasks that an earlier run selected for are not in the
+        grid of the recipe.
+        """
         runs = ({"grid.select": [], **self.settings, **run} for run in self.runs)
         return [[f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in run.items()] for run in runs]
 
     def left_over(self, text: str, committed: str) -> list[str]:
-        """Settings that differ from the committed ones and that the recipe does not set, as `key: theirs -> ours`.
+        """Return settings that differ from the committed ones and that the recipe does not set.
 
-        What an earlier recipe or `--set` wrote stays in `params.yaml`, so it is part of what this one makes.
-        `data.root` and `compute` change no result.
+        An earlier recipe or `--set` left them in `params.yaml`, so they influence the result of this recipe.
+        `data.root` and `compute` are left out, because they change no result.
+
+        Args:
+            text: the current text of `params.yaml`.
+            committed: its text in the last commit.
+
+        Returns:
+            One line per setting: `key: committed value -> current value`.
         """
-        now, then = _flat(text), _flat(committed)
-        own = (*self.settings, *(key for run in self.runs for key in run), "grid.select", "data.root", "compute")
-        return [
-            f"{key}: {then[key]} -> {value}"
-            for key, value in now.items()
-            if value != then.get(key, value) and not any(f"{key}.".startswith(f"{mine}.") for mine in own)
-        ]
+        current, original = _flatten(text), _flatten(committed)
+        set_here = [*self.settings, *(key for run in self.runs for key in run), "grid.select", "data.root", "compute"]
+
+        lines = []
+        for key, value in current.items():
+            # A setting of a block covers all of its keys.
+            covered = any(f"{key}.".startswith(f"{other}.") for other in set_here)
+            if key in original and value != original[key] and not covered:
+                lines.append(f"{key}: {original[key]} -> {value}")
+        return lines
 
 
 def read(path: Path) -> Recipe:
-    """Read a recipe's file.
+    """Read a recipe file.
 
     Raises:
-        InputError: there is no such file, it is not YAML, or it says something else than `Recipe` has.
+        InputError: the file does not exist, is not YAML, or does not have the fields of `Recipe`.
     """
     try:
-        return parse(Recipe, YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")), str(path))
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         others = [str(other) for other in path.parent.glob("*.yaml")]
-        raise InputError(f"there is no recipe {path}; {nearest(str(path), others)}") from None
+        raise InputError(f"recipe {path} not found; {nearest(str(path), others)}") from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {str(error).partition(chr(10) * 2)[0]}") from error
+        # The parser's message has a second paragraph with advice on how to suppress the error.
+        message = str(error).partition("\n\n")[0]
+        raise InputError(f"cannot read {path} as YAML: {message}") from error
+    return parse(Recipe, values, str(path))
 
 
-def _flat(text: str) -> dict[str, str]:
-    """Dotted key -> value as JSON, of every setting."""
-    found: dict[str, str] = {}
-    todo: list[tuple[str, Any]] = [("", YAML(typ="safe", pure=True).load(text))]
-    while todo:
-        key, value = todo.pop(0)
+def _flatten(text: str) -> dict[str, str]:
+    """Return dotted key -> value as JSON of every setting of a params file."""
+    flat: dict[str, str] = {}
+    blocks: list[tuple[str, Any]] = [("", YAML(typ="safe", pure=True).load(text))]
+    while blocks:
+        key, value = blocks.pop(0)
         if isinstance(value, dict) and value:
-            todo += [(f"{key}.{name}".lstrip("."), inner) for name, inner in value.items()]
+            blocks += [(f"{key}.{name}".lstrip("."), child) for name, child in value.items()]
         else:
-            found[key] = json.dumps(value, ensure_ascii=False)
-    return found
+            flat[key] = json.dumps(value, ensure_ascii=False)
+    return flat

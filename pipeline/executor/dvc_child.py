@@ -1,4 +1,4 @@
-"""`python -m pipeline.executor.dvc_child`: DVC, with a plain end for Ctrl-C while it still imports; later it has its own."""
+"""`python -m pipeline.executor.dvc_child`: the command line of DVC, with a clean exit on Ctrl-C during its imports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from features.runtime.interruption import exit_cleanly_on_interrupt
 
 
 def main() -> int:
-    """What `dvc` does with these arguments; its exit status."""
-    exit_cleanly_on_interrupt("DVC had not begun")
+    """Run `dvc` with the arguments of this process and return its exit status."""
+    # The import takes seconds. DVC handles Ctrl-C itself once it runs.
+    exit_cleanly_on_interrupt("DVC was not started")
     from dvc.cli import main as dvc
 
     status: int = dvc(sys.argv[1:])

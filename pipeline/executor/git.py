@@ -1,4 +1,4 @@
-"""What git knows of this folder; it is read, never changed."""
+"""Read-only access to the git repository of the project."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import subprocess
 
 
 def git(*words: str) -> str | None:
-    """What git prints, or None where it fails: no repository, no commit, no git."""
+    """Return the output of a git command; None if it fails (no repository, no commit, git is not installed)."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 (fixed words)
+        process = subprocess.run(["git", *words], capture_output=True, text=True, check=False)  # noqa: S603, S607 (fixed words)
     except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,8 +1,8 @@
-"""The cells of the grid side by side on one machine.
+"""Run the cells of the grid (one instance of a stage each) in parallel on one machine.
 
-DVC locks the paths that a stage reads and writes, and another `dvc repro` that meets such a lock fails at once. So a
-stage starts here once all that it depends on is done, for then nobody writes what it reads. Where DVC locks the whole
-repository, which takes moments, `--wait-for-lock` waits.
+DVC locks the paths that a stage reads and writes, and a second `dvc repro` that meets such a lock fails at once. A cell
+therefore starts when everything that it depends on is done: no other process writes what it reads. For the short
+moments in which DVC locks the whole repository, `--wait-for-lock` waits.
 """
 
 from __future__ import annotations
@@ -19,61 +19,72 @@ from features.runtime.interruption import INTERRUPTED
 from features.runtime.progress import quiet
 from pipeline.executor.repro import dvc_command, dvc_environment, repro
 
-SHARED = ("index", "extract", "text_tower", "classes", "build_task")  # one at a time, for extraction takes all cores
+# Run one at a time: there are few of them, and extraction uses all cores.
+SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
 THREADS = "OMP_NUM_THREADS"
 
-Ended = subprocess.CompletedProcess[str]
+CellProcess = subprocess.CompletedProcess[str]
 
 
 def repro_parallel(jobs: int) -> None:
-    """Bring the pipeline up to date: what cells share first, then `jobs` cells at a time, the cores dealt out to them.
+    """Bring the pipeline up to date: the stages that cells share first, then `jobs` cells at a time.
+
+    Each cell gets an equal share of the cores.
 
     Raises:
-        InputError: stages failed; what they said is printed, and all that does not depend on them is done.
-        SystemExit: 130, interrupted, after the cells at work have ended.
+        InputError: cells failed. Their output is printed, and every cell that does not depend on them is complete.
+        SystemExit: 130, after Ctrl-C, when the running cells have ended.
     """
     repro(SHARED)
-    order = TopologicalSorter(_needs())
+
+    order = TopologicalSorter(_dependencies())
     order.prepare()
     ready = deque(order.get_ready())
-    working: dict[Future[Ended], str] = {}
+    running: dict[Future[CellProcess], str] = {}
     failed: list[str] = []
+
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            while ready or working:
-                while ready and len(working) < jobs:
+            while ready or running:
+                while ready and len(running) < jobs:
                     cell = ready.popleft()
-                    working[pool.submit(_repro_one, cell, jobs)] = cell
-                for future in wait(working, return_when=FIRST_COMPLETED).done:
-                    cell, ended = working.pop(future), future.result()
-                    print(ended.stdout, end="", flush=True)
-                    if ended.returncode:
+                    running[pool.submit(_repro_cell, cell, jobs)] = cell
+
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    cell = running.pop(future)
+                    process = future.result()
+                    print(process.stdout, end="", flush=True)
+                    # A failed cell is never marked as done, so no cell that depends on it becomes ready.
+                    if process.returncode:
                         failed.append(cell)
                     else:
                         order.done(cell)
                 ready.extend(order.get_ready())
-        except KeyboardInterrupt:  # the terminal has told the cells at work, too, and the pool waits for them
+        except KeyboardInterrupt:
+            # The terminal has sent Ctrl-C to the running cells too; leaving the pool waits for them.
             sys.exit(INTERRUPTED)
+
     if failed:
         raise InputError(
-            f"{', '.join(failed)} failed; the errors above say why. What does not depend on them is complete: "
-            "`shipyard run` goes on from there"
+            f"{', '.join(failed)} failed; see the errors above. Everything that does not depend on them is complete: "
+            "`shipyard run` continues after the fix"
         )
 
 
-def _needs() -> dict[str, set[str]]:
-    """What each cell has to wait for, by DVC's names; what is shared is there already."""
+def _dependencies() -> dict[str, set[str]]:
+    """Return cell -> the cells that it waits for, by DVC's names; without the shared stages, which are done."""
     from dvc.repo import Repo
 
     with Repo() as repo:
         graph = repo.index.graph
-        needs = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-    shared = {name for name in needs if name.partition("@")[0] in SHARED}
-    return {name: others - shared for name, others in needs.items() if name not in shared}
+        dependencies = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+
+    shared = {name for name in dependencies if name.partition("@")[0] in SHARED}
+    return {name: others - shared for name, others in dependencies.items() if name not in shared}
 
 
-def _repro_one(cell: str, jobs: int) -> Ended:
-    """Run one cell, and keep what it says, so that no two are mixed."""
+def _repro_cell(cell: str, jobs: int) -> CellProcess:
+    """Run one cell and capture its output, so that the outputs of parallel cells do not mix."""
     command = dvc_command("--wait-for-lock", "repro", *(["--quiet"] if quiet() else []), "--single-item", cell)
     env = {THREADS: str(max(1, cores() // jobs)), **dvc_environment()}
     return subprocess.run(  # noqa: S603 (names of our own stages)

@@ -1,4 +1,4 @@
-"""DVC as a child: of the same Python, stopped by the same Ctrl-C, its failure told apart from ours."""
+"""Run DVC as a child process of the same Python, and report its failures separately from those of this program."""
 
 from __future__ import annotations
 
@@ -14,45 +14,48 @@ from features.runtime.progress import quiet
 
 
 def repro(targets: Sequence[str] = ()) -> None:
-    """Bring the pipeline up to date.
+    """Bring the pipeline, or only some of its stages, up to date.
+
+    Args:
+        targets: names of stages; none means all.
 
     Raises:
-        InputError: a stage failed, or DVC cannot run here; it has said why.
-        SystemExit: 130, interrupted, after the stage has ended.
+        InputError: a stage failed, or DVC cannot run; DVC has printed the reason.
+        SystemExit: 130, after Ctrl-C, when the running stage has ended.
     """
     status = _dvc("repro", *(["--quiet"] if quiet() else []), *targets)
     if status:
         raise InputError(
-            f"`dvc repro` ended with status {status}; the first error above says why. What was complete is kept: "
-            "`shipyard run` goes on from there. `shipyard doctor` looks for what is missing on this machine."
+            f"`dvc repro` failed with exit status {status}; see the first error above. Completed stages are kept: "
+            "`shipyard run` continues after the fix. `shipyard doctor` checks this machine."
         )
 
 
 def keep(name: str) -> None:
-    """Keep what is there, parameters and metrics, as a DVC experiment; an older one of the same name is replaced.
+    """Save the current parameters and metrics as a DVC experiment; one with the same name is replaced.
 
     Raises:
-        InputError: DVC cannot keep it; it has said why.
+        InputError: DVC cannot save it; DVC has printed the reason.
     """
     if status := _dvc("exp", "save", "--quiet", "--force", "--name", name):
         raise InputError(
-            f"`dvc exp save` ended with status {status}; the error above says why. The results are complete all the "
-            "same; an experiment needs a Git repository with a commit."
+            f"`dvc exp save` failed with exit status {status}; see the error above. The results are complete, but they "
+            f"are not saved as experiment {name}. An experiment needs a git repository with a commit."
         )
 
 
 def dvc_command(*arguments: str) -> list[str]:
-    """`dvc` with this Python."""
+    """Return the command line that runs `dvc` with this Python."""
     return [sys.executable, "-m", "pipeline.executor.dvc_child", *arguments]
 
 
 def dvc_environment() -> dict[str, str]:
-    """In which stages, which are `python -m stages...`, find this Python."""
+    """Return an environment in which `python`, the command of every stage, is this Python."""
     return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
 
 
 def _dvc(*arguments: str) -> int:
-    """The exit status of `dvc`."""
+    """Run `dvc` and return its exit status."""
     command = dvc_command(*arguments)
     with subprocess.Popen(command, env=dvc_environment()) as child:  # noqa: S603 (names are checked before)
         status, interrupted = _wait(child)
@@ -62,7 +65,11 @@ def _dvc(*arguments: str) -> int:
 
 
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
-    """The child's status, and whether Ctrl-C came; the terminal sends it to the child too, which ends its stage."""
+    """Wait for the child and return its status, and whether Ctrl-C was pressed.
+
+    The terminal sends Ctrl-C to the child too. The child stops its stage, which needs time to clean up, so this process
+    keeps waiting.
+    """
     interrupted = False
     while True:
         try:
