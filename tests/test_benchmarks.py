@@ -21,7 +21,7 @@ from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
-from pipeline.generators._vae import drawn, elbo_terms
+from pipeline.generators._vae import elbo_terms, reparameterize
 from pipeline.generators.ship import Ship
 from pipeline.methods._prompt_learning import class_weights
 from pipeline.training.seeds import stream
@@ -82,7 +82,8 @@ def test_the_vaes_first_losses_are_ours(model: Any, tower: TextTower) -> None:
     optimizer = torch.optim.AdamW(again.parameters(), 1e-3, weight_decay=0.01)
     for (x, labels), _ in zip(batches(384), range(3), strict=False):
         mu, log_var = again.posterior(x)
-        terms = elbo_terms(x, again.decode(drawn(mu, log_var, rng), classes.tokens[labels], tower), mu, log_var)
+        x_hat = again.decode(reparameterize(mu, log_var, rng), classes.tokens[labels], tower)
+        terms = elbo_terms(x, x_hat, mu, log_var)
         optimizer.zero_grad()
         sum(terms, torch.zeros(())).backward()  # type: ignore[no-untyped-call]
         optimizer.step()

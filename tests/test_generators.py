@@ -18,13 +18,13 @@ from features.formats.tensors import load_tensors, save_tensors
 from features.lookup import find, names
 from pipeline.artifacts.task import Header, Rows, load_train, save_train
 from pipeline.generators._attribute_generator import AttributeGenerator
-from pipeline.generators._networks import finished, mlp
-from pipeline.generators._wgan import Critic, SeenClassifier, gradient_penalty, seen_classifier
+from pipeline.generators._networks import freeze_trained, mlp
+from pipeline.generators._wgan import Critic, SeenClassifier, fit_seen_classifier, gradient_penalty
 from pipeline.generators.base import FittedGenerator, Generator
 from pipeline.generators.cycle_wgan import cycle_loss
 from pipeline.generators.f_vaegan import FVaeGan
-from pipeline.generators.lisgan import clusters, soul_distance
-from pipeline.generators.ship_plus import ShipPlus, class_samples, class_statistics, line, shrunk_root
+from pipeline.generators.lisgan import cluster_means, soul_distance
+from pipeline.generators.ship_plus import ShipPlus, class_sample_means, class_statistics, fit_line, shrunk_root
 from pipeline.generators.tf_vaegan import TfVaeGan, weighted_l1
 from pipeline.steps.train_generator import train_generator
 from pipeline.training.seeds import stream
@@ -142,7 +142,7 @@ def test_a_generator_that_diverged_is_refused() -> None:
     model = nn.Linear(2, 2)
     nn.init.constant_(model.bias, math.nan)
     with pytest.raises(InputError, match=r"generators\.lisgan: training diverged"):
-        finished(model, "lisgan")
+        freeze_trained(model, "lisgan")
 
 
 def test_mlp_is_linear_layers_with_leaky_relu_between() -> None:
@@ -206,7 +206,7 @@ def test_classification_loss_is_f_clswgans() -> None:
 
 def test_the_seen_classifier_tells_seen_classes_apart() -> None:
     before = float(SeenClassifier(32, CLASSES).loss(TRAIN.centre, TRAIN.labels).detach())
-    fitted = seen_classifier(TRAIN, CLASSES, 60, stream(0, "c"))
+    fitted = fit_seen_classifier(TRAIN, CLASSES, 60, stream(0, "c"))
     assert float(fitted.loss(TRAIN.centre, TRAIN.labels)) < 0.2 * before
 
 
@@ -230,11 +230,11 @@ def test_soul_distance_is_that_to_the_nearest_soul_of_the_class() -> None:
 
 def test_souls_are_the_means_of_clusters() -> None:
     x = torch.cat([tiny.features([i], 5, 1).centre for i in (0, 1, 2)])
-    souls = clusters(x, 3, stream(3, "souls"))
+    souls = cluster_means(x, 3, stream(3, "souls"))
     nearest = torch.cdist(x, souls).argmin(1)
     for i in nearest.unique():
         torch.testing.assert_close(souls[i], x[nearest == i].mean(0))
-    assert clusters(x[:2], 3, stream(0, "souls")).isfinite().all()  # fewer images than clusters
+    assert cluster_means(x[:2], 3, stream(0, "souls")).isfinite().all()  # fewer images than clusters
 
 
 def test_weighted_l1_is_tf_vaegans() -> None:
@@ -291,7 +291,7 @@ def test_vaegan_bound_is_squared_error_and_kl_of_the_conditional_posterior() -> 
     mu, log_var = np.split(np.where(h > 0, h, 0.2 * h) @ w_2.T + b_2, 2, axis=1)
     kl = np.mean(np.sum(0.5 * (np.exp(log_var) + mu**2 - 1 - log_var), axis=1))
     reconstruction = np.mean(np.sum((made.numpy() - x.numpy()) ** 2, axis=1))
-    found = {name: float(value.detach()) for name, value in model.bound(x, made, a).items()}
+    found = {name: float(value.detach()) for name, value in model.vae_losses(x, made, a).items()}
     assert found == pytest.approx({"reconstruction": reconstruction, "kl": kl}, rel=1e-5)
 
 
@@ -319,12 +319,12 @@ def test_ship_plus_line_is_least_squares_with_one_slope() -> None:
     real = 0.3 * ship + rng.normal(size=8) + 0.1 * rng.normal(size=(6, 8))
     design = np.concatenate([ship.reshape(-1, 1), np.tile(np.eye(8), (6, 1))], axis=1)  # k, then b
     expected = np.linalg.lstsq(design, real.reshape(-1), rcond=None)[0]
-    offset, slope = line(torch.from_numpy(ship), torch.from_numpy(real), None)
+    offset, slope = fit_line(torch.from_numpy(ship), torch.from_numpy(real), None)
     np.testing.assert_allclose(np.concatenate([[float(slope)], offset.numpy()]), expected, atol=1e-9)
-    offset, slope = line(torch.from_numpy(ship), torch.from_numpy(real), 0.7)
+    offset, slope = fit_line(torch.from_numpy(ship), torch.from_numpy(real), 0.7)
     assert float(slope) == 0.7
     np.testing.assert_allclose(offset.numpy(), (real - 0.7 * ship).mean(0))
-    alone = line(torch.from_numpy(ship[:1]), torch.from_numpy(real[:1]), None)
+    alone = fit_line(torch.from_numpy(ship[:1]), torch.from_numpy(real[:1]), None)
     np.testing.assert_allclose((alone[0] + alone[1] * torch.from_numpy(ship[0])).numpy(), real[0])
 
 
@@ -353,6 +353,6 @@ def test_ship_plus_measures_after_training() -> None:
         TRAIN, CLASSES, TOWER, stream(1, "x"), lambda _: None
     )
     means, covariance = class_statistics(TRAIN.centre, TRAIN.labels, CLASSES.seen_ids)
-    made = class_samples(fitted, CLASSES, TOWER, stream(2, "z"))  # other draws than those of the fit
+    made = class_sample_means(fitted, CLASSES, TOWER, stream(2, "z"))  # other draws than those of the fit
     torch.testing.assert_close(fitted.offset + fitted.slope * made.mean(0), means.mean(0), atol=0.02, rtol=0)
     torch.testing.assert_close(fitted.root, shrunk_root(covariance, 0.1))

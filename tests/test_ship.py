@@ -8,7 +8,7 @@ import tiny
 import torch
 from torch.nn import functional as F
 
-from pipeline.generators._vae import elbo_terms, freed, latent_summary
+from pipeline.generators._vae import elbo_terms, free_bits_kl, latent_summary
 from pipeline.generators.ship import Ship
 from pipeline.training.seeds import stream
 
@@ -87,7 +87,7 @@ def test_free_bits_are_a_floor_under_each_units_kl() -> None:
     mu, log_var = (0.5 * rng.normal(size=(9, 5)) for _ in range(2))
     kl = (0.5 * (np.exp(log_var) + mu**2 - 1 - log_var)).mean(0)
     floor = float(np.median(kl))
-    found = freed(torch.from_numpy(mu), torch.from_numpy(log_var), floor)
+    found = free_bits_kl(torch.from_numpy(mu), torch.from_numpy(log_var), floor)
     assert float(found) == pytest.approx(np.maximum(kl, floor).sum())
 
 

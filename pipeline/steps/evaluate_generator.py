@@ -53,7 +53,7 @@ def evaluate_generator(
         train = task.seed(seed)
         seen = sample(model, ids, classes, tower, stream(seed, "judge_generator"))
         with torch.inference_mode():
-            posterior = model.latents(train.to(device), classes)
+            posterior = model.encode(train.to(device), classes)
         unseen, by_class = _of_unseen(real, read_synthetic(cell.synthetic(name), seed, task.classes))
         found.append(
             SeedQuality(
