@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: the same function, or nothing is changed."""
+"""Folding batch norms into convolutions keeps the function, or changes nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def norms(tower: nn.Module) -> list[nn.Module]:
     return [layer for layer in tower.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-def settled(tower: nn.Module) -> Any:
-    """Frozen, with statistics as a trained network has them, not the 0 and 1 of a new one."""
+def with_statistics(tower: nn.Module) -> Any:
+    """Freeze a tower and give its norms statistics like a trained network's, not the 0 and 1 of a new one."""
     rng = torch.Generator().manual_seed(0)
     for norm in norms(tower):
         for name in ("running_mean", "running_var", "weight", "bias"):
@@ -28,7 +28,7 @@ def settled(tower: nn.Module) -> Any:
     return tower.eval().requires_grad_(False)
 
 
-class Before(nn.Module):
+class NormFirst(nn.Module):
     """A norm that is registered after a convolution, but applied before it."""
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class Before(nn.Module):
         self.norm = nn.BatchNorm2d(3)
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.convolution(self.norm(x).relu())
-        return found
+        out: Tensor = self.convolution(self.norm(x).relu())
+        return out
 
 
-def test_clips_resnet_computes_the_same_without_norms() -> None:
+def test_clips_resnet_keeps_its_outputs_without_norms() -> None:
     from open_clip.modified_resnet import ModifiedResNet
 
-    tower = settled(ModifiedResNet((1, 1, 1, 1), output_dim=8, heads=4, image_size=32, width=8))
+    tower = with_statistics(ModifiedResNet((1, 1, 1, 1), output_dim=8, heads=4, image_size=32, width=8))
     crops = torch.randn(2, 3, *SIZE)
     with torch.inference_mode():
         before = tower(crops)
@@ -65,8 +65,8 @@ def test_liteclips_tower_keeps_its_activations() -> None:
     assert not norms(ours)
 
 
-def test_a_norm_that_stands_elsewhere_is_put_back_bit_for_bit() -> None:
-    tower = settled(Before())
+def test_a_norm_that_is_applied_before_its_convolution_is_restored_bit_for_bit() -> None:
+    tower = with_statistics(NormFirst())
     kept = {name: value.clone() for name, value in tower.state_dict().items()}
     crops = torch.randn(2, 3, *SIZE)
     before = tower(crops)
@@ -77,7 +77,7 @@ def test_a_norm_that_stands_elsewhere_is_put_back_bit_for_bit() -> None:
     }
 
 
-def test_a_tower_without_norms_is_not_even_run() -> None:
+def test_a_tower_without_norms_is_not_run() -> None:
     class Silent(nn.Module):
         def forward(self, _: Tensor) -> Tensor:
             pytest.fail("nothing to fold, nothing to compare")

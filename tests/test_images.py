@@ -1,4 +1,4 @@
-"""Image files of every kind become RGB, or one error that says why not."""
+"""Image files of every kind become RGB, or one error with the reason."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_transparent_colour_of_a_picture_without_alpha() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_grey_of_16_bits_is_scaled(kind: str) -> None:
+def test_16_bit_grey_is_scaled_to_8_bits(kind: str) -> None:
     deep = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
     assert np.asarray(decode(saved(Image.fromarray(deep), kind)))[0, :, 0].tolist() == [0, 1, 128, 255]
 
@@ -69,14 +69,14 @@ def test_first_frame_of_an_animation() -> None:
     assert np.asarray(decode(data)).any()
 
 
-def test_rotation_in_metadata_is_left_alone_as_open_clip_does() -> None:
+def test_exif_rotation_is_not_applied_as_in_open_clip() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode(saved(RGB, "JPEG", exif=exif)).size == RGB.size
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
+    """Return a PNG that claims a size and holds no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -87,7 +87,7 @@ def png_header(width: int, height: int) -> bytes:
 
 BROKEN = {
     "empty": (b"", "it is empty"),
-    "a page": (b"<!DOCTYPE html><html>no such picture</html>", "it begins with b'<!DOCTYPE ht"),
+    "a web page": (b"<!DOCTYPE html><html>no such picture</html>", "it begins with b'<!DOCTYPE ht"),
     "a truncated JPEG": (saved(RGB, "JPEG")[:-200], "truncated"),
     "a truncated PNG": (saved(RGB)[:-60], "."),
     "a truncated WebP": (saved(RGB, "WEBP")[:-60], "."),
@@ -96,27 +96,27 @@ BROKEN = {
     "more than Pillow's limit": (png_header(10_000, 10_000), "100000000 pixels|10000 x 10000 pixels"),
     "floating point": (saved(Image.new("F", (2, 2)), "TIFF"), "floating-point"),
     "32 bits": (saved(Image.fromarray(np.array([[70_000]], np.int32)), "TIFF"), "at most 16 bits"),
-    "PostScript, which starts a program": (saved(RGB, "EPS"), "not an image of a known format"),
+    "PostScript, which Pillow would start a program for": (saved(RGB, "EPS"), "not an image of a known format"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_cannot_be_read_says_why(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, why = BROKEN[kind]
-    with pytest.raises(UnreadableImageError, match=why):
+def test_an_unreadable_image_is_an_error_with_its_reason(kind: str) -> None:
+    data, reason = BROKEN[kind]
+    with pytest.raises(UnreadableImageError, match=reason):
         decode(data)
 
 
-def test_bombs_are_refused_where_pillows_check_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_are_errors_even_without_pillows_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    with pytest.raises(UnreadableImageError, match="30000 x 30000 pixels; more than 89,478,485 are refused"):
+    with pytest.raises(UnreadableImageError, match=r"30000 x 30000.*89,478,485"):
         decode(png_header(30_000, 30_000))
 
 
-ODD = saved(RGB, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02")  # metadata that break off
+ODD = saved(RGB, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02")  # truncated metadata
 
 
-def test_odd_metadata_are_ignored_in_any_number_of_threads_and_others_warnings_are_not() -> None:
+def test_only_pillows_warnings_are_ignored_in_any_number_of_threads() -> None:
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
         Image.open(io.BytesIO(ODD))
     with ThreadPoolExecutor(8) as pool:
@@ -126,7 +126,7 @@ def test_odd_metadata_are_ignored_in_any_number_of_threads_and_others_warnings_a
         warnings.warn("ours", UserWarning, stacklevel=1)
 
 
-def test_files(tmp_path: Path) -> None:
+def test_a_file_is_read_by_its_content_not_its_ending(tmp_path: Path) -> None:
     (tmp_path / "misnamed.jpg").write_bytes(saved(RGB))
     assert np.array_equal(read_image(tmp_path / "misnamed.jpg"), RGB)
     with pytest.raises(UnreadableImageError, match="No such file"):
@@ -135,6 +135,6 @@ def test_files(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-def test_formats_are_known_to_pillow() -> None:
+def test_pillow_reads_all_formats() -> None:
     Image.init()
     assert set(images.FORMATS) <= set(Image.OPEN)

@@ -1,7 +1,7 @@
-"""One decoded image -> its crops: the encoder's own centre crop, and random views.
+"""Crop a decoded image: the encoder's own centre crop, and random views.
 
-No torch here: the processes that decode import this module, and start in a fifth of a second without it. The centre
-crop is open_clip's preprocessing (`open_clip.transform.image_transform`) up to, not including, the normalisation.
+This module must not import torch: the processes that decode import it, and start in 0.2 s without torch. The centre
+crop equals open_clip's preprocessing (`open_clip.transform.image_transform`) up to, not including, the normalisation.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from PIL import Image, ImageOps
 from features.encoding.images import MAX_PIXELS, UnreadableImageError
 from features.errors import InputError
 
-RATIO = (3 / 4, 4 / 3)  # width to height of a random crop: torchvision's RandomResizedCrop, as all the papers use it
-TRIES = 10  # draws before a random crop falls back on the centre, as there
+RATIO = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop, which all three papers use
+TRIES = 10  # random boxes that are tried before the centre is taken, as in torchvision
 RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an encoder wants its pixels, as data.
+    """The pixels that an encoder expects, as data.
 
     Attributes:
         size: (height, width) in pixels.
         mean, std: of each channel, for pixels in [0, 1].
         interpolation: of every resize.
-        resize_mode: `shortest` side to `size` and crop, `longest` side to `size` and pad, or `squash`.
+        resize_mode: `shortest` resizes the shorter side to `size` and crops, `longest` resizes the longer side and
+            pads, `squash` resizes both sides.
         fill_color: grey level of the padding.
     """
 
@@ -45,13 +46,13 @@ class Preprocess:
 
     @classmethod
     def from_open_clip(cls, config: dict[str, Any]) -> Preprocess:
-        """From open_clip's `PreprocessCfg` as a dictionary."""
+        """Convert open_clip's `PreprocessCfg`, given as a dictionary."""
         size = config["size"]
         return cls(
             size=(size, size) if isinstance(size, int) else (size[0], size[-1]),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
-            # open_clip's `random` means bicubic where nothing is trained
+            # open_clip's `random` is bicubic outside training.
             interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
             resize_mode=config["resize_mode"],
             fill_color=config["fill_color"],
@@ -60,10 +61,13 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Views:
-    """The stored random views of a training image.
+    """Settings of the stored random views of training images.
 
     Attributes:
-        count: how many, beside the centre crop. scale: least and largest share of the image's area. seed: of all.
+        count: number of random views of an image. View 0, the centre crop, comes before them, so features of shape
+            (N, K, D) have K = 1 + count in the training split. The other splits have K = 1.
+        scale: smallest and largest area of a view, as a share of the image's area.
+        seed: seed of all views.
     """
 
     count: int
@@ -73,13 +77,14 @@ class Views:
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            raise InputError(f"extract.view_scale: {list(self.scale)} must be two shares, 0 < least <= largest <= 1")
+            raise InputError(f"invalid extract.view_scale {list(self.scale)}: expected 0 < smallest <= largest <= 1")
 
 
 def fill_crops(image: Image.Image, path: str, preprocess: Preprocess, views: Views, out: NDArray[np.uint8]) -> None:
     """Fill `out` (K, height, width, 3) with view 0, the centre crop, and views 1 to K - 1.
 
-    `path` is the image's in the index: a view depends on it, on the view's number and on `views.seed` alone.
+    `path` is the image's path in the index. A view depends on this path, its number and `views.seed` alone, so not on
+    the batch, the worker or a resume.
     """
     out[0] = np.asarray(centre_crop(image, preprocess))
     for number in range(1, len(out)):
@@ -87,7 +92,7 @@ def fill_crops(image: Image.Image, path: str, preprocess: Preprocess, views: Vie
 
 
 def centre_crop(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """What open_clip's preprocessing shows the encoder, to the pixel.
+    """Return what open_clip's preprocessing shows the encoder, to the pixel.
 
     Raises:
         UnreadableImageError: the image is so elongated that resizing its shorter side would fill the memory.
@@ -96,53 +101,60 @@ def centre_crop(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     resample = RESAMPLE[preprocess.interpolation]
     if preprocess.resize_mode == "squash":
         return image.resize((width, height), resample)
+
+    # Number of pixels after the shorter side was resized: 1 x 60,000 pixels would become 224 x 13,440,000.
     if max(width / image.width * image.height * width, height / image.height * image.width * height) > MAX_PIXELS:
         raise UnreadableImageError(f"{image.width} x {image.height} pixels: too elongated to be cropped square")
+
     if preprocess.resize_mode == "shortest" and height == width:
         image = image.resize(_shortest_to(image.size, height), resample)
     else:
-        relations = (image.height / height, image.width / width)
-        longest = preprocess.resize_mode == "longest"
-        relation = max(relations) if longest else min(relations)
-        # open_clip resizes with its default, bicubic, when a crop that is not square is asked for
-        resample = resample if longest else Image.Resampling.BICUBIC
-        image = image.resize((round(image.width / relation), round(image.height / relation)), resample)
+        factors = (image.height / height, image.width / width)
+        pads = preprocess.resize_mode == "longest"
+        factor = max(factors) if pads else min(factors)
+        # open_clip resizes with its default, bicubic, if the crop is not square.
+        resample = resample if pads else Image.Resampling.BICUBIC
+        image = image.resize((round(image.width / factor), round(image.height / factor)), resample)
     return _centre_or_pad(image, height, width, preprocess.fill_color if preprocess.resize_mode == "longest" else 0)
 
 
 def _shortest_to(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """Torchvision's Resize with one number: the longer side is cut off to whole pixels, not rounded."""
+    """Return the (width, height) of torchvision's Resize with one number, which truncates the longer side."""
     width, height = size
     longer = int(target * max(size) / min(size))
     return (target, longer) if width <= height else (longer, target)
 
 
 def _centre_or_pad(image: Image.Image, height: int, width: int, fill: int) -> Image.Image:
-    missing = max(0, width - image.width), max(0, height - image.height)
-    if any(missing):
-        across, down = missing
+    """Pad a side that is too short, then cut out the centre, as torchvision's CenterCrop does."""
+    across, down = max(0, width - image.width), max(0, height - image.height)
+    if across or down:
         border = (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2)
         image = ImageOps.expand(image, border, fill=(fill, fill, fill))
+
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 
 def random_view(image: Image.Image, preprocess: Preprocess, scale: tuple[float, float], key: str) -> Image.Image:
-    """A random resized crop, flipped half of the time; `key` alone decides which."""
+    """Return a random resized crop, flipped half of the time; `key` alone decides which."""
     rng = _generator(key)
     left, top, width, height = _random_box(image.width, image.height, scale, rng)
     view = image.crop((left, top, left + width, top + height))
     view = view.resize(preprocess.size[::-1], RESAMPLE[preprocess.interpolation])
+
+    # The flip is drawn last: the order of the draws is part of what every store holds.
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
 def _generator(key: str) -> random.Random:
-    """Python's own generator, because its stream for a seed is promised to stay the same in later versions."""
+    """Return Python's own generator; its stream for a seed is guaranteed to stay the same in later versions."""
     return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()))  # noqa: S311 - no secret depends on it
 
 
 def _random_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> tuple[int, int, int, int]:
-    """(left, top, width, height) by the rule of torchvision's `RandomResizedCrop.get_params`."""
+    """Draw (left, top, width, height) by the rule of torchvision's `RandomResizedCrop.get_params`."""
+    # The ratio is drawn on a log scale, so that 3:4 and 4:3 are equally likely.
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
     for _ in range(TRIES):
         area = width * height * (scale[0] + (scale[1] - scale[0]) * rng.random())
@@ -150,6 +162,8 @@ def _random_box(width: int, height: int, scale: tuple[float, float], rng: random
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(rng.random() * (width - w + 1)), int(rng.random() * (height - h + 1)), w, h
+
+    # No box fitted, as in an elongated image: the largest centre box of an allowed ratio.
     ratio = min(max(width / height, RATIO[0]), RATIO[1])
     w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
     return (width - w) // 2, (height - h) // 2, w, h

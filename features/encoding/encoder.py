@@ -1,4 +1,4 @@
-"""A frozen CLIP as open_clip builds it, with its preprocessing as data and its weights' identity."""
+"""A frozen CLIP as open_clip builds it, with its preprocessing as data and an identity of its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.encoding.augment import Preprocess
 from features.encoding.folding import fold_batch_norms
 from features.encoding.weights import Source, locate
 from features.errors import InputError
-from features.runtime.devices import Precision, autocast, keep_freed_memory, one_thread
+from features.runtime.devices import Precision, autocast, one_thread
 from features.runtime.lazy_open_clip import import_open_clip
 
 
@@ -28,7 +28,7 @@ class Encoder:
         model: open_clip's module: float32, in evaluation mode, without gradients, batch norms folded into convolutions.
         preprocess: how it wants its pixels.
         embed_dim: D of its features.
-        weights_sha256: identity of all its weights, whatever file they came from (`weights_sha256`).
+        weights_sha256: identity of all its weights, independent of the file they came from (`weights_sha256`).
         device: where the model is.
     """
 
@@ -40,35 +40,41 @@ class Encoder:
     device: torch.device
 
     def normalize(self, crops: Tensor) -> Tensor:
-        """(N, 3, height, width) float32 from (N, height, width, 3) uint8, bit for bit as torchvision does it."""
+        """Convert crops (N, height, width, 3) uint8 to (N, 3, height, width) float32, bit for bit as torchvision."""
         if self.device.type == "cuda":
-            crops = crops.pin_memory()  # a copy that the GPU fetches by itself, so `crops` may change at once
+            # The GPU fetches the pinned copy by itself, so the caller may overwrite `crops` at once.
+            crops = crops.pin_memory()
+
         numbers = (crops, torch.tensor(self.preprocess.mean), torch.tensor(self.preprocess.std))
-        there, mean, std = (values.to(self.device, non_blocking=True) for values in numbers)
-        pixels = there.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        crops, mean, std = (values.to(self.device, non_blocking=True) for values in numbers)
+        pixels = crops.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     def encode_crops(self, crops: Tensor, precision: Precision = "float32") -> Tensor:
-        """(N, D) float32 features, not normalised, of (N, height, width, 3) uint8 crops."""
+        """Encode crops (N, height, width, 3) uint8 as (N, D) float32 features, not normalised."""
         with torch.inference_mode(), autocast(self.device, precision):
             encoded: Tensor = self.model.encode_image(self.normalize(crops))  # type: ignore[operator]
             return encoded.float()
 
 
 def load_encoder(name: str, model: str, pretrained: str | None, device: torch.device | str) -> Encoder:
-    """Load any model of open_clip; see `features.encoding.weights.locate` for what `model` and `pretrained` may be.
+    """Load any model of open_clip; `features.encoding.weights.locate` explains `model` and `pretrained`.
 
     Raises:
-        InputError: unknown names, weights that are not here and cannot be fetched, or that do not fit the model.
+        InputError: a name is unknown, the weights are neither on this machine nor downloadable, or they do not fit the
+            model.
     """
-    keep_freed_memory()  # before the weights lie in between
     source = locate(name, model, pretrained)
     with one_thread():
         module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
         module.eval().requires_grad_(False)
+
+        # The identity is that of the weights as published, so it is taken before batch norms are folded.
         identity, visual = weights_sha256(module), module.visual
         preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
         fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
+
+        # A convolutional network; a ViT has one convolution, which cuts the image into patches.
         if sum(isinstance(layer, nn.Conv2d) for layer in module.modules()) > 1:
             module.to(memory_format=torch.channels_last)  # twice as fast on CPUs
     device = torch.device(device)
@@ -83,7 +89,7 @@ def load_encoder(name: str, model: str, pretrained: str | None, device: torch.de
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """sha256 over a module's parameters and buffers by name: name, dtype, shape, bytes."""
+    """Return the sha256 over a module's parameters and buffers, sorted by name: name, dtype, shape, bytes."""
     hasher = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         plain = tensor.detach().cpu().contiguous()
@@ -93,16 +99,18 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 def _build(source: Source, where: str) -> nn.Module:
+    """Build the model on the CPU and fill it with its weights; `where` names the encoder in messages."""
     open_clip = import_open_clip()
 
     options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "weights_only": True, "pretrained_text": False}
     if source.preprocess:
         keys = ("mean", "std", "interpolation", "resize_mode", "fill_color")
         options["force_preprocess_cfg"] = {key: source.preprocess[key] for key in keys if key in source.preprocess}
+
     try:
         if source.seed is None:
             checkpoint = str(source.checkpoint) if source.checkpoint else None
-            with _Unset():
+            with _SkipInit():
                 built = open_clip.create_model(source.model, checkpoint, require_pretrained=True, **options)
         else:
             with torch.random.fork_rng(devices=[]):
@@ -110,16 +118,20 @@ def _build(source: Source, where: str) -> nn.Module:
                 built = open_clip.create_model(source.model, load_weights=False, **options)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{where}: the file holds more than tensors, which could run programs; it is refused"
+            f"{where}: refusing to load: the checkpoint contains pickled objects other than tensors, which could "
+            "execute code. Convert it to safetensors on a machine that trusts it"
         ) from error
-    except Exception as error:  # open_clip and the formats below it raise many kinds
-        raise InputError(f"{where}: open_clip cannot build it: {_first_lines(error)}") from error
+    except Exception as error:  # open_clip and the formats that it reads raise many kinds of exceptions
+        raise InputError(f"{where}: open_clip cannot build the model: {_first_lines(error)}") from error
     module: nn.Module = built.float()
     return module
 
 
-class _Unset(TorchFunctionMode):
-    """Leaves new parameters unset, for a checkpoint, read strictly, fills them all: half of the time of loading."""
+class _SkipInit(TorchFunctionMode):
+    """Skips the random initialisation of new parameters: half of the time of loading.
+
+    Only used where a checkpoint, which is loaded strictly, then fills every parameter.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.normal_, Tensor.uniform_):
@@ -130,6 +142,7 @@ class _Unset(TorchFunctionMode):
 
 
 def _first_lines(error: Exception, count: int = 6) -> str:
+    """Return the first lines of an error; a state dict that does not fit lists hundreds of keys."""
     lines = str(error).splitlines() or [type(error).__name__]
     return "\n  ".join(lines[:count] + ["..."] * (len(lines) > count))
 

@@ -1,4 +1,4 @@
-"""How every program of this project ends: errors said plainly, interruptions explained, each with its own status."""
+"""Run a command line to its end: print errors without a traceback, and give each kind of end its exit status."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from features.errors import InputError
 from features.runtime.interruption import INTERRUPTED
 
 
-def run_app(app: typer.Typer, resume: str) -> None:
-    """Run a command line to its end.
+def run_app(app: typer.Typer, resume_hint: str) -> None:
+    """Run a command line and exit with its status.
 
-    Exit status: 0 done, 1 an `InputError` (its text on stderr, no traceback), 2 wrong usage, 130 interrupted, when
-    `resume` says how to go on.
+    Exit status: 0 done; 1 an `InputError`, whose text is printed on stderr without a traceback; 2 wrong usage;
+    130 interrupted, and `resume_hint` is printed.
     """
     try:
         app()
@@ -22,6 +22,7 @@ def run_app(app: typer.Typer, resume: str) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
+        # typer turns a KeyboardInterrupt into this status.
         if end.code == INTERRUPTED:
-            print(f"interrupted: {resume}", file=sys.stderr)
+            print(f"interrupted: {resume_hint}", file=sys.stderr)
         raise

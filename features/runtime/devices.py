@@ -1,4 +1,4 @@
-"""Where tensors are computed, in which precision, and with whose memory."""
+"""Choose the device and the precision of a computation, and how many cores and how much memory it keeps."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from features.errors import InputError
 Precision = Literal["float32", "bfloat16", "float16"]
 AUTOCAST: dict[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# mallopt's names for its settings, from glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
-def pick_device(wanted: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` stands for; `auto` takes a GPU when there is one.
+def pick_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` stands for; `auto` takes a GPU if there is one.
 
     Raises:
-        InputError: `cuda` is asked for and this machine has none that torch can use, or the name is another.
+        InputError: the name is unknown, or it is `cuda` and torch can use no GPU on this machine. A missing GPU is
+            never silently replaced by the CPU.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {wanted!r} is none of auto, cpu, cuda: mend compute.device in params.yaml")
-    if wanted == "cpu":
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"invalid compute.device {name!r}: expected auto, cpu or cuda")
+    if name == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if wanted == "cuda":
+    if name == "cuda":
         built = torch.version.cuda
-        why = f"torch is built for CUDA {built} and sees no GPU or driver" if built else "torch is built without CUDA"
+        reason = f"torch is built for CUDA {built} but finds no GPU or driver" if built else "torch has no CUDA support"
         raise InputError(
-            f"device 'cuda' is asked for, but {why}: set compute.device to auto or cpu, or mend the driver"
+            f"compute.device 'cuda' is not available: {reason}. Set compute.device to auto or cpu, or fix the driver"
         )
     return torch.device("cpu")
 
@@ -50,7 +51,7 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
 
 def cores() -> int:
-    """How many cores this process may use, which in a container is fewer than the machine has."""
+    """Return how many cores this process may use; in a container these are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -58,7 +59,8 @@ def cores() -> int:
 def one_thread() -> Iterator[None]:
     """Have torch compute on one core inside the context.
 
-    For what is short: where other programs have the cores, torch's threads spin for seconds to wait for one another.
+    Meant for short computations: while other programs use the cores, torch's threads spin for seconds waiting for each
+    other.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -69,14 +71,17 @@ def one_thread() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed blocks for the next batch.
+    """Have the C library keep freed blocks for the next batch, in this whole process and from now on.
 
-    By default glibc hands every large block back to the kernel and gets it anew, zeroed page by page. A convolution's
-    output is tens of MB, so that took half of the time of LiteCLIP's forward pass (43 -> 21 ms a crop). One arena,
-    because the others of glibc cannot hold such blocks. Elsewhere than on glibc this does nothing.
+    By default glibc returns every large block to the kernel and requests it again, zeroed page by page. The output of a
+    convolution is tens of MB, so this took half of the time of LiteCLIP's forward pass (43 -> 21 ms a crop). There is
+    one arena because glibc's other arenas cannot hold such blocks. Without glibc this function does nothing.
+
+    Programs call this, not functions of a library: a notebook's allocator is not ours to change.
     """
     if not sys.platform.startswith("linux"):
         return
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 1 << 30)

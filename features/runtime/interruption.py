@@ -1,6 +1,7 @@
-"""Ctrl-C while a program still imports, which takes seconds: a word in the place of a traceback.
+"""Exit cleanly on Ctrl-C during slow imports instead of printing a traceback.
 
-To be imported and called before all else, so it imports nothing itself that Python has not imported to start.
+A program imports this module and calls it before everything else. The module therefore imports nothing that Python has
+not already imported at its start.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-INTERRUPTED = 130  # 128 + SIGINT, what shells expect and what typer ends with
+INTERRUPTED = 130  # 128 + SIGINT, the status that shells expect and typer uses
 
 
-def exit_cleanly_on_interrupt(resume: str) -> None:
-    """From now on an interruption that nothing else handles ends the program with 130, and says how to go on."""
+def exit_cleanly_on_interrupt(resume_hint: str) -> None:
+    """From now on, end the program with status 130 and `resume_hint` when nothing else handles a KeyboardInterrupt."""
 
-    def say(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not issubclass(kind, KeyboardInterrupt):
-            sys.__excepthook__(kind, error, where)
+            sys.__excepthook__(kind, error, trace)
             return
-        print(f"interrupted: {resume}", file=sys.stderr)
+
+        print(f"interrupted: {resume_hint}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
-    sys.excepthook = say
+    sys.excepthook = hook

@@ -1,6 +1,7 @@
-"""How far a long job is, how fast it goes and how long it will take: a live line on a terminal, its last one in a log.
+"""Show how far a long job is, how fast it goes and how long it will take.
 
-`rich` draws the line; it honours NO_COLOR and terminals that can do little.
+On a terminal this is a live line, drawn by `rich`, which honours NO_COLOR and simple terminals. A log gets one summary
+line at the end.
 """
 
 from __future__ import annotations
@@ -13,41 +14,46 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-VERBOSITY = "SHIPYARD_VERBOSITY"  # quiet | normal | verbose: how `shipyard run -q` reaches the stages through DVC
-REFRESH = 0.25  # seconds between two states of the line
+VERBOSITY = "SHIPYARD_VERBOSITY"  # quiet | normal | verbose: passes `shipyard run -q` through DVC to the stages
+REFRESH = 0.25  # seconds between two updates of the line
 
 
 def quiet() -> bool:
-    """Whether errors alone are to be printed."""
+    """Return whether only errors are to be printed."""
     return os.environ.get(VERBOSITY) == "quiet"
 
 
 def verbose() -> bool:
-    """Whether a log is to hold every step, not the last one alone."""
+    """Return whether a log is to hold every step instead of the summary alone."""
     return os.environ.get(VERBOSITY) == "verbose"
 
 
 class Progress:
-    """Units done of a total, on stderr. A context: left by an error or Ctrl-C, it gives the terminal back as it was."""
+    """A count of finished units out of a total, shown on stderr.
+
+    Use it as a context manager: it restores the terminal when an error or Ctrl-C ends the block.
+    """
 
     def __init__(self, label: str, total: int, *, unit: str = "images", done: int = 0) -> None:
-        """`done` are units that an earlier run finished; the rate leaves them out."""
-        self.label, self.total, self.unit, self.done, self._before = label, total, unit, done, done
+        """Start at `done`, the units that an earlier run finished; the rate does not count them."""
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self._done_before = done
         self._console = Console(stderr=True, quiet=quiet(), highlight=False, soft_wrap=True)
-        columns = "{task.description}", BarColumn(), "{task.fields[said]}", TimeRemainingColumn(compact=True), "left"
+
+        columns = "{task.description}", BarColumn(), "{task.fields[state]}", TimeRemainingColumn(compact=True), "left"
         self._bar = Bar(
             *(TextColumn(c, markup=False) if isinstance(c, str) else c for c in columns),
             console=self._console,
-            auto_refresh=False,  # no thread of its own: the decoders are forked
+            auto_refresh=False,  # a thread of its own must not run while the decoding processes are started
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task(label, total=total, completed=done, said="")
-        self._start = self._shown = time.monotonic()
+        self._task = self._bar.add_task(label, total=total, completed=done, state="")
+        self._start = self._last_update = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self.done:
-            self._console.print(f"{self.label}: {self.done:,} of {self.total:,} {self.unit} kept from before")
+            self._console.print(f"{self.label}: {self.done:,} of {self.total:,} {self.unit} kept from an earlier run")
         self._bar.start()
         return self
 
@@ -57,29 +63,30 @@ class Progress:
             self._console.print(self._summary())
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count units; the line changes at most four times a second."""
+        """Count `count` more units; the line changes at most four times a second."""
         self.done += count
         now = time.monotonic()
+
         if verbose() and note:
             self._console.print(f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {note}")
-        if now - self._shown > REFRESH or self.done == self.total:
-            self._shown = now
-            said = f"{self.done:,}/{self.total:,} {self.unit}, {self.rate:.1f}/s{', ' if note else ''}{note}"
-            self._bar.update(self._task, completed=self.done, said=said, refresh=True)
+        if now - self._last_update > REFRESH or self.done == self.total:
+            self._last_update = now
+            state = f"{self.done:,}/{self.total:,} {self.unit}, {self.rate:.1f}/s{', ' if note else ''}{note}"
+            self._bar.update(self._task, completed=self.done, state=state, refresh=True)
 
     @property
     def rate(self) -> float:
         """Units a second since the start."""
-        return (self.done - self._before) / max(time.monotonic() - self._start, 1e-9)
+        return (self.done - self._done_before) / max(time.monotonic() - self._start, 1e-9)
 
     def _summary(self) -> str:
-        new = self.done - self._before
+        new = self.done - self._done_before
         took = f"{new:,} in {clock(time.monotonic() - self._start)}, {self.rate:.1f} {self.unit}/s"
-        return f"{self.label}: {self.total:,} {self.unit}, {took if new else 'none is new'}"
+        return f"{self.label}: {self.total:,} {self.unit}, {took if new else 'nothing to do (all cached)'}"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 0:07, 12:30 or 1:02:03."""
+    """Return seconds as 0:07, 12:30 or 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

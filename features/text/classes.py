@@ -1,4 +1,4 @@
-"""What the text tower says of a data set's classes, in one small HDF5 file."""
+"""Class names as token ids and text features, kept in one small HDF5 file."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from features.formats import hdf5
 from features.text.prompts import class_tokens, format_prompts, tokenize
 from features.text.text_tower import TextTower
 
-# The longest learned context that class names must leave room for: CoOp's M = 16, L = 8 in SHIP's Table 6.
+# The longest learned context that class names must leave room for: CoOp's M = 16 (SHIP's Table 6 goes to L = 8).
 MAX_CONTEXT_VECTORS = 16
 
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """C class names as CLIP reads them.
+    """The texts of C classes, tokenized and encoded.
 
     Attributes:
-        names: C class names. templates: K templates such as "a photo of a {}.".
+        names: C class names.
+        templates: K templates such as "a photo of a {}.".
         tokens: (C, T) int64, `[SOS] name . [EOS]` and zeros.
-        text_features: (K, C, D) float32, one a template, as the tower gave them, not normalised.
+        text_features: (K, C, D) float32, one for each template, not normalised.
         logit_scale, encoder, weights_sha256: of the encoder (`features.text.text_tower.TowerConfig`).
-        missing: images that the data set has and this copy lacks; it goes along so that the report can say so.
+        missing: number of images that the data set has and this copy lacks; passed on so that the report can show it.
     """
 
     names: tuple[str, ...]
@@ -44,7 +45,7 @@ class ClassTexts:
     missing: int = 0
 
     def zero_shot_weights(self) -> NDArray[np.float32]:
-        """(C, D) unit rows: normalised per template, averaged, normalised again (CLIP's prompt ensemble)."""
+        """Return (C, D) unit rows: normalised per template, averaged, normalised again (CLIP's prompt ensemble)."""
         mean = F.normalize(torch.from_numpy(self.text_features), dim=-1).mean(0)
         return F.normalize(mean, dim=-1).numpy()
 
@@ -57,20 +58,22 @@ def encode_classes(
     descriptions: Mapping[str, str] = MappingProxyType({}),
     missing: int = 0,
 ) -> ClassTexts:
-    """Read every class name in every template, with its description if it has one; C passes of K short texts.
-
-    A class's texts go through the tower by themselves: in a larger batch sums may round otherwise, and a class that is
-    added later would change the others' features, and with them all that was learned from these.
+    """Encode every class name in every template, with its description if it has one; C passes of K short texts.
 
     Raises:
-        InputError: class names that leave no room for a learned context, or templates that are too long with them.
+        InputError: class names leave no room for a learned context, or are too long in a template.
     """
     config = tower.config
     tokens = class_tokens(names, context_length=config.context_length, prompt=MAX_CONTEXT_VECTORS)
-    of_each = zip(*(format_prompts(template, names, descriptions) for template in templates), strict=True)
-    texts = tokenize([text for of_class in of_each for text in of_class], room=config.context_length)
+
+    by_template = [format_prompts(template, names, descriptions) for template in templates]
+    by_class = [text for prompts in zip(*by_template, strict=True) for text in prompts]
+    ids = tokenize(by_class, room=config.context_length)
+
+    # One pass per class. Sums may round otherwise in a larger batch, and then a class that is added later would change
+    # the features of the others, and everything that was learned from these.
     with torch.inference_mode():
-        features = torch.stack([tower.encode(of_class) for of_class in torch.split(texts, len(templates))], dim=1)
+        features = torch.stack([tower.encode(prompts) for prompts in torch.split(ids, len(templates))], dim=1)
     return ClassTexts(
         names=tuple(names),
         templates=tuple(templates),
@@ -84,8 +87,8 @@ def encode_classes(
 
 
 def save_classes(texts: ClassTexts, path: Path) -> None:
-    """Write the file, whole or not at all; the same texts give the same bytes."""
-    with hdf5.created(path) as file:
+    """Write class texts to a file, whole or not at all; the same texts give the same bytes."""
+    with hdf5.create_file(path) as file:
         file.attrs["names"] = json.dumps(texts.names, ensure_ascii=False)
         file.attrs["templates"] = json.dumps(texts.templates, ensure_ascii=False)
         file.attrs["logit_scale"] = texts.logit_scale
@@ -97,23 +100,26 @@ def save_classes(texts: ClassTexts, path: Path) -> None:
 
 
 def load_classes(path: Path) -> ClassTexts:
-    """Read what `save_classes` wrote.
+    """Read a file that `save_classes` wrote.
 
     Raises:
-        InputError: there is no such file, or it is not one of ours.
+        InputError: the file does not exist or was not written by `save_classes`.
     """
-    with hdf5.opened(path, "`dvc repro classes` makes class texts, `dvc pull` brings them") as file:
+    with hdf5.open_file(path, "create class texts with `dvc repro classes`, or fetch them with `dvc pull`") as file:
         texts = ClassTexts(
-            names=hdf5.texts(file, "names"),
-            templates=hdf5.texts(file, "templates"),
-            tokens=hdf5.array(file, "tokens"),
-            text_features=hdf5.array(file, "text_features"),
+            names=hdf5.text_list_attribute(file, "names"),
+            templates=hdf5.text_list_attribute(file, "templates"),
+            tokens=hdf5.read_array(file, "tokens"),
+            text_features=hdf5.read_array(file, "text_features"),
             logit_scale=float(file.attrs["logit_scale"]),
-            encoder=hdf5.text(file, "encoder"),
-            weights_sha256=hdf5.text(file, "weights_sha256"),
+            encoder=hdf5.text_attribute(file, "encoder"),
+            weights_sha256=hdf5.text_attribute(file, "weights_sha256"),
             missing=int(file.attrs["missing"]),
         )
+        k, c = len(texts.templates), len(texts.names)
         shape, tokens = texts.text_features.shape, texts.tokens
-        if shape[:2] != (len(texts.templates), len(texts.names)) or tokens.ndim != 2 or len(tokens) != len(texts.names):
-            raise InputError(f"{path}: tokens {tokens.shape}, text features {shape} do not fit the names and templates")
+        if shape[:2] != (k, c) or tokens.ndim != 2 or len(tokens) != c:
+            raise InputError(
+                f"{path}: tokens {tokens.shape} and text features {shape} do not match {c} names and {k} templates"
+            )
         return texts

@@ -63,6 +63,7 @@ def predict(
     Without a file to write, a table is printed, in which * marks classes learned from their names alone. Files that
     cannot be read are told on stderr, the rest goes on, and the exit status is 3.
     """
+    from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
     from pipeline.artifacts.selection import doubt
     from pipeline.cli.data_list import data_folders
@@ -81,6 +82,7 @@ def predict(
         data=data_folders(params),
         overwrite=overwrite,
     )
+    keep_freed_memory()
     model = predicting.open_model(params, name, run=run, seed=seed)
     if said := doubt(model.run, model.temperature):
         print(f"note: {said}", file=sys.stderr)
