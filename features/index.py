@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, heard
+from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
 from features.formats.files import atomic_file, write_json
 from features.formats.parquet import column, read_table
-from features.formats.untrusted import parsing, read_json
+from features.formats.untrusted import read_json, wrap_parser_errors
 
 AGAIN = "make it anew: dvc repro index"
 SCHEMA = pa.schema(
@@ -124,7 +124,7 @@ def read_index(path: Path) -> Index:
     Raises:
         InputError: no such file, or not an index; its paths must stay in the data set's folder.
     """
-    with parsing(path, AGAIN):
+    with wrap_parser_errors(path, AGAIN):
         table = read_table(path)
         if not table.schema.equals(SCHEMA):
             raise InputError(f"{path} is not an index: its columns are {table.schema.names}, not {SCHEMA.names}")
@@ -157,7 +157,7 @@ def read_names(path: Path) -> ClassNames:
     Raises:
         InputError: no such file, or not the names of an index.
     """
-    with parsing(path, AGAIN):
+    with wrap_parser_errors(path, AGAIN):
         return TypeAdapter(ClassNames).validate_python(read_json(path, AGAIN))
 
 
@@ -192,7 +192,7 @@ def _bad_names(listing: Listing) -> Iterator[str]:
         if name != name.strip() or not name.strip("_") or not name.isprintable():
             yield f"class {class_id} {name!r}: a name is printable text without spaces around it"
         if name not in listing.repeated_names:
-            ids.setdefault(heard(name), []).append(class_id)
+            ids.setdefault(canonical_name(name), []).append(class_id)
     for same in ids.values():
         if len(same) > 1:
             named = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in same)

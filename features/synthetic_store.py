@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.errors import InputError
 from features.formats.files import atomic_folder
 from features.formats.parquet import column, lists, read_table
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 
 ROWS_PER_SHARD = 65_536  # 48 MB of 384 float16 numbers each: few files for DVC to hash, small enough to share
 
@@ -66,7 +66,7 @@ def load_synthetic(folder: Path) -> SyntheticFeatures:
         raise InputError(
             f"no synthetic features in {folder}: `dvc repro synthesize` makes them, `dvc pull` brings them"
         )
-    with parsing(folder, "make them anew: `dvc repro synthesize`"):
+    with wrap_parser_errors(folder, "make them anew: `dvc repro synthesize`"):
         tables = [read_table(shard) for shard in shards]
         table = pa.concat_tables(tables)
         synthetic = SyntheticFeatures(

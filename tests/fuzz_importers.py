@@ -35,7 +35,7 @@ from features.datasets.image_table import read_table
 from features.errors import InputError
 from features.exchange.exporter import export
 from features.exchange.importer import read_features
-from features.exchange.rows import Wish, read_rows
+from features.exchange.rows import ImportRequest, read_rows
 from features.formats import sandbox
 from features.formats.files import write_json
 from features.formats.tensors import read_tensors
@@ -82,7 +82,7 @@ def exported(suffix: str) -> Make:
 
 
 def open_export(suffix: str) -> Open:
-    return lambda folder: read_features(Wish(folder / f"out.{suffix}", "lab", classes=folder / "names.txt"))
+    return lambda folder: read_features(ImportRequest(folder / f"out.{suffix}", "lab", classes=folder / "names.txt"))
 
 
 def lab(make: Callable[[Path], Path]) -> tuple[Make, Open]:
@@ -91,7 +91,7 @@ def lab(make: Callable[[Path], Path]) -> tuple[Make, Open]:
             wish = test_exchange.wish_for(make, Path(other))
             found = folder / wish.source.name
             rows = folder / wish.rows.name if wish.rows else None
-            return read_features(Wish(**{**vars(wish), "source": found, "rows": rows}))
+            return read_features(ImportRequest(**{**vars(wish), "source": found, "rows": rows}))
 
     return lambda folder: test_exchange.wish_for(make, folder), reopen
 

@@ -23,7 +23,7 @@ from features.errors import InputError
 from features.exchange.diff import differences
 from features.exchange.exporter import export
 from features.exchange.importer import read_features, save_features
-from features.exchange.rows import Wish
+from features.exchange.rows import ImportRequest
 from features.image_store.store import ImageStore
 from features.image_store.writer import index_sha256
 from features.index import read_index, read_names
@@ -36,7 +36,7 @@ IDS = np.array([f"{number}.jpg" for number in range(6)])
 NAMES = ("cat", "sea horse", "kite")
 
 
-def bring(wish: Wish, folder: Path) -> ImageStore:
+def bring(wish: ImportRequest, folder: Path) -> ImageStore:
     """The store of a file, imported into a folder of its own."""
     store = folder / f"{wish.dataset}.zarr"
     save_features(
@@ -49,8 +49,8 @@ def bring(wish: Wish, folder: Path) -> ImageStore:
     return ImageStore.open(store)
 
 
-def said(source: Path, **more: Any) -> Wish:
-    return Wish(source, "lab", **{"encoder": "tiny", "weights_sha256": SHA, **more})
+def said(source: Path, **more: Any) -> ImportRequest:
+    return ImportRequest(source, "lab", **{"encoder": "tiny", "weights_sha256": SHA, **more})
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_an_export_comes_back_bit_for_bit(exported: ImageStore, suffix: str, tmp
     out = tmp_path / f"out.{suffix}"
     export(exported, out, table=None, names=None)
     (tmp_path / "names.txt").write_text("cat\nsea horse\nkite\n", encoding="utf-8")
-    again = bring(Wish(out, "lab", classes=tmp_path / "names.txt"), tmp_path)
+    again = bring(ImportRequest(out, "lab", classes=tmp_path / "names.txt"), tmp_path)
     again.verify()
     for name in exported.splits:
         ours, theirs = exported.load(name), again.load(name)
@@ -177,7 +177,7 @@ MAKERS: dict[Callable[[Path], Path], dict[str, Any]] = {
 }
 
 
-def wish_for(make: Callable[[Path], Path], folder: Path) -> Wish:
+def wish_for(make: Callable[[Path], Path], folder: Path) -> ImportRequest:
     """What a user says of the file that `make` writes."""
     options = {"classes": folder / "names.txt", **MAKERS[make]}
     (folder / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
@@ -260,7 +260,7 @@ def test_what_a_file_leaves_open_or_contradicts_is_refused(case: str, tmp_path: 
 def test_an_export_cannot_be_passed_off_as_another_encoders(exported: ImageStore, tmp_path: Path) -> None:
     export(exported, tmp_path / "out.npz", table=None, names=None)
     with pytest.raises(InputError, match="the file says 'tiny', you say 'other'"):
-        read_features(Wish(tmp_path / "out.npz", "lab", encoder="other"))
+        read_features(ImportRequest(tmp_path / "out.npz", "lab", encoder="other"))
 
 
 def test_formats_that_are_unknown_or_only_read_are_refused(exported: ImageStore, tmp_path: Path) -> None:

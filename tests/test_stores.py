@@ -182,7 +182,7 @@ def test_synthetic_round_trip_over_several_shards(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("features.synthetic_store.ROWS_PER_SHARD", 4)
     write_synthetic(tmp_path)
     folder = tmp_path / "seed=3"
-    assert [path.name for path in sorted(folder.iterdir())] == ["part-00000.parquet", "part-00001.parquet"]
+    assert sorted(path.name for path in folder.glob("*.parquet")) == ["part-00000.parquet", "part-00001.parquet"]
     again = load_synthetic(folder)
     np.testing.assert_array_equal(again.features, rows(6, 1).features[:, 0])
     assert again.features.dtype == np.float16

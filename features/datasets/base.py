@@ -22,7 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 Rows = dict[Split, list[tuple[str, int]]]  # for each split, its (image path, label) pairs
 
 
-def heard(name: str) -> str:
+def canonical_name(name: str) -> str:
     """What is left of a class name once prompts and CLIP's tokenizer have dropped case, `_`, spaces, accents' forms."""
     return " ".join(re.split(r"[\s_]+", unicodedata.normalize("NFC", name).casefold()))
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 from features.datasets.base import Listing, Split
 from features.errors import raise_all
 from features.formats import parquet
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 from features.splits.listed import lacking
 from features.splits.own_images import OwnImages, Row
 
@@ -46,7 +46,7 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
     Raises:
         InputError: it cannot be read, is of another format, or lacks a column.
     """
-    with parsing(file, "save it as CSV (UTF-8) or Parquet"):
+    with wrap_parser_errors(file, "save it as CSV (UTF-8) or Parquet"):
         if file.suffix.lower() == ".parquet":
             table = parquet.read_table(file)
             columns = table.column_names

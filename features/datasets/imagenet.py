@@ -15,7 +15,7 @@ from pydantic import Field
 
 from features.datasets.base import Counts, Image, Listing, Origin, Published
 from features.errors import InputError, Problems
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 from features.splits.imagenet_classes import CLASSNAMES, REPEATED, class_files, class_names, lacking, wordnet_ids
 
 KAGGLE_LABELS = "LOC_val_solution.csv"
@@ -117,7 +117,7 @@ def _flat(place: Path, labels: Path, ids: list[str]) -> dict[str, list[str]]:
         )
     there = {entry.stem: entry.name for entry in place.iterdir()}
     found: dict[str, list[str]] = {wnid: [] for wnid in ids}
-    with parsing(labels, "get it anew"), labels.open(encoding="utf-8-sig", newline="") as file:
+    with wrap_parser_errors(labels, "get it anew"), labels.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             match row:
                 case {"ImageId": image, "PredictionString": said} if said and said.split()[0] in found:

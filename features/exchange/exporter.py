@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.exchange.formats.base import Block, Content, format_of
+from features.exchange.formats.base import FeatureFile, RowBlock, format_of
 from features.image_store.provenance import Provenance
 from features.image_store.store import ImageStore
 from features.image_store.writer import index_sha256
@@ -43,7 +43,7 @@ def export(store: ImageStore, out: Path, *, table: Path | None, names: Path | No
         }
         if index:
             columns["ids"] = np.array([index.paths[row] for row in index.rows(name)], np.str_)
-        blocks.append(Block(split.features, columns))
+        blocks.append(RowBlock(split.features, columns))
     facts = store.meta.model_dump(mode="json", include=set(Provenance.model_fields), exclude_unset=True)
     classes = read_names(names).classes if names else None
-    format_of(out).write(Content(blocks, classes, facts), out)
+    format_of(out).write(FeatureFile(blocks, classes, facts), out)

@@ -17,8 +17,8 @@ import numpy as np
 
 from features.datasets.base import SPLITS, Image, Listing, Origin, Split
 from features.errors import InputError, raise_all
-from features.exchange.formats.base import Content, format_of
-from features.exchange.rows import Part, Wish, gather
+from features.exchange.formats.base import FeatureFile, format_of
+from features.exchange.rows import ImportRequest, SplitArrays, gather
 from features.formats.files import sha256
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
@@ -29,12 +29,12 @@ from features.index import Index, mistakes, save_index, save_names
 class Imported:
     """What a file holds, ready to be written. `facts`: fields of `features.image_store.store.Meta`."""
 
-    parts: Mapping[Split, Part]
+    parts: Mapping[Split, SplitArrays]
     listing: Listing
     facts: Mapping[str, Any]
 
 
-def read_features(wish: Wish) -> Imported:
+def read_features(wish: ImportRequest) -> Imported:
     """Read a file of features and see that it says all that the pipeline needs.
 
     Raises:
@@ -63,7 +63,7 @@ def save_features(found: Imported, *, store: Path, table: Path, names: Path, scr
     save_names(found.listing, names)
 
 
-def _facts(wish: Wish, content: Content, files: Sequence[Path]) -> dict[str, Any]:
+def _facts(wish: ImportRequest, content: FeatureFile, files: Sequence[Path]) -> dict[str, Any]:
     """`Meta`'s fields that say what made the features."""
     said = dict(content.facts or {})
     given = {"encoder": wish.encoder, "weights_sha256": wish.weights_sha256}
@@ -95,7 +95,9 @@ def _facts(wish: Wish, content: Content, files: Sequence[Path]) -> dict[str, Any
     }
 
 
-def _listing(wish: Wish, parts: Mapping[Split, Part], classes: tuple[str, ...], templates: tuple[str, ...]) -> Listing:
+def _listing(
+    wish: ImportRequest, parts: Mapping[Split, SplitArrays], classes: tuple[str, ...], templates: tuple[str, ...]
+) -> Listing:
     images = tuple(
         Image(path, class_id, split)
         for split, part in parts.items()
@@ -104,7 +106,7 @@ def _listing(wish: Wish, parts: Mapping[Split, Part], classes: tuple[str, ...], 
     return Listing(images, classes, templates, Origin(wish.dataset, licence="that of the images", home="", citation=""))
 
 
-def _index(listing: Listing, parts: Mapping[Split, Part]) -> Index:
+def _index(listing: Listing, parts: Mapping[Split, SplitArrays]) -> Index:
     rows = [row.tobytes() for part in parts.values() for row in part.features]
     return Index(
         paths=tuple(image.path for image in listing.images),
@@ -115,7 +117,9 @@ def _index(listing: Listing, parts: Mapping[Split, Part]) -> Index:
     )
 
 
-def _write(store: Path, index: Index, parts: Mapping[Split, Part], facts: Mapping[str, Any], scratch: Path) -> None:
+def _write(
+    store: Path, index: Index, parts: Mapping[Split, SplitArrays], facts: Mapping[str, Any], scratch: Path
+) -> None:
     starts = {split: int(index.rows(split)[0]) for split in SPLITS if len(index.rows(split))}
     dim = parts["train"].features.shape[-1]
     invalid = {

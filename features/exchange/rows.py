@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS, Split
 from features.errors import InputError, nearest, raise_all
-from features.exchange.formats.base import FIELDS, Block, Content
+from features.exchange.formats.base import FIELDS, FeatureFile, RowBlock
 from features.formats.untrusted import read_json
 
 SHOWN = 5  # mistakes of one kind that a message lists
@@ -22,7 +22,7 @@ TEMPLATES = ("a photo of a {}.",)
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImportRequest:
     """What the user says of a file of features.
 
     Attributes:
@@ -48,7 +48,7 @@ class Wish:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SplitArrays:
     """One split: features (N, K, D) float16, labels (N,) int32, valid (N,) bool, N ids."""
 
     features: NDArray[np.float16]
@@ -57,7 +57,9 @@ class Part:
     ids: tuple[str, ...]
 
 
-def gather(content: Content, wish: Wish) -> tuple[dict[Split, Part], tuple[str, ...], tuple[str, ...]]:
+def gather(
+    content: FeatureFile, wish: ImportRequest
+) -> tuple[dict[Split, SplitArrays], tuple[str, ...], tuple[str, ...]]:
     """Each split's rows in the file's order, the C class names by id, and the templates.
 
     Raises:
@@ -75,7 +77,7 @@ def gather(content: Content, wish: Wish) -> tuple[dict[Split, Part], tuple[str, 
     return {split: _part(split, blocks, positions, dim, wish) for split in SPLITS}, classes, templates
 
 
-def _with_rows(blocks: Sequence[Block], wish: Wish) -> list[Block]:
+def _with_rows(blocks: Sequence[RowBlock], wish: ImportRequest) -> list[RowBlock]:
     """The blocks, with the columns of `--rows` and `--split` in place of their own."""
     total = sum(map(len, blocks))
     added = read_rows(wish.rows) if wish.rows else {}
@@ -85,7 +87,7 @@ def _with_rows(blocks: Sequence[Block], wish: Wish) -> list[Block]:
         added["splits"] = np.full(total, wish.split)
     starts = np.cumsum([0, *map(len, blocks)]).tolist()
     return [
-        Block(
+        RowBlock(
             block.features.reshape(len(block), -1, block.features.shape[-1]),
             {**block.columns, **{name: values[start : start + len(block)] for name, values in added.items()}},
         )
@@ -116,7 +118,9 @@ def read_rows(path: Path) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def _classes(content: Content, blocks: Sequence[Block], wish: Wish) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _classes(
+    content: FeatureFile, blocks: Sequence[RowBlock], wish: ImportRequest
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Class names by id, and templates."""
     named, said = _named(wish.classes) if wish.classes else (content.classes, ())
     if named is None:
@@ -146,7 +150,7 @@ def _named(path: Path) -> tuple[Any, Sequence[Any]]:
         raise InputError(f"{path} cannot be read as UTF-8 text: {error}") from error
 
 
-def _mistakes(blocks: Sequence[Block], classes: Sequence[str]) -> Iterator[str]:
+def _mistakes(blocks: Sequence[RowBlock], classes: Sequence[str]) -> Iterator[str]:
     splits = {str(name) for block in blocks for name in np.unique(block.columns["splits"])}
     yield from (f"split {name!r}; {nearest(name, SPLITS)}" for name in sorted(splits - {*SPLITS})[:SHOWN])
     for name in ("ids", "valid"):
@@ -168,11 +172,13 @@ def _mistakes(blocks: Sequence[Block], classes: Sequence[str]) -> Iterator[str]:
             yield f"labels go from {labels.min()} to {labels.max()}, but there are {len(classes)} classes, 0 the first"
 
 
-def _part(split: Split, blocks: Sequence[Block], positions: Mapping[str, int], dim: int, wish: Wish) -> Part:
+def _part(
+    split: Split, blocks: Sequence[RowBlock], positions: Mapping[str, int], dim: int, wish: ImportRequest
+) -> SplitArrays:
     """All rows of one split; those without ids are called by their number in it."""
     taken = [(block, rows) for block in blocks if len(rows := np.flatnonzero(block.columns["splits"] == split))]
     if not taken:
-        return Part(np.empty((0, 1, dim), np.float16), np.empty(0, np.int32), np.empty(0, np.bool_), ())
+        return SplitArrays(np.empty((0, 1, dim), np.float16), np.empty(0, np.int32), np.empty(0, np.bool_), ())
 
     def column(name: str) -> NDArray[Any] | None:
         has = all(name in block.columns for block, _ in taken)
@@ -186,7 +192,7 @@ def _part(split: Split, blocks: Sequence[Block], positions: Mapping[str, int], d
     called = (
         [f"{split}/{row:07}" for row in range(len(features))] if ids is None else [str(one) for one in ids.tolist()]
     )
-    return Part(
+    return SplitArrays(
         _float16(features, valid, split, wish),
         np.array(numbers, np.int32),
         valid,
@@ -194,7 +200,7 @@ def _part(split: Split, blocks: Sequence[Block], positions: Mapping[str, int], d
     )
 
 
-def _float16(values: NDArray[Any], valid: NDArray[np.bool_], split: Split, wish: Wish) -> NDArray[np.float16]:
+def _float16(values: NDArray[Any], valid: NDArray[np.bool_], split: Split, wish: ImportRequest) -> NDArray[np.float16]:
     """The values as a store keeps them: the same ones, or rounded where the user says so."""
     if values.dtype != np.float16 and not wish.to_float16:
         raise InputError(

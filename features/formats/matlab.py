@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
 from features.formats import hdf5
-from features.formats.sandbox import contained
-from features.formats.untrusted import parsing, refuse_hollow
+from features.formats.sandbox import read_in_sandbox
+from features.formats.untrusted import check_claimed_size, wrap_parser_errors
 
 KINDS = (
     *("cell", "double", "single", "logical"),
@@ -38,7 +38,7 @@ class MatFile:
         """
         self.path = path
         wanted = tuple(wanted)
-        self._values = contained(variables, path, wanted)
+        self._values = read_in_sandbox(variables, path, wanted)
         known = self._values.pop(KNOWN).tolist()
         for name in wanted:
             if name not in self._values:
@@ -72,9 +72,9 @@ def variables(path: Path, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
     """Those of the wanted variables that there are, cells as vectors of texts, and the names of all under `KNOWN`.
 
     Raises:
-        InputError: as `MatFile` says. On bad bytes it may crash or never end: `contained` is to call it.
+        InputError: as `MatFile` says. On bad bytes it may crash or never end: `read_in_sandbox` is to call it.
     """
-    with parsing(path, "get it anew"):
+    with wrap_parser_errors(path, "get it anew"):
         known, values = _from_7_3(path, wanted) if h5py.is_hdf5(path) else _from_5(path, wanted)
         return {KNOWN: np.array(known, np.str_), **values}
 
@@ -86,7 +86,7 @@ def _from_5(path: Path, wanted: Collection[str]) -> tuple[list[str], dict[str, N
         shape, kind = listed[name]
         if kind not in KINDS:
             raise InputError(f"{path}: {name} is of MATLAB's class {kind}; {', '.join(KINDS)} are read")
-        refuse_hollow(8 * math.prod(shape), path, name)
+        check_claimed_size(8 * math.prod(shape), path, name)
     values = scipy.io.loadmat(path, variable_names=[*wanted], chars_as_strings=True)
     return list(listed), {name: _from_cells(values[name]) for name in wanted if name in values}
 
@@ -100,11 +100,11 @@ def _from_cells(value: NDArray[Any]) -> NDArray[Any]:
 
 def _from_7_3(path: Path, wanted: Collection[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """The same from HDF5, which holds arrays transposed, a cell as a reference, and text as UTF-16 code units."""
-    with hdf5.opened(path, "get it anew") as file:
+    with hdf5.open_file(path, "get it anew") as file:
         known = [name for name in file if not name.startswith("#")]
-        cells = {name: hdf5.references(file, name) for name in wanted if name in known}
+        cells = {name: hdf5.read_references(file, name) for name in wanted if name in known}
         return known, {
-            name: hdf5.array(file, name).T
+            name: hdf5.read_array(file, name).T
             if found is None
             else np.array([np.asarray(one[()]).astype("<u2").tobytes().decode("utf-16-le") for one in found], np.str_)
             for name, found in cells.items()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.formats.untrusted import refuse_hollow
+from features.formats.untrusted import check_claimed_size
 
 
 def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
@@ -26,7 +26,7 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
         groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
         chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
         claimed = sum(max(chunk.total_uncompressed_size, 0) for chunk in chunks) + max(facts.num_rows, 0)
-        refuse_hollow(claimed, path, "the footer")
+        check_claimed_size(claimed, path, "the footer")
         there = file.schema_arrow.names
         return file.read([name for name in there if columns is None or name in columns], use_threads=False)
 

@@ -32,7 +32,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Read = Callable[[Path, Collection[str]], Arrays]
 
 
-def contained(read: Read, path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+def read_in_sandbox(read: Read, path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     """What `read(path, names)`, a function of a module, returns in a process of its own.
 
     Raises:
@@ -57,14 +57,14 @@ def contained(read: Read, path: Path, names: Collection[str]) -> dict[str, NDArr
 def _status(arguments: list[str]) -> int:
     """The exit status of this module as a program, negative after a signal."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", contained.__module__, *arguments]
+    command = [sys.executable, "-m", read_in_sandbox.__module__, *arguments]
     env = {**os.environ, "PYTHONPATH": path}
     quiet = subprocess.DEVNULL
     return subprocess.run(command, env=env, stdout=quiet, stderr=quiet, check=False).returncode  # noqa: S603 (our own)
 
 
 def main() -> int:
-    """Read, as `contained` has asked on the command line."""
+    """Read, as `read_in_sandbox` has asked on the command line."""
     seconds, out, module, function, path, *names = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))  # then SIGXCPU
     folder = Path(out)

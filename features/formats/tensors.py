@@ -13,7 +13,7 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.formats.files import atomic_file
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,10 @@ def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tens
     Raises:
         InputError: there is no such file, or it is damaged.
     """
-    with parsing(path, "`dvc repro` makes it, `dvc pull` brings it"), safe_open(path, "pt", device=str(device)) as file:
+    with (
+        wrap_parser_errors(path, "`dvc repro` makes it, `dvc pull` brings it"),
+        safe_open(path, "pt", device=str(device)) as file,
+    ):
         names = file.keys()
         facts = json.loads((file.metadata() or {}).get("facts", "{}"))
         if not isinstance(facts, dict) or not all(isinstance(value, str) for value in facts.values()):

@@ -14,7 +14,7 @@ MOST = 1100  # bytes that a byte of a file may stand for; deflate's best is 1032
 SLACK = 1 << 20  # bytes that any file may claim, so that a small one of zeros is none to refuse
 
 
-def refuse_hollow(claimed: int, path: Path, what: str) -> None:
+def check_claimed_size(claimed: int, path: Path, what: str) -> None:
     """Refuse an array whose header claims more than its file can hold, before anything is allocated for it.
 
     Raises:
@@ -29,7 +29,7 @@ def refuse_hollow(claimed: int, path: Path, what: str) -> None:
 
 
 @contextmanager
-def parsing(path: Path, remedy: str) -> Iterator[None]:
+def wrap_parser_errors(path: Path, remedy: str) -> Iterator[None]:
     """Turn what a parser of a format raises over a damaged file into an `InputError`.
 
     Libraries that read HDF5, Parquet, MATLAB's or torch's files raise nearly every kind of exception over bad bytes, so
@@ -52,5 +52,5 @@ def read_json(path: Path, remedy: str) -> Any:
     Raises:
         InputError: there is none, it is not UTF-8, not JSON, or nested too deep.
     """
-    with parsing(path, remedy):
+    with wrap_parser_errors(path, remedy):
         return json.loads(path.read_text(encoding="utf-8-sig"))

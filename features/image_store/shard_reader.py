@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from features.errors import InputError
-from features.formats.untrusted import refuse_hollow
+from features.formats.untrusted import check_claimed_size
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard's index says is not there
 CRC_BYTES = 4
@@ -60,7 +60,7 @@ def refuse_other_codecs(array: zarr.Array[Any], path: Path) -> None:
     Raises:
         InputError: says which codecs it has.
     """
-    refuse_hollow(math.prod(array.shards or array.chunks) * array.dtype.itemsize // 64, path / "zarr.json", "a chunk")
+    check_claimed_size(math.prod(array.shards or array.chunks) * array.dtype.itemsize // 64, path / "zarr.json", "a chunk")
     ours = zarr.create_array(
         MemoryStore(), shape=array.shape, dtype=array.dtype, chunks=array.chunks, shards=array.shards, compressors=None
     )

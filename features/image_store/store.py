@@ -28,7 +28,7 @@ from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 from features.image_store.provenance import CHECKSUM, FORMAT, Provenance, with_checksum
 from features.image_store.shard_reader import read_features, refuse_other_codecs
 from features.settings import Settings, parse
@@ -238,7 +238,7 @@ def _read_meta(path: Path) -> Meta:
         raise InputError(f"there is no feature store {path}: `dvc repro` makes it, `dvc pull` brings it")
     if not (path / META).exists():
         raise InputError(f"{path} is no complete feature store, for it has no {META}; {AGAIN}")
-    with parsing(path / META, AGAIN):
+    with wrap_parser_errors(path / META, AGAIN):
         text = (path / META).read_text(encoding="utf-8")
         values = json.loads(text, parse_constant=int)  # refuses NaN, which is no JSON
     if isinstance(values, dict) and values.get("format") != FORMAT:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from features.datasets.base import SPLITS, Listing, Published, Rows, Split
 from features.errors import InputError, Problems, raise_all
-from features.formats.untrusted import parsing, read_json
+from features.formats.untrusted import read_json, wrap_parser_errors
 from features.splits.listed import listing_of
 
 FIX_HINT = "download it again, or delete it if the package has a copy"
@@ -104,7 +104,7 @@ def parse_split(path: Path, problems: Problems) -> tuple[tuple[str, ...], Rows]:
 def _load(path: Path) -> Any:
     if path.suffix != ".gz":
         return read_json(path, FIX_HINT)
-    with parsing(path, FIX_HINT):
+    with wrap_parser_errors(path, FIX_HINT):
         return json.loads(gzip.decompress(path.read_bytes()))
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
 from features.formats import hdf5
-from features.formats.hdf5 import array, item
+from features.formats.hdf5 import get_member, read_array
 from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.training.data import Average, ClassSet, LabelledFeatures
@@ -102,7 +102,7 @@ class TrainTask:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
                 raise InputError(f"{self.path} holds no seed {seed}; {nearest(str(seed), seeds)}: rerun `build_task`")
-            return _read_rows(item(file, f"seed={seed}"), patches, len(self.classes))
+            return _read_rows(get_member(file, f"seed={seed}"), patches, len(self.classes))
 
     def check_tower(self, tower: TextTower) -> None:
         """Refuse a text tower that is not of the encoder whose image features these are.
@@ -121,7 +121,7 @@ class TrainTask:
 
 def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
     """Write `train.h5`, `validation.h5` or `unseen.h5`: classes, and the rows of each seed."""
-    with hdf5.created(path) as file:
+    with hdf5.create_file(path) as file:
         _write_header(file, header)
         group = file.create_group("classes")
         group.attrs["names"] = json.dumps(classes.names, ensure_ascii=False)
@@ -139,11 +139,11 @@ def load_train(path: Path) -> TrainTask:
         InputError: there is no such file, or it is not one of ours.
     """
     with opened(path) as file:
-        group = item(file, "classes")
+        group = get_member(file, "classes")
         classes = ClassSet(
-            names=hdf5.texts(group, "names"),
+            names=hdf5.text_list_attribute(group, "names"),
             logit_scale=float(group.attrs["logit_scale"]),
-            **{name: torch.from_numpy(array(group, name)) for name in ("seen", "text_features", "tokens")},
+            **{name: torch.from_numpy(read_array(group, name)) for name in ("seen", "text_features", "tokens")},
         )
         return TrainTask(path, _read_header(file), classes)
 
@@ -162,7 +162,7 @@ def load_task(cell: TaskPaths) -> TrainTask:
 
 def save_test(path: Path, header: Header, eval_splits: Sequence[EvalRows], names: Sequence[str]) -> None:
     """Write `test.h5`: every eval_split's images, and the classes that they are judged among; `names` of all classes."""
-    with hdf5.created(path) as file:
+    with hdf5.create_file(path) as file:
         _write_header(file, header)
         file.attrs["eval_splits"] = json.dumps([eval_split.name for eval_split in eval_splits])
         file.attrs["names"] = json.dumps(list(names), ensure_ascii=False)
@@ -180,11 +180,11 @@ def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[EvalRo
         InputError: there is no such file, it is not one of ours, or it has no patch tokens.
     """
     with opened(path) as file:
-        names = hdf5.texts(file, "eval_splits")
-        classes = len(hdf5.texts(file, "names"))
-        groups = {name: item(file, f"eval_split={name}") for name in names}
+        names = hdf5.text_list_attribute(file, "eval_splits")
+        classes = len(hdf5.text_list_attribute(file, "names"))
+        groups = {name: get_member(file, f"eval_split={name}") for name in names}
         eval_splits = [
-            EvalRows(name, _average(group), array(group, "candidates"), _read_rows(group, patches, classes))
+            EvalRows(name, _average(group), read_array(group, "candidates"), _read_rows(group, patches, classes))
             for name, group in groups.items()
         ]
         return _read_header(file), eval_splits
@@ -197,12 +197,12 @@ def load_names(path: Path) -> tuple[str, ...]:
         InputError: there is no such file, or it is not one of ours.
     """
     with opened(path) as file:
-        return hdf5.texts(file, "names")
+        return hdf5.text_list_attribute(file, "names")
 
 
 def opened(path: Path) -> AbstractContextManager[h5py.File]:
     """An HDF5 file of ours, open for reading; anything else is an `InputError`."""
-    return hdf5.opened(path, "`dvc repro` makes it, `dvc pull` brings it")
+    return hdf5.open_file(path, "`dvc repro` makes it, `dvc pull` brings it")
 
 
 def _write_header(file: Any, header: Header) -> None:
@@ -210,7 +210,7 @@ def _write_header(file: Any, header: Header) -> None:
 
 
 def _read_header(file: Any) -> Header:
-    values = json.loads(hdf5.text(file, "header"))
+    values = json.loads(hdf5.text_attribute(file, "header"))
     harmonic = values.pop("harmonic")
     return Header(**values, harmonic=tuple(harmonic) if harmonic else None)
 
@@ -232,7 +232,7 @@ def _read_rows(group: Any, patches: bool, classes: int) -> Rows:
             "run `dvc repro`; `extract` says what they take on disk before it makes them"
         )
     names = ("features", "labels", "rows", *(["patches"] if patches else []))
-    found = Rows(*(array(group, name) for name in names))
+    found = Rows(*(read_array(group, name) for name in names))
     shape, count = found.features.shape, len(found.labels)
     if len(shape) != 3 or shape[0] != count or (count and not 0 <= found.labels.min() <= found.labels.max() < classes):
         raise InputError(f"{group.file.filename}: {group.name}: features {shape}, {count} labels, {classes} classes")

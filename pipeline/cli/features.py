@@ -96,10 +96,10 @@ def import_file(
     to_float16: Annotated[bool, typer.Option("--to-float16", help="Round what is not float16.")] = False,
 ) -> None:
     """Make features that were computed elsewhere a data set of this project."""
-    from features.exchange.rows import Wish
+    from features.exchange.rows import ImportRequest
     from pipeline.cli.import_features import import_dataset
 
-    wish = Wish(
+    wish = ImportRequest(
         source=source,
         dataset=dataset,
         encoder=encoder,

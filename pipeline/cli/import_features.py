@@ -6,13 +6,13 @@ import re
 
 from features.errors import InputError, nearest
 from features.exchange.importer import Imported, read_features, save_features
-from features.exchange.rows import Wish
+from features.exchange.rows import ImportRequest
 from features.text.text_tower import load_tower
 from pipeline.artifacts import paths
 from pipeline.config import params
 
 
-def import_dataset(wish: Wish) -> str:
+def import_dataset(wish: ImportRequest) -> str:
     """Write the store and the index of `wish.dataset`, and say how they enter the pipeline.
 
     Raises:

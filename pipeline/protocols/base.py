@@ -1,4 +1,4 @@
-"""What a protocol decides: who is seen, who is only named, and what is judged against what."""
+"""The contract of a protocol: which classes are seen, which are unseen, and which predictions are evaluated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from features.datasets.base import Split, heard
+from features.datasets.base import Split, canonical_name
 from features.errors import InputError
 from features.settings import Settings
 from pipeline.training.data import Average
@@ -28,48 +28,50 @@ class ClassRef:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """What a protocol may know of a data set: its class names, and how many images a split has of each.
+    """The class names of a data set and the number of images of each class. A protocol knows nothing else of the data.
 
     Attributes:
         names: C class names.
-        counts: split -> (C,) images of each class.
+        counts: split -> (C,) number of images of each class.
     """
 
     names: tuple[str, ...]
     counts: Mapping[str, NDArray[np.int64]]
 
     def refs(self, dataset: str) -> tuple[ClassRef, ...]:
-        """Its classes, by class id."""
+        """Return a reference to each class, in the order of the class ids."""
         return tuple(ClassRef(dataset, i) for i in range(len(self.names)))
 
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """Images of some classes, judged among some classes.
+    """Images of some classes, each classified among some candidate classes.
 
     Attributes:
-        name: of its column, such as `base`.
-        split: whose images are judged.
-        judged: the classes whose images are judged.
-        candidates: the classes that a prediction chooses from.
-        average: over images (`micro`) or over classes (`per_class`, Xian et al.).
+        name: name of the column in the results, such as `base`.
+        split: split of the data set that the images come from.
+        classes: classes whose images are classified.
+        candidates: classes that a prediction is selected from.
+        average: average over images (`micro`) or over classes (`per_class`, Xian et al.).
     """
 
     name: str
     split: Split
-    judged: tuple[ClassRef, ...]
+    classes: tuple[ClassRef, ...]
     candidates: tuple[ClassRef, ...]
     average: Average = "micro"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A task on a data set, decided.
+    """The classes and the evaluation splits of a task on one data set.
 
     Attributes:
-        seen: classes with training images. unseen: classes with only names.
-        eval_splits: at least one. harmonic: the two of them whose harmonic mean is reported, or None.
-        same: a judged class of another data set -> the seen class that it is.
+        seen: classes with training images.
+        unseen: classes known by name only.
+        eval_splits: at least one evaluation split.
+        harmonic: names of the two evaluation splits whose harmonic mean is reported, or None.
+        same: class of the target data set -> the seen class of the source data set that is the same class.
     """
 
     seen: tuple[ClassRef, ...]
@@ -80,10 +82,10 @@ class Plan:
 
 
 class Protocol(Settings):
-    """Base of every file in `pipeline/tasks/`: a protocol's settings, and the plan that they make of a data set.
+    """Base class of every protocol in `pipeline/protocols/`: its settings and the plan that it makes of a data set.
 
-    Class attribute:
-        has_unseen: whether some class may be only named, so that a generator has something to synthesize.
+    Attributes:
+        has_unseen: class attribute; whether a class may be unseen, so that a generator has something to synthesize.
     """
 
     has_unseen: ClassVar[bool] = True
@@ -91,75 +93,95 @@ class Protocol(Settings):
     protocol: str
     shots: Annotated[int, Field(ge=1)] | None = None  # training images per seen class; null: all
     validation_shots: Annotated[int, Field(ge=1)] | None = None  # validation images per seen class; null: all
-    draws: str = "seed"  # ours, by seed; or a folder in draws/ with CoOp's or the cross-modal authors' files
+    # seed: draw the shots by seed. Any other value: a folder in draws/ with the draw files of CoOp or of the
+    # cross-modal adaptation authors.
+    draws: str = "seed"
 
     def datasets(self, dataset: str) -> tuple[str, ...]:
-        """Every data set that the task needs when it runs on `dataset`."""
+        """Return every data set that the task reads when it runs on `dataset`."""
         return (dataset,)
 
     def trained_on(self, dataset: str) -> str:
-        """The data set whose images are learned from when the task runs on `dataset`."""
+        """Return the data set that provides the training images when the task runs on `dataset`."""
         return dataset
 
     @abstractmethod
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Decide the task on `dataset`, given the catalogs of all that `datasets` names."""
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Return the plan of the task on `dataset`.
+
+        Args:
+            dataset: data set that the task runs on.
+            class_counts: class counts of every data set that `datasets` returns.
+        """
 
 
 class Transfer(Protocol):
-    """A protocol that learns from all classes of one data set and is judged on another, its target: the grid's.
+    """Base class of protocols that train on all classes of a source data set and evaluate on a target data set.
+
+    The target is the data set of the grid.
 
     Attributes:
-        source: the data set to learn from. On itself the task is the papers' column "Source": every class seen, its own
-            test images judged.
+        source: data set to train on. If the task runs on the source itself, it fills the papers' column "Source":
+            every class is seen, and the source's own test images are evaluated.
     """
 
     source: str
 
     def datasets(self, dataset: str) -> tuple[str, ...]:
-        """The source and the target."""
+        """Return the source and the target, without duplicates."""
         return tuple(dict.fromkeys((self.source, dataset)))
 
     def trained_on(self, dataset: str) -> str:  # noqa: ARG002
-        """The source, whatever the target."""
+        """Return the source, which does not depend on the target."""
         return self.source
 
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Every class of the source is seen; all test images of the target are judged among the target's classes."""
-        seen, target = catalogs[self.source].refs(self.source), catalogs[dataset].refs(dataset)
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Mark every class of the source as seen, and evaluate all test images of the target among its own classes."""
+        seen = class_counts[self.source].refs(self.source)
+
         if dataset == self.source:
             return Plan(seen=seen, unseen=(), eval_splits=(EvalSplit("source", "test", seen, seen),))
-        same = same_classes(self.source, dataset, catalogs)
+
+        target = class_counts[dataset].refs(dataset)
+        same = same_classes(self.source, dataset, class_counts)
         unseen = tuple(ref for ref in target if ref not in same)
         return Plan(seen=seen, unseen=unseen, eval_splits=(EvalSplit("target", "test", target, target),), same=same)
 
 
-def same_classes(source: str, target: str, catalogs: Mapping[str, ClassCounts]) -> dict[ClassRef, ClassRef]:
-    """Classes of the target -> the class of the source that has the same name, for those that have one.
+def same_classes(source: str, target: str, class_counts: Mapping[str, ClassCounts]) -> dict[ClassRef, ClassRef]:
+    """Map each class of the target to the class of the source with the same name, if there is one.
 
-    Names are compared as CLIP hears them. Of a name that stands for two classes (ImageNet has two such) the first is
-    the first, the second the second.
+    Names are compared in their canonical form. Two classes of one data set may share a name (ImageNet has two such
+    names). They are then matched in order: the first with the first, the second with the second.
     """
 
     def by_name(dataset: str) -> dict[tuple[str, int], ClassRef]:
-        found, met = {}, Counter[str]()
-        for ref, name in zip(catalogs[dataset].refs(dataset), catalogs[dataset].names, strict=True):
-            found[heard(name), met[heard(name)]] = ref
-            met[heard(name)] += 1
-        return found
+        refs: dict[tuple[str, int], ClassRef] = {}
+        occurrences = Counter[str]()
 
-    known = by_name(source)
-    return {ref: known[key] for key, ref in by_name(target).items() if key in known}
+        for ref, name in zip(class_counts[dataset].refs(dataset), class_counts[dataset].names, strict=True):
+            canonical = canonical_name(name)
+            refs[canonical, occurrences[canonical]] = ref
+            occurrences[canonical] += 1
+
+        return refs
+
+    source_refs = by_name(source)
+    return {ref: source_refs[key] for key, ref in by_name(target).items() if key in source_refs}
 
 
-def halves(dataset: str, catalog: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
-    """The classes in two halves by label: base and new. Of an odd number base has one more, as in CoCoOp's code.
+def halves(dataset: str, counts: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
+    """Split the classes by label into a base half and a new half.
+
+    If the number of classes is odd, the base half has one class more, as in CoCoOp's code.
 
     Raises:
         InputError: the data set has fewer than two classes.
     """
-    count = len(catalog.names)
+    count = len(counts.names)
     if count < 2:
         raise InputError(f"data set {dataset!r} has {count} class(es); a base and a new half need at least 2")
-    refs = catalog.refs(dataset)
-    return refs[: (count + 1) // 2], refs[(count + 1) // 2 :]
+
+    refs = counts.refs(dataset)
+    middle = (count + 1) // 2
+    return refs[:middle], refs[middle:]

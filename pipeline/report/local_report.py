@@ -159,13 +159,13 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
     cell = paths.EncoderPaths(params.artifacts).cell(table.dataset, table.task)
     index, classes = read_index(paths.index(table.dataset)), read_names(paths.names(table.dataset)).classes
     test = index.rows("test")
-    with hdf5.opened(cell.test, REMEDY) as judged, hdf5.opened(cell.logits(run), REMEDY) as scored:
-        names, seed = hdf5.texts(judged, "names"), f"seed={params.grid.seeds[0]}"
-        for name in hdf5.item(scored, seed):
+    with hdf5.open_file(cell.test, REMEDY) as judged, hdf5.open_file(cell.logits(run), REMEDY) as scored:
+        names, seed = hdf5.text_list_attribute(judged, "names"), f"seed={params.grid.seeds[0]}"
+        for name in hdf5.get_member(scored, seed):
             labels, rows, candidates = (
-                hdf5.array(judged, f"eval_split={name}/{key}") for key in ("labels", "rows", "candidates")
+                hdf5.read_array(judged, f"eval_split={name}/{key}") for key in ("labels", "rows", "candidates")
             )
-            predicted = candidates[hdf5.array(scored, f"{seed}/{name}").argmax(1)]
+            predicted = candidates[hdf5.read_array(scored, f"{seed}/{name}").argmax(1)]
             wrong: dict[int, list[int]] = defaultdict(list)
             for i in np.flatnonzero(predicted != labels).tolist():
                 wrong[int(labels[i])].append(i)

@@ -25,7 +25,7 @@ KEY = "shipyard"  # under which an export keeps a JSON text with what its arrays
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RowBlock:
     """Consecutive rows with the same number of views.
 
     Attributes:
@@ -41,7 +41,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class Content:
+class FeatureFile:
     """What a file holds.
 
     Attributes:
@@ -49,7 +49,7 @@ class Content:
         facts: of an export: the fields of `features.image_store.store.Meta` that say which encoder made the features.
     """
 
-    blocks: Sequence[Block]
+    blocks: Sequence[RowBlock]
     classes: Sequence[str] | None = None
     facts: Mapping[str, Any] | None = None
 
@@ -73,14 +73,14 @@ class Format(ABC):
         return [source]
 
     @abstractmethod
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read a file or folder; `keys` says under which names it has some of `FIELDS`.
 
         Raises:
             InputError: not of this format, damaged, or without features.
         """
 
-    def write(self, content: Content, out: Path) -> None:  # noqa: ARG002 (for those that write)
+    def write(self, content: FeatureFile, out: Path) -> None:  # noqa: ARG002 (for those that write)
         """Write a new file.
 
         Raises:
@@ -107,29 +107,29 @@ def format_of(path: Path) -> Format:
     return find(features.exchange.formats, name, Format)()
 
 
-def note(content: Content) -> str:
+def metadata_json(content: FeatureFile) -> str:
     """What an export keeps under `KEY`."""
     return json.dumps({"classes": content.classes, "facts": content.facts}, ensure_ascii=False)
 
 
-def noted(text: str | bytes, where: str) -> tuple[list[str] | None, dict[str, Any] | None]:
+def parse_metadata(text: str | bytes, where: str) -> tuple[list[str] | None, dict[str, Any] | None]:
     """Class names and facts from what `note` made.
 
     Raises:
         InputError: they are not what an export holds.
     """
-    found = parse(Note, json.loads(text), where)
+    found = parse(ExportMetadata, json.loads(text), where)
     return found.classes, found.facts.model_dump(mode="json", exclude_unset=True)
 
 
-class Note(Settings):
+class ExportMetadata(Settings):
     """What an export says beside its arrays."""
 
     classes: list[str] | None
     facts: Provenance
 
 
-def wanted(keys: Mapping[str, str]) -> dict[str, str]:
+def names_in_file(keys: Mapping[str, str]) -> dict[str, str]:
     """What each of `FIELDS` is called in the file.
 
     Raises:
@@ -139,13 +139,13 @@ def wanted(keys: Mapping[str, str]) -> dict[str, str]:
     return {field: keys.get(field, field) for field in FIELDS}
 
 
-def block_of(arrays: Mapping[str, NDArray[Any]], keys: Mapping[str, str], where: str, split: Split | None) -> Block:
+def block_of(arrays: Mapping[str, NDArray[Any]], keys: Mapping[str, str], where: str, split: Split | None) -> RowBlock:
     """Arrays by their names in the file as a block, all of whose rows are of `split`, if that is given.
 
     Raises:
         InputError: lists every array that is missing, of another length, or of a kind that it cannot have.
     """
-    called = wanted(keys)
+    called = names_in_file(keys)
     absent = [called[field] for field in ("features", *keys) if called[field] not in arrays]
     raise_all(
         [f"no {name!r}; {nearest(name, list(arrays))}" for name in dict.fromkeys(absent)],
@@ -157,7 +157,7 @@ def block_of(arrays: Mapping[str, NDArray[Any]], keys: Mapping[str, str], where:
     if split is not None:
         columns["splits"] = np.full(len(found) if found.ndim else 0, split)
     raise_all(list(_wrong(found, columns, called)), f"{where} cannot be used")
-    return Block(found, columns)
+    return RowBlock(found, columns)
 
 
 def _wrong(found: NDArray[Any], columns: Mapping[str, NDArray[Any]], called: Mapping[str, str]) -> Sequence[str]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from features.errors import InputError, raise_all
-from features.exchange.formats.base import REMEDY, Content, Format, block_of, wanted
+from features.exchange.formats.base import REMEDY, FeatureFile, Format, block_of, names_in_file
 from features.formats.parquet import column, read_table
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 
 
 class ClipRetrieval(Format):
@@ -34,7 +34,7 @@ class ClipRetrieval(Format):
         )
         return [path for part, array in parts.items() for path in (array, tables[part])]
 
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read every part."""
         files = self.files(source)
         called = {"ids": "image_path", **keys}
@@ -42,10 +42,10 @@ class ClipRetrieval(Format):
             raise InputError("--key features has no use for clip-retrieval's folder: they lie in img_emb_*.npy")
         blocks = []
         for array, metadata in zip(files[::2], files[1::2], strict=True):
-            with parsing(array, REMEDY):
+            with wrap_parser_errors(array, REMEDY):
                 arrays = {"features": np.load(array, mmap_mode="r", allow_pickle=False)}
-            with parsing(metadata, REMEDY):
-                table = read_table(metadata, [*wanted(called).values()])
+            with wrap_parser_errors(metadata, REMEDY):
+                table = read_table(metadata, [*names_in_file(called).values()])
                 arrays |= {name: column(table, name, metadata) for name in table.column_names}
             blocks.append(block_of(arrays, called, str(metadata), None))
-        return Content(blocks)
+        return FeatureFile(blocks)

@@ -11,29 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS
-from features.exchange.formats.base import KEY, REMEDY, Content, Format, block_of, by_split, note, noted, wanted
-from features.formats.hdf5 import array, created, item, opened, text
-from features.formats.sandbox import contained
+from features.exchange.formats.base import (
+    KEY,
+    REMEDY,
+    FeatureFile,
+    Format,
+    block_of,
+    by_split,
+    metadata_json,
+    names_in_file,
+    parse_metadata,
+)
+from features.formats.hdf5 import create_file, get_member, open_file, read_array, text_attribute
+from features.formats.sandbox import read_in_sandbox
 
 
 class H5(Format):
     """`.h5`; what others call `.hdf5` is to be renamed."""
 
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read the arrays that `FIELDS` names; others are passed over."""
-        found = contained(arrays, source, [KEY, *wanted(keys).values()])
-        classes, facts = noted(str(found.pop(KEY)), str(source)) if KEY in found else (None, None)
+        found = read_in_sandbox(arrays, source, [KEY, *names_in_file(keys).values()])
+        classes, facts = parse_metadata(str(found.pop(KEY)), str(source)) if KEY in found else (None, None)
         blocks = []
         for split in by_split([*found]):
             prefix = f"{split}/" if split else ""
             mine = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
             blocks.append(block_of(mine, keys, f"{source}{prefix and '/'}{prefix.rstrip('/')}", split))
-        return Content(blocks, classes, facts)
+        return FeatureFile(blocks, classes, facts)
 
-    def write(self, content: Content, out: Path) -> None:
+    def write(self, content: FeatureFile, out: Path) -> None:
         """Write a group a split; arrays are contiguous, for features hardly compress."""
-        with created(out) as file:
-            file.attrs[KEY] = note(content)
+        with create_file(out) as file:
+            file.attrs[KEY] = metadata_json(content)
             for split, arrays in content.splits().items():
                 group = file.create_group(split)  # by name: one that HDF5 makes on the way would hold the time
                 for name, values in arrays.items():
@@ -46,10 +56,12 @@ def arrays(source: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     Arrays that are not called one of `names` are empty here.
 
     Raises:
-        InputError: the file is damaged, or an array is none that is read. `contained` is to call it.
+        InputError: the file is damaged, or an array is none that is read. `read_in_sandbox` is to call it.
     """
-    with opened(source, REMEDY) as file:
-        note = {KEY: np.array(text(file, KEY))} if KEY in file.attrs else {}
+    with open_file(source, REMEDY) as file:
+        note = {KEY: np.array(text_attribute(file, KEY))} if KEY in file.attrs else {}
         groups = [f"{split}/" for split in SPLITS if split in file.keys()] or [""]  # noqa: SIM118 (`in file` follows links)
-        members = [prefix + name for prefix in groups for name in (item(file, prefix.rstrip("/")) if prefix else file)]
-        return note | {m: array(file, m) if m.rpartition("/")[2] in names else np.empty(0) for m in members}
+        members = [
+            prefix + name for prefix in groups for name in (get_member(file, prefix.rstrip("/")) if prefix else file)
+        ]
+        return note | {m: read_array(file, m) if m.rpartition("/")[2] in names else np.empty(0) for m in members}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError, raise_all
-from features.exchange.formats.base import Content, Format, block_of
+from features.exchange.formats.base import FeatureFile, Format, block_of
 from features.formats.matlab import MatFile
 
 PARTS = {"trainval_loc": "train", "test_seen_loc": "test", "test_unseen_loc": "test"}
@@ -34,7 +34,7 @@ class Mat(Format):
             raise InputError(f"{source.parent} has {len(found)} files *_splits.mat, not one; {SPLITS_REMEDY}")
         return [source, found[0]]
 
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read both files."""
         if keys:
             raise InputError("--key has no use for a .mat file, in which the names are Xian's")
@@ -48,7 +48,7 @@ class Mat(Format):
             "ids": np.array(images.texts("image_files"), np.str_),
             "splits": _splits(said, len(features)),
         }
-        return Content([block_of(columns, {}, str(source), None)], said.texts("allclasses_names"))
+        return FeatureFile([block_of(columns, {}, str(source), None)], said.texts("allclasses_names"))
 
 
 def _from_one(file: MatFile, name: str) -> NDArray[np.int64]:

@@ -13,10 +13,20 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.exchange.formats.base import KEY, REMEDY, Block, Content, Format, block_of, note, noted, wanted
+from features.exchange.formats.base import (
+    KEY,
+    REMEDY,
+    FeatureFile,
+    Format,
+    RowBlock,
+    block_of,
+    metadata_json,
+    names_in_file,
+    parse_metadata,
+)
 from features.formats.files import atomic_file
 from features.formats.parquet import column, lists, read_table
-from features.formats.untrusted import parsing
+from features.formats.untrusted import wrap_parser_errors
 
 VIEWS = "views"  # the number of the view, 0 the centre crop
 
@@ -24,22 +34,22 @@ VIEWS = "views"  # the number of the view, 0 the centre crop
 class Parquet(Format):
     """One file. With a column `views`, the consecutive rows of an image make one."""
 
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read the columns that `FIELDS` names and `views`; others are passed over."""
-        with parsing(source, REMEDY):
-            table = read_table(source, [*wanted(keys).values(), VIEWS])
+        with wrap_parser_errors(source, REMEDY):
+            table = read_table(source, [*names_in_file(keys).values(), VIEWS])
             arrays = {name: _array(table, name, source) for name in table.column_names}
             said = (table.schema.metadata or {}).get(KEY.encode())
             views = arrays.pop(VIEWS, None)
             block = block_of(arrays, keys, str(source), None)
             blocks = [block] if views is None else list(_images(block, views, source))
-            return Content(blocks, *(noted(said, str(source)) if said else ()))
+            return FeatureFile(blocks, *(parse_metadata(said, str(source)) if said else ()))
 
-    def write(self, content: Content, out: Path) -> None:
+    def write(self, content: FeatureFile, out: Path) -> None:
         """Write a row group a split."""
         tables = [_table(split, arrays) for split, arrays in content.splits().items()]
         with atomic_file(out) as part:
-            whole = pa.concat_tables(tables).replace_schema_metadata({KEY: note(content)})
+            whole = pa.concat_tables(tables).replace_schema_metadata({KEY: metadata_json(content)})
             pq.write_table(whole, part, compression="zstd")
 
 
@@ -56,7 +66,7 @@ def _array(table: pa.Table, name: str, path: Path) -> NDArray[Any]:
     return lists(table, name, path) if nested else column(table, name, path)
 
 
-def _images(block: Block, views: NDArray[Any], path: Path) -> Iterator[Block]:
+def _images(block: RowBlock, views: NDArray[Any], path: Path) -> Iterator[RowBlock]:
     """Cut rows of crops into blocks of images with the same number of views."""
     starts = np.flatnonzero(views == 0)
     counts = np.diff([*starts, len(views)])
@@ -66,4 +76,4 @@ def _images(block: Block, views: NDArray[Any], path: Path) -> Iterator[Block]:
     for first, last in pairwise(edges):
         k, rows = int(counts[first]), slice(int(starts[first]), int(starts[last - 1] + counts[last - 1]))
         images = block.features[rows].reshape(last - first, k, -1)
-        yield Block(images, {name: values[rows][::k] for name, values in block.columns.items()})
+        yield RowBlock(images, {name: values[rows][::k] for name, values in block.columns.items()})

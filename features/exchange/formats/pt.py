@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS
 from features.errors import InputError
-from features.exchange.formats.base import Content, Format, block_of
-from features.formats.untrusted import parsing
+from features.exchange.formats.base import FeatureFile, Format, block_of
+from features.formats.untrusted import wrap_parser_errors
 
 REMEDY = "save plain tensors with torch.save (torch 1.6 or newer)"
 ROWS, TARGETS = "features_{}.pt", "targets_{}.pt"
@@ -31,11 +31,11 @@ class Pt(Format):
         splits = [split for split in SPLITS if (source / ROWS.format(split)).is_file()]
         return [source / name.format(split) for split in splits for name in (ROWS, TARGETS)]
 
-    def read(self, source: Path, keys: Mapping[str, str]) -> Content:
+    def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read the tensors that `FIELDS` names; a lone tensor is the features."""
         if not source.is_dir():
             arrays = _load(source)
-            return Content([block_of(arrays, keys, str(source), None)])
+            return FeatureFile([block_of(arrays, keys, str(source), None)])
         splits = [split for split in SPLITS if (source / ROWS.format(split)).is_file()]
         if "test" not in splits:
             raise InputError(
@@ -46,7 +46,7 @@ class Pt(Format):
         for split in splits:
             features, labels = (_load(source / name.format(split))["features"] for name in (ROWS, TARGETS))
             blocks.append(block_of({"features": features, "labels": labels}, {}, f"{source}: {split}", split))
-        return Content(blocks)
+        return FeatureFile(blocks)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -54,7 +54,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 
     `mmap` is for safety: a storage is then a slice of the file, whatever length the file claims for it.
     """
-    with parsing(path, REMEDY):
+    with wrap_parser_errors(path, REMEDY):
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         named = found if isinstance(found, dict) else {"features": found}
         tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.formats import sandbox as module
-from features.formats.sandbox import contained
+from features.formats.sandbox import read_in_sandbox
 
 
 def give(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
@@ -51,7 +51,7 @@ def other_processes_find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_arrays_come_back_as_they_are() -> None:
     path = Path("lab.h5")
-    found = contained(give, path, ["ids", "labels"])
+    found = read_in_sandbox(give, path, ["ids", "labels"])
     expected = give(path, ["ids", "labels"])
     assert [*found] == [*expected]
     for name, values in expected.items():
@@ -73,4 +73,4 @@ def test_what_goes_wrong_is_an_error_here(
 ) -> None:
     monkeypatch.setattr(module, "SECONDS", 2)
     with pytest.raises(InputError, match=said):
-        contained(read, Path("lab.h5"), ["ids"])
+        read_in_sandbox(read, Path("lab.h5"), ["ids"])
