@@ -71,7 +71,7 @@ def test_every_task_of_a_recipe_can_be_planned_on_miniatures_of_its_data(
             protocol = parse(find(pipeline.protocols, found.tasks[task]["protocol"], Protocol), found.tasks[task], task)
             for name in found.grid.datasets:
                 plan = protocol.plan(name, catalogs)
-                judged = [(eval_split.split, ref) for eval_split in plan.eval_splits for ref in eval_split.judged]
+                judged = [(eval_split.split, ref) for eval_split in plan.eval_splits for ref in eval_split.classes]
                 assert any(catalogs[ref.dataset].counts[split][ref.class_id] for split, ref in judged), "test images"
                 on_itself = isinstance(protocol, Transfer) and protocol.source == name
                 assert bool(plan.unseen) == (protocol.has_unseen and not on_itself)

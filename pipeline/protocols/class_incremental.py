@@ -1,6 +1,6 @@
-"""Base classes are learned, new ones come by name, and all are judged together (CoCoOp section 4.4, Table 4).
+"""Class-incremental evaluation (CoCoOp section 4.4, Table 4): train on base classes, then add new classes by name.
 
-The halves are those of `base_to_new`; the difference is that every test image is judged among all classes.
+The halves are those of `base_to_new`. The difference is that every test image is classified among all classes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol, halv
 
 
 class ClassIncremental(Protocol):
-    """Settings of `class_incremental`: those that every protocol has."""
+    """Settings of `class_incremental`. It has no settings beyond those of every protocol."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Split the classes in two halves by label, and judge all among all.
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Split the classes by label into two halves, and evaluate all test images among all classes.
 
         Raises:
             InputError: the data set has fewer than two classes.
         """
-        base, new = halves(dataset, catalogs[dataset])
-        return Plan(seen=base, unseen=new, eval_splits=(EvalSplit("all", "test", base + new, base + new),))
+        base, new = halves(dataset, class_counts[dataset])
+        classes = base + new
+        return Plan(seen=base, unseen=new, eval_splits=(EvalSplit("all", "test", classes, classes),))

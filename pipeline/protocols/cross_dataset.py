@@ -1,11 +1,13 @@
-"""Cross-dataset transfer (CoCoOp section 4.2, Table 2; SHIP section 4.2.2, Table 2): learned on one, judged on another.
+"""Cross-dataset transfer (CoCoOp section 4.2, Table 2; SHIP section 4.2.2, Table 2): train on one, evaluate on another.
 
-The papers learn from ImageNet, 16 shots of each of its 1,000 classes. The target's classes are unseen, so a generator
-synthesizes them; its test images are judged among its classes. A target's class that has the name of a source's class
-is that class: it is seen, nothing is synthesized for it, and its prompt for the test is the target's own.
+The papers train on ImageNet, with 16 shots of each of its 1,000 classes. The classes of the target are unseen, so a
+generator synthesizes features for them. The test images of the target are classified among the target's classes.
 
-With synthetic features a method ranges over the classes of both; SHIP does not say whether it drops the source's. Where
-no class is unseen (on the source itself), `+ship` is the plain method again.
+A class of the target that has the same name as a class of the source is the same class. It is seen, so no features are
+synthesized for it. Its test prompt is that of the target.
+
+With synthetic features a method covers the classes of both data sets. The SHIP paper does not state whether it drops
+the classes of the source. If no class is unseen (on the source itself), `+ship` is identical to the plain method.
 """
 
 from __future__ import annotations
@@ -14,4 +16,4 @@ from pipeline.protocols.base import Transfer
 
 
 class CrossDataset(Transfer):
-    """Settings of `cross_dataset`: the source, and those that every protocol has."""
+    """Settings of `cross_dataset`: the source, and the settings of every protocol."""

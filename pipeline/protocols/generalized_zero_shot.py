@@ -1,7 +1,7 @@
 """Generalized zero-shot learning (Xian et al. 2018; SHIP section 4.2.3, Table 3).
 
-Seen classes with all of their training images, unseen ones with none; every test image is judged among all classes, by
-the mean of per-class accuracies; H is the harmonic mean of the unseen and the seen one.
+Seen classes have all of their training images, and unseen classes have none. Every test image is classified among all
+classes. Accuracy is the mean of the per-class accuracies. H is the harmonic mean of the unseen and the seen accuracy.
 """
 
 from __future__ import annotations
@@ -16,31 +16,41 @@ from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Prot
 class GeneralizedZeroShot(Protocol):
     """Settings of `generalized_zero_shot`."""
 
-    # with_images: the classes that have training images, as in the splits of Xian et al. | first_half: by label, for
-    # data sets whose classes all have some
+    # with_images: the classes that have training images, as in the splits of Xian et al.
+    # first_half: the first half by label, for data sets in which every class has training images.
     seen: Literal["with_images", "first_half"] = "with_images"
 
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Judge test images of unseen and of seen classes, each among all.
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Evaluate the test images of unseen and of seen classes, each among all classes.
 
         Raises:
-            InputError: no class is seen, or none unseen.
+            InputError: no class is seen, or none is unseen.
         """
-        seen, unseen = self._split(dataset, catalogs[dataset])
+        seen, unseen = self._split(dataset, class_counts[dataset])
         if not seen or not unseen:
             raise InputError(
                 f"data set {dataset!r} has {len(seen)} classes with training images and {len(unseen)} without; "
-                "generalized_zero_shot needs both: set `seen: first_half`, or take a data set with unseen classes"
+                "generalized_zero_shot needs both: set `seen: first_half`, or use a data set with unseen classes"
             )
-        eval_splits = tuple(
-            EvalSplit(name, "test", classes, seen + unseen, "per_class")
-            for name, classes in (("unseen", unseen), ("seen", seen))
-        )
-        return Plan(seen=seen, unseen=unseen, eval_splits=eval_splits, harmonic=("unseen", "seen"))
 
-    def _split(self, dataset: str, catalog: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
+        candidates = seen + unseen
+        return Plan(
+            seen=seen,
+            unseen=unseen,
+            eval_splits=(
+                EvalSplit("unseen", "test", unseen, candidates, "per_class"),
+                EvalSplit("seen", "test", seen, candidates, "per_class"),
+            ),
+            harmonic=("unseen", "seen"),
+        )
+
+    def _split(self, dataset: str, counts: ClassCounts) -> tuple[tuple[ClassRef, ...], tuple[ClassRef, ...]]:
+        """Return the seen and the unseen classes."""
         if self.seen == "first_half":
-            return halves(dataset, catalog)
-        counts = catalog.counts["train"]
-        seen = tuple(ClassRef(dataset, i) for i, count in enumerate(counts) if count > 0)
-        return seen, tuple(ClassRef(dataset, i) for i, count in enumerate(counts) if count == 0)
+            return halves(dataset, counts)
+
+        train = counts.counts["train"]
+        refs = counts.refs(dataset)
+        seen = tuple(ref for ref in refs if train[ref.class_id] > 0)
+        unseen = tuple(ref for ref in refs if train[ref.class_id] == 0)
+        return seen, unseen

@@ -1,8 +1,8 @@
-"""One's own data: classes with training images are seen, the others are only named; every prediction is among all.
+"""Protocol for a user's own images: classes with training images are seen, and all others are known by name only.
 
-What a user of the classifier meets: an image of any class, and all classes to choose from. Accuracy is the mean over
-classes, so that a folder with many images outweighs no other; H is of seen and unseen, where some images of unseen
-classes are there to judge with. `shipyard task new` writes a task of this protocol.
+Every test image is classified among all classes, which is what a user of the classifier does. Accuracy is the mean over
+classes, so that a folder with many images does not outweigh the others. H is the harmonic mean of the seen and the
+unseen accuracy, if there are test images of unseen classes. `shipyard task new` writes a task with this protocol.
 """
 
 from __future__ import annotations
@@ -10,31 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from features.errors import InputError
-from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol
+from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
 
 
 class OwnImages(Protocol):
-    """Settings of `own_images`: those that every protocol has."""
+    """Settings of `own_images`. It has no settings beyond those of every protocol."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Judge the test images of seen classes and, if there are any, those of unseen ones, each among all classes.
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Evaluate the test images of seen classes and, if there are any, of unseen classes, each among all classes.
 
         Raises:
-            InputError: no class has training images, or no image is left to judge with.
+            InputError: no class has training images, or there are no test images.
         """
-        counts = catalogs[dataset].counts
-        refs = [ClassRef(dataset, i) for i in range(len(catalogs[dataset].names))]
+        counts = class_counts[dataset].counts
+        refs = class_counts[dataset].refs(dataset)
+
         seen = tuple(ref for ref in refs if counts["train"][ref.class_id] > 0)
         unseen = tuple(ref for ref in refs if counts["train"][ref.class_id] == 0)
         if not seen:
-            raise InputError(f"data set {dataset!r} has no training images: own_images needs classes with some")
-        judged = {
-            name: tuple(ref for ref in classes if counts["test"][ref.class_id] > 0)
-            for name, classes in (("seen", seen), ("unseen", unseen))
-        }
-        eval_splits = tuple(
-            EvalSplit(name, "test", classes, seen + unseen, "per_class") for name, classes in judged.items() if classes
-        )
+            raise InputError(
+                f"data set {dataset!r} has no training images: own_images needs at least one class that has some"
+            )
+
+        # Leave out classes without test images: an average over classes counts only those that have some.
+        eval_splits = []
+        for name, group in (("seen", seen), ("unseen", unseen)):
+            tested = tuple(ref for ref in group if counts["test"][ref.class_id] > 0)
+            if tested:
+                eval_splits.append(EvalSplit(name, "test", tested, seen + unseen, "per_class"))
+
         if not eval_splits:
-            raise InputError(f"data set {dataset!r} has no test images: raise the last of `fractions` in data.sets")
-        return Plan(seen, unseen, eval_splits, ("seen", "unseen") if len(eval_splits) == 2 else None)
+            raise InputError(f"data set {dataset!r} has no test images: increase the last of `fractions` in data.sets")
+
+        return Plan(seen, unseen, tuple(eval_splits), ("seen", "unseen") if len(eval_splits) == 2 else None)

@@ -1,10 +1,12 @@
-"""A rehearsal of one's own task: some classes with images play those without, and photographs judge.
+"""Validation proxy for model selection on a user's own images: withhold some classes, and validate on them.
 
-A class that is only named has no photograph to judge it by. So, of the classes with training images, every second one
-keeps them, and the others are only named. Both are judged on their validation images, each among all of these classes;
-accuracy is the mean over classes, and H is of the two. No test image is judged, so `select` may choose by it. Where no
-class of the data set is only named, none plays one: all are seen. `shipyard task new` writes a task of this protocol
-beside that of `own_images`.
+A class that is known by name only has no images to validate on. Therefore every second class with training images is
+treated as unseen: it keeps its name and loses its training images. Both halves are evaluated on their validation
+images, each among all classes that have training images. Accuracy is the mean over classes, and H is the harmonic mean
+of the two halves. No test image is used, so `select` may compare runs by these numbers.
+
+If every class of the data set has training images, none is withheld: all are seen. `shipyard task new` writes a task
+with this protocol beside the task with `own_images`.
 """
 
 from __future__ import annotations
@@ -14,40 +16,47 @@ from collections.abc import Mapping
 from features.errors import InputError, raise_all
 from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
 
-REMEDY = "give more images or, where the split is drawn, draw another (`--split-seed`; `split_seed` in data.sets)"
+SPLIT_HINT = "add images or, if the split is drawn, draw another (`--split-seed`; `split_seed` in data.sets)"
 
 
 class ValidationProxy(Protocol):
-    """Settings of `rehearsal`: those that every protocol has."""
+    """Settings of `validation_proxy`. It has no settings beyond those of every protocol."""
 
-    def plan(self, dataset: str, catalogs: Mapping[str, ClassCounts]) -> Plan:
-        """Name every second of the classes that have training images, and judge the validation images of all of them.
+    def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
+        """Withhold every second class with training images, and evaluate the validation images of all of them.
 
         Raises:
-            InputError: too few classes have training images, or no validation image is there to judge a half with.
+            InputError: too few classes have training images, or a half has no validation images.
         """
-        catalog = catalogs[dataset]
-        refs = catalog.refs(dataset)
-        known = tuple(ref for ref in refs if catalog.counts["train"][ref.class_id] > 0)
-        needed = 1 if len(known) == len(refs) else 2
+        data = class_counts[dataset]
+        refs = data.refs(dataset)
+        known = tuple(ref for ref in refs if data.counts["train"][ref.class_id] > 0)
+
+        # If the task itself has no unseen class, the proxy needs none either.
+        all_seen = len(known) == len(refs)
+        needed = 1 if all_seen else 2
         if len(known) < needed:
             raise InputError(
-                f"data set {dataset!r} has {len(known)} class(es) with training images; to rehearse what a name alone "
-                f"is worth takes at least {needed}: give images of more classes"
+                f"data set {dataset!r} has {len(known)} class(es) with training images; a validation proxy needs at "
+                f"least {needed}: add images of more classes"
             )
-        halves = {"seen": known} if needed == 1 else {"seen": known[::2], "unseen": known[1::2]}
-        judged = {
-            name: tuple(ref for ref in half if catalog.counts["val"][ref.class_id] > 0) for name, half in halves.items()
-        }
-        lacking = [
-            f"no validation image of {', '.join(repr(catalog.names[ref.class_id]) for ref in halves[name])}"
-            for name, found in judged.items()
-            if not found
-        ]
-        raise_all(lacking, f"data set {dataset!r} cannot be rehearsed; {REMEDY}")
+
+        groups = {"seen": known} if all_seen else {"seen": known[::2], "unseen": known[1::2]}
+
+        validated = {}
+        problems = []
+        for name, group in groups.items():
+            validated[name] = tuple(ref for ref in group if data.counts["val"][ref.class_id] > 0)
+            if not validated[name]:
+                listing = ", ".join(repr(data.names[ref.class_id]) for ref in group)
+                problems.append(f"no validation image of {listing}")
+        raise_all(problems, f"data set {dataset!r} has too few validation images for a validation proxy; {SPLIT_HINT}")
+
         return Plan(
-            seen=halves["seen"],
-            unseen=halves.get("unseen", ()),
-            eval_splits=tuple(EvalSplit(name, "val", found, known, "per_class") for name, found in judged.items()),
-            harmonic=("seen", "unseen") if len(judged) == 2 else None,
+            seen=groups["seen"],
+            unseen=groups.get("unseen", ()),
+            eval_splits=tuple(
+                EvalSplit(name, "val", classes, known, "per_class") for name, classes in validated.items()
+            ),
+            harmonic=("seen", "unseen") if len(validated) == 2 else None,
         )

@@ -29,7 +29,7 @@ class Source:
     store: ImageStore
     texts: ClassTexts
 
-    def catalog(self) -> ClassCounts:
+    def class_counts(self) -> ClassCounts:
         """What protocols may know of it."""
         count = len(self.texts.names)
         splits = {split: self.store.load(split) for split in self.store.splits}
@@ -121,10 +121,10 @@ def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) 
     position = {ref: i for i, ref in enumerate([*plan.seen, *plan.unseen])}
     position |= {ref: position[seen] for ref, seen in plan.same.items()}
     taken = []
-    for dataset in dict.fromkeys(ref.dataset for ref in eval_split.judged):
+    for dataset in dict.fromkeys(ref.dataset for ref in eval_split.classes):
         store = sources[dataset].store
         labels = store.load(eval_split.split).usable_labels
-        positions = {ref.class_id: position[ref] for ref in eval_split.judged if ref.dataset == dataset}
+        positions = {ref.class_id: position[ref] for ref in eval_split.classes if ref.dataset == dataset}
         taken.append(_take(store, eval_split.split, np.flatnonzero(np.isin(labels, list(positions))), positions))
     whole = [name for name in vars(taken[0]) if all(getattr(part, name) is not None for part in taken)]
     rows = Rows(**{name: np.concatenate([getattr(part, name) for part in taken]) for name in whole})
@@ -135,7 +135,7 @@ def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) 
 def unreadable(plan: Plan, sources: Mapping[str, Source]) -> dict[str, int]:
     """How many images the task lacks because they could not be read; see `Header.unreadable`."""
     counts = {"training": _invalid(sources, "train", plan.seen) + _invalid(sources, "val", plan.seen)}
-    counts |= {j.name: _invalid(sources, j.split, j.judged) for j in plan.eval_splits}
+    counts |= {j.name: _invalid(sources, j.split, j.classes) for j in plan.eval_splits}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -170,7 +170,7 @@ def build_task(
     """
     texts = sources[dataset].texts
     check_same_encoder(sources, texts.weights_sha256)
-    plan = protocol.plan(dataset, {name: source.catalog() for name, source in sources.items()})
+    plan = protocol.plan(dataset, {name: source.class_counts() for name, source in sources.items()})
     trained_on = protocol.trained_on(dataset)
     draws = draw_seeds(plan, protocol, sources[trained_on], trained_on, seeds)
     eval_splits = [eval_rows(plan, eval_split, sources) for eval_split in plan.eval_splits]
