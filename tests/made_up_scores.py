@@ -11,7 +11,7 @@ import pytest
 from features.formats.files import write_json
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
 from pipeline.artifacts.paths import EncoderPaths
-from pipeline.artifacts.scores import EncoderId, EvalSplit, Scores, SeedScores, grid_runs, score_path, write_scores
+from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore, grid_runs, score_path, write_scores
 from pipeline.config.params import Params, load
 
 ROOT = Path(__file__).parents[1]
@@ -40,9 +40,9 @@ def made_params(**grid: Any) -> Params:
 
 
 def seed_scores(seed: int, pair: Pair, n: int = 40) -> SeedScores:
-    def judged(accuracy: float | None) -> EvalSplit:
+    def judged(accuracy: float | None) -> SplitScore:
         reason = NO_NEW if accuracy is None else None
-        return EvalSplit(accuracy=accuracy, n=n, classes=4, average="micro", reason=reason)
+        return SplitScore(accuracy=accuracy, n=n, classes=4, average="micro", reason=reason)
 
     return SeedScores(seed=seed, eval_splits={"base": judged(pair[0]), "new": judged(pair[1])}, harmonic_mean=pair[2])
 

@@ -10,7 +10,7 @@ from made_up_scores import ROOT, enter, made_params
 
 import features.datasets
 from features.lookup import names
-from pipeline.artifacts.scores import Cell, EncoderId, EvalSplit, Scores, SeedScores, grid_runs
+from pipeline.artifacts.scores import Cell, EncoderId, Scores, SeedScores, SplitScore, grid_runs
 from pipeline.config import overrides, recipes
 from pipeline.config.params import Params, parse_text
 from pipeline.report.averages import averages
@@ -33,7 +33,7 @@ def scores(dataset: str, run: str = "coop", **changes: Any) -> Scores:
     method, _, generator = run.partition("+")
     accuracies: dict[str, float | None] = changes.pop("accuracies")
     eval_splits = {
-        name: EvalSplit(accuracy=a, n=10, classes=4, average="micro", reason="dash" if a is None else None)
+        name: SplitScore(accuracy=a, n=10, classes=4, average="micro", reason="dash" if a is None else None)
         for name, a in accuracies.items()
     }
     h = changes.pop("h", None)

@@ -22,7 +22,7 @@ AVERAGE = "average"  # the name that no data set may have, for tables call the m
 REMEDY = "remove it and run `dvc repro` to make it again"
 
 
-class EvalSplit(Settings):
+class SplitScore(Settings):
     """One accuracy: of `n` test images among `classes` candidates; a dash where there is none, with its `reason`."""
 
     accuracy: Percent | None
@@ -36,7 +36,7 @@ class SeedScores(Settings):
     """What one seed got: every eval_split, and H of two of them."""
 
     seed: Annotated[int, Field(ge=0)]
-    eval_splits: Annotated[dict[str, EvalSplit], Field(min_length=1)]
+    eval_splits: Annotated[dict[str, SplitScore], Field(min_length=1)]
     harmonic_mean: Percent | None = None
 
     def accuracy(self, eval_split: str) -> float | None:

@@ -22,7 +22,7 @@ class Candidate(Settings):
         accuracies: `seen` and, if some classes played unseen ones, `unseen`: means over classes, then over seeds.
         score: their harmonic mean, taken per seed, or the one accuracy that there is. low, high: 95 % of its bootstrap.
         temperature: what the run's logits are to be divided by, so that their softmax is calibrated on the rehearsal;
-            at a bound, `doubt` says what that means.
+            at a bound, `calibration_warning` says what that means.
     """
 
     run: str
@@ -79,12 +79,12 @@ def selection_text(choice: Selection) -> str:
             f"{choice.dataset}: for new images `{choice.run}`, seed {choice.seed}, is chosen by a rehearsal",
             f"  validation photographs: {on}; the best in {choice.confidence:.0f} of 100 bootstrap samples",
             *(f"  {line}".rstrip() for line in table),
-            *(f"  {said}" for one in choice.runs if (said := doubt(one.run, one.temperature))),
+            *(f"  {said}" for one in choice.runs if (said := calibration_warning(one.run, one.temperature))),
         ]
     )
 
 
-def doubt(run: str, temperature: float | None) -> str | None:
+def calibration_warning(run: str, temperature: float | None) -> str | None:
     """What to say of a run whose temperature ended at a bound; None: it did not."""
     if temperature == HIGHEST:
         return (

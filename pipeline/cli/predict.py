@@ -65,7 +65,7 @@ def predict(
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
-    from pipeline.artifacts.selection import doubt
+    from pipeline.artifacts.selection import calibration_warning
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
     from pipeline.config.params import load
@@ -84,7 +84,7 @@ def predict(
     )
     keep_freed_memory()
     model = predicting.open_model(params, name, run=run, seed=seed)
-    if said := doubt(model.run, model.temperature):
+    if said := calibration_warning(model.run, model.temperature):
         print(f"note: {said}", file=sys.stderr)
     with Progress("predict", len(wanted)) as progress:
         found = list(predicting.predict(model, wanted, top, progress.advance))

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader
 
 from features.encoding.images import read_image
 from features.formats.files import atomic_file
-from pipeline.artifacts.selection import doubt
+from pipeline.artifacts.selection import calibration_warning
 from pipeline.inference.predict import Model, Prediction
 
 COLUMNS = ("path", "rank", "class", "probability", "seen")
@@ -79,7 +79,7 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
     environment = Environment(loader=PackageLoader("pipeline.inference", ""), autoescape=True)
     page = environment.get_template("gallery.html").stream(
         model=model,
-        doubt=doubt(model.run, model.temperature),
+        calibration_warning=calibration_warning(model.run, model.temperature),
         pictures=((found, thumbnail(found.path)) for found in predictions if found.problem is None),
         problems=[found for found in predictions if found.problem is not None],
     )

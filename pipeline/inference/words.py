@@ -1,15 +1,18 @@
-"""The contexts that a fitted run learned, for `shipyard words`: a method's own, or a generator's for chosen images."""
+"""Read back the contexts that a run learned, for `shipyard words`: a method's, or a generator's prompts for images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.generators
+import pipeline.methods
 from features.datasets.base import SPLITS
 from features.errors import InputError, raise_all
 from features.formats.tensors import read_tensors
@@ -19,10 +22,11 @@ from features.lookup import find, names
 from features.settings import parse
 from features.text.text_tower import TextTower
 from pipeline.artifacts import paths
-from pipeline.artifacts.task import load_task
+from pipeline.artifacts.task import TrainTask, load_task
 from pipeline.config.params import Params
 from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.base import Generator
+from pipeline.methods.base import Method
 from pipeline.steps.nearest_words import contexts_of
 from pipeline.steps.synthesize import load_generator
 from pipeline.training.data import first_of_each_class
@@ -30,59 +34,110 @@ from pipeline.training.data import first_of_each_class
 CPU = torch.device("cpu")
 
 
+def prompt_methods() -> list[str]:
+    """Return the names of the methods that learn prompts: their classifiers hold a `context`."""
+    return [
+        name
+        for name in names(pipeline.methods)
+        if "context" in (field.name for field in fields(find(pipeline.methods, name, Method).classifier))
+    ]
+
+
+def image_readers() -> list[str]:
+    """Return the names of the generators that turn an image into a prompt."""
+    return [name for name in names(pipeline.generators) if find(pipeline.generators, name, Generator).reads_images]
+
+
 def learned_contexts(
     params: Params, cell: paths.TaskPaths, run: str, *, seed: int, images: Sequence[str], tower: TextTower
 ) -> tuple[list[str], Tensor]:
-    """Whose each context is (a class, an image, or nobody's), and the contexts (G, M, W).
+    """Return the owner of each context and the contexts (G, M, W).
 
-    Without `images` a generator reads the first training image of each seen class.
+    Args:
+        params: the project's parameters.
+        cell: files of the task.
+        run: a method, such as coop or coop+ship, or a generator.
+        seed: the seed of the fit to read.
+        images: for a generator, paths of images in the index; without any, it reads the first training image of each
+            seen class.
+        tower: the text tower.
+
+    Returns:
+        For each context a class name, the path of an image, or "" for a context that all classes share; and the
+        contexts.
 
     Raises:
-        InputError: the run learned no prompts, was not fitted, or there are no such images.
+        InputError: the run learned no prompts or is not fitted, or the images are not in the index.
     """
     task = load_task(cell)
-    if run not in names(pipeline.generators):
-        if images:
-            raise InputError(f"{run!r} has one context for all images; --image is for {', '.join(_readers())}")
-        state, _ = read_tensors(paths.weights(cell.fitted(run), seed))
-        contexts = contexts_of(state)
-        if contexts is None:
-            raise InputError(f"{run!r} learned no prompts; coop, kgcoop, cocoop, proda, vpt and plot do, and ship")
-        owners = task.classes.names if len(contexts) == len(task.classes) else [""] * len(contexts)
-        return list(owners), contexts
-    block = params.block("generators", run, task.header.trained_on)
-    model = load_generator(
-        parse(find(pipeline.generators, run, Generator), *block), cell.generator(run), seed, tower, CPU
-    )
-    if not isinstance(model, PromptVae):
-        raise InputError(f"{run!r} reads no prompt in an image; {', '.join(_readers())} do")
+    if run in names(pipeline.generators):
+        return _of_generator(params, cell, task, run, seed=seed, images=images, tower=tower)
+
+    if images:
+        raise InputError(
+            f"{run!r} learned one context for all images; remove --image, or give one of these generators: "
+            f"{', '.join(image_readers())}"
+        )
+    state, _ = read_tensors(paths.weights(cell.fitted(run), seed))
+    contexts = contexts_of(state)
+    if contexts is None:
+        raise InputError(
+            f"{run!r} learned no prompts; methods that do: {', '.join(prompt_methods())}; "
+            f"generators that do: {', '.join(image_readers())}"
+        )
+    owners = task.classes.names if len(contexts) == len(task.classes) else [""] * len(contexts)
+    return list(owners), contexts
+
+
+def _of_generator(
+    params: Params,
+    cell: paths.TaskPaths,
+    task: TrainTask,
+    name: str,
+    *,
+    seed: int,
+    images: Sequence[str],
+    tower: TextTower,
+) -> tuple[list[str], Tensor]:
+    """Return the images, or the seen classes, and the prompts (G, L, W) that a generator reads in their images."""
+    kind = find(pipeline.generators, name, Generator)
+    if not kind.reads_images:
+        raise InputError(f"{name!r} turns no image into a prompt; generators that do: {', '.join(image_readers())}")
+
+    settings = parse(kind, *params.block("generators", name, task.header.trained_on))
+    model = cast(PromptVae, load_generator(settings, cell.generator(name), seed, tower, CPU))  # as `reads_images` says
+
     if images:
         store = paths.EncoderPaths(cell.artifacts).features(task.header.trained_on)
-        return list(images), model.contexts_of_images(_features(images, task.header.trained_on, store))
+        return list(images), model.contexts_of_images(_image_features(images, task.header.trained_on, store))
+
     train = task.seed(seed)
     rows = first_of_each_class(train)
     owners = [task.classes.names[label] for label in train.labels[rows].tolist()]
     return owners, model.contexts_of_images(train.centre[rows])
 
 
-def _readers() -> list[str]:
-    """Generators whose encoder reads a prompt in an image."""
-    return [name for name in names(pipeline.generators) if name.startswith("ship")]
-
-
-def _features(images: Sequence[str], dataset: str, folder: Path) -> Tensor:
-    """Unit features (N, D) of images by their paths in the index, whatever their split.
+def _image_features(images: Sequence[str], dataset: str, folder: Path) -> Tensor:
+    """Return the unit features (N, D) of images, given by their paths in the index, from any split.
 
     Raises:
-        InputError: paths that the index does not have, all of them.
+        InputError: lists every path that is not in the index.
     """
-    index, store = read_index(paths.index(dataset)), ImageStore.open(folder)
-    row = {path: i for i, path in enumerate(index.paths)}
-    missing = [repr(path) for path in images if path not in row]
-    raise_all(missing, f"no images of {dataset!r}; a path looks as in {paths.index(dataset)}: {index.paths[0]!r}")
-    first = {split: int(index.rows(split)[0]) for split in SPLITS if len(index.rows(split))}
-    found = []
+    index = read_index(paths.index(dataset))
+    store = ImageStore.open(folder)
+
+    row_of = {path: row for row, path in enumerate(index.paths)}
+    unknown = [repr(path) for path in images if path not in row_of]
+    raise_all(
+        unknown, f"--image: not in {paths.index(dataset)}; give paths as they stand there, such as {index.paths[0]!r}"
+    )
+
+    # The store has a group per split, whose rows are consecutive rows of the index.
+    first_row = {split: int(index.rows(split)[0]) for split in SPLITS if len(index.rows(split))}
+    features = []
     for path in images:
-        split = index.splits[row[path]]
-        found.append(store.load(split).features[row[path] - first[split], 0])
-    return F.normalize(torch.stack([torch.from_numpy(feature).float() for feature in found]), dim=-1)
+        row = row_of[path]
+        split = index.splits[row]
+        centre = store.load(split).features[row - first_row[split], 0]  # view 0 is the centre crop
+        features.append(torch.from_numpy(centre).float())
+    return F.normalize(torch.stack(features), dim=-1)

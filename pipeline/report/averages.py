@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import fmean
 
-from pipeline.artifacts.scores import AVERAGE, EvalSplit, Scores, SeedScores
+from pipeline.artifacts.scores import AVERAGE, Scores, SeedScores, SplitScore
 from pipeline.metrics.accuracy import harmonic_mean
 
 
@@ -59,7 +59,7 @@ def _unreadable(runs: Sequence[Scores]) -> dict[str, int]:
     return {name: training if name == "training" else count for name, count in judged.items()}
 
 
-def _mean(parts: Sequence[tuple[str, EvalSplit]]) -> EvalSplit:
+def _mean(parts: Sequence[tuple[str, SplitScore]]) -> SplitScore:
     """The mean of one eval_split over data sets; a dash where one of them has a dash."""
     numbers = [part.accuracy for _, part in parts if part.accuracy is not None]
     dashes = [dataset for dataset, part in parts if part.accuracy is None]

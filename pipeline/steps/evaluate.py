@@ -13,7 +13,7 @@ from features.formats.tensors import load_tensors
 from features.text.text_tower import TextTower
 from pipeline.artifacts.logits import RunLogits, write_logits
 from pipeline.artifacts.paths import TaskPaths, run_name, weights
-from pipeline.artifacts.scores import EncoderId, EvalSplit, Scores, SeedScores, write_scores
+from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore, write_scores
 from pipeline.artifacts.task import EvalRows, Header, load_names, load_test
 from pipeline.methods.base import Classifier, Method
 from pipeline.metrics import accuracy as metrics
@@ -90,11 +90,11 @@ def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tenso
 
 def _judge(
     classifier: Classifier, eval_split: EvalRows, names: Sequence[str], device: torch.device
-) -> tuple[EvalSplit, Tensor | None]:
+) -> tuple[SplitScore, Tensor | None]:
     """The eval_split, and its logits (N, M), or a dash with the reason and no logits."""
     candidates = torch.from_numpy(eval_split.candidates).to(device)
     rows = eval_split.rows.tensors().to(device)
-    judged = EvalSplit(accuracy=None, n=len(rows), classes=len(candidates), average=eval_split.average, reason="")
+    judged = SplitScore(accuracy=None, n=len(rows), classes=len(candidates), average=eval_split.average, reason="")
     if len(unscored := candidates[~classifier.scored[candidates]]):
         reason = _why([names[i] for i in unscored.tolist()], len(candidates))
         return judged.model_copy(update={"reason": reason}), None
@@ -130,7 +130,7 @@ def _scored(
     }
 
 
-def _seed_scores(seed: int, eval_splits: dict[str, EvalSplit], header: Header) -> SeedScores:
+def _seed_scores(seed: int, eval_splits: dict[str, SplitScore], header: Header) -> SeedScores:
     pair = header.harmonic
     h = metrics.harmonic_mean(*(eval_splits[name].accuracy for name in pair)) if pair else None
     return SeedScores(seed=seed, eval_splits=eval_splits, harmonic_mean=h)
