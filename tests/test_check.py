@@ -1,4 +1,4 @@
-"""What `shipyard run` refuses before any work: every mistake in the blocks that a data set, a method ... owns."""
+"""`shipyard check`: mistakes in the blocks of data sets, tasks, generators and methods are found before any work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHIPPED = (Path(__file__).resolve().parent.parent / "params.yaml").read_text(enc
 
 
 def with_values(changes: Mapping[str, Any]) -> Params:
-    """The shipped parameters with some dotted keys set to other values, or added."""
+    """Return the shipped parameters with some dotted keys changed or added."""
     values = YAML(typ="safe", pure=True).load(SHIPPED)
     for key, value in changes.items():
         *path, last = key.split(".")
@@ -29,56 +29,60 @@ def with_values(changes: Mapping[str, Any]) -> Params:
     return Params.model_validate(values)
 
 
-def test_the_shipped_file_is_right() -> None:
+def test_the_shipped_file_is_valid() -> None:
     checking.check(params.parse_text(SHIPPED))
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "parts"),
     [
         (
             {"data.sets.twemoji": {"reader": "twemojii"}},
-            "no file 'twemojii' in features/datasets; did you mean",
+            ["data.sets.twemoji.reader", "'twemojii'", "features/datasets", "'twemoji'?"],
         ),
-        ({"data.sets.twemoji": {}}, "data.sets.twemoji.reader: missing"),
-        ({"data.sets.twemoji": {"reader": 3}}, "data.sets.twemoji.reader: no file 3 in"),
-        ({"data.sets.twemoji": {"reader": "base"}}, "no file 'base' in features/datasets"),
-        ({"data.sets.twemoji": {"reader": "twemoji", "pth": "x"}}, "pth: unknown key; did you mean 'path'?"),
-        ({"data.sets.twemoji": {"reader": "twemoji", "path": 3}}, "path: 3 cannot be used"),
+        ({"data.sets.twemoji": {}}, ["data.sets.twemoji.reader", "features/datasets"]),
+        ({"data.sets.twemoji": {"reader": 3}}, ["data.sets.twemoji.reader", " 3 "]),
+        ({"data.sets.twemoji": {"reader": "base"}}, ["data.sets.twemoji.reader", "'base'", "features/datasets"]),
+        ({"data.sets.twemoji": {"reader": "twemoji", "pth": "x"}}, ["data.sets.twemoji", "pth:", "'path'?"]),
+        ({"data.sets.twemoji": {"reader": "twemoji", "path": 3}}, ["data.sets.twemoji", "path: 3"]),
         (
             {"tasks.base_to_new": {"protocol": "base_new"}},
-            "no file 'base_new' in pipeline/tasks; did you mean",
+            ["tasks.base_to_new.protocol", "'base_new'", "pipeline/protocols", "'base_to_new'?"],
         ),
-        ({"tasks.base_to_new": {"shots": 16}}, "tasks.base_to_new.protocol: missing"),
-        ({"tasks.base_to_new.shots": 0}, "shots: 0 cannot be used"),
-        ({"tasks.base_to_new.shots": "all"}, "shots: 'all' cannot be used"),
-        ({"tasks.base_to_new.shot": 4}, "shot: unknown key; did you mean 'shots'?"),
-        ({"generators.ship.epoch": 4}, "epoch: unknown key; did you mean 'epochs'?"),
-        ({"generators.ship.reconstruction": "max"}, "reconstruction: 'max' cannot be used"),
-        ({"generators.ship.kl_weight": float("nan")}, "kl_weight: nan cannot be used"),
-        ({"generators.ship.learning_rate": "0.001"}, "learning_rate: '0.001' cannot be used"),
+        ({"tasks.base_to_new": {"shots": 16}}, ["tasks.base_to_new.protocol", "pipeline/protocols"]),
+        ({"tasks.base_to_new.shots": 0}, ["tasks.base_to_new", "shots: 0"]),
+        ({"tasks.base_to_new.shots": "all"}, ["tasks.base_to_new", "shots: 'all'"]),
+        ({"tasks.base_to_new.shot": 4}, ["tasks.base_to_new", "shot:", "'shots'?"]),
+        ({"generators.ship.epoch": 4}, ["generators.ship", "epoch:", "'epochs'?"]),
+        ({"generators.ship.reconstruction": "max"}, ["generators.ship", "reconstruction: 'max'"]),
+        ({"generators.ship.kl_weight": float("nan")}, ["generators.ship", "kl_weight: nan"]),
+        ({"generators.ship.learning_rate": "0.001"}, ["generators.ship", "learning_rate: '0.001'"]),
         (
             {"generators.shop": {}, "grid.generators": ["shop"]},
-            "'shop' is none of the generators in pipeline",
+            ["'shop'", "pipeline/generators"],
         ),
-        ({"methods.coop.recipe": "cocoop"}, "recipe: 'cocoop' cannot be used"),
-        ({"methods.coop.epochs": 2.5}, "epochs: 2.5 cannot be used"),
-        ({"methods.zero_shot.epochs": 2}, "epochs: unknown key; known: templates"),
-        ({"methods.clip_adapter.ratio": 1.5}, "ratio: 1.5 cannot be used"),
+        ({"methods.coop.recipe": "cocoop"}, ["methods.coop", "recipe: 'cocoop'"]),
+        ({"methods.coop.epochs": 2.5}, ["methods.coop", "epochs: 2.5"]),
+        ({"methods.zero_shot.epochs": 2}, ["methods.zero_shot", "epochs:", "templates"]),
+        ({"methods.clip_adapter.ratio": 1.5}, ["methods.clip_adapter", "ratio: 1.5"]),
         (
             {"methods.koop": {}, "grid.methods": ["zero_shot", "koop"]},
-            "'koop' is none of the methods in pipeline",
+            ["'koop'", "pipeline/methods"],
         ),
-        ({"grid.methods": ["zero_shot", "plot"]}, "plot reads patch tokens, which are stored only if asked for: set"),
-        ({"grid.methods": ["coop"]}, "grid.methods: lacks zero_shot"),
-        ({"grid.synthetic_methods": ["zero_shot"]}, "'zero_shot' has no use for synthetic features"),
+        ({"grid.methods": ["zero_shot", "plot"]}, ["grid.methods", "plot", "extract.patch_tokens: true"]),
+        ({"grid.methods": ["coop"]}, ["grid.methods", "zero_shot"]),
+        (
+            {"grid.synthetic_methods": ["zero_shot"]},
+            ["grid.synthetic_methods", "'zero_shot'", "coop, clip_adapter"],
+        ),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )
-def test_mistake_is_named_with_its_place(changes: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_reported_with_its_key_and_value(changes: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         checking.check(with_values(changes))
-    assert message in str(caught.value)
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == []
     assert "(1 problem)" in str(caught.value).splitlines()[0]
 
 
@@ -91,66 +95,68 @@ def test_mistakes_of_all_blocks_at_once() -> None:
         "methods.clip_adapter.reduction": "x",
         "grid.synthetic_methods": ["zero_shot"],
     }
-    with pytest.raises(InputError, match=r"^params.yaml cannot be run \(6 problems\)") as caught:
+    with pytest.raises(InputError, match=r"^params\.yaml .*\(6 problems\)") as caught:
         checking.check(with_values(changes))
     for part in ("reader", "shots", "epochs", "context", "reduction", "zero_shot"):
         assert part in str(caught.value)
 
 
-def test_a_block_that_the_grid_does_not_name_may_be_unfinished() -> None:
+def test_a_block_outside_the_grid_is_not_checked() -> None:
     checking.check(with_values({"methods.later": {"anything": 1}, "data.sets.later": {"reader": "nowhere"}}))
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "parts"),
     [
-        ("caltech101", "tasks.cross_dataset: needs 'caltech101' too; add it to grid.datasets"),
-        ("caltech", "tasks.cross_dataset: needs 'caltech', which is not in `data.sets`; did you mean 'caltech101'?"),
+        ("caltech101", ["tasks.cross_dataset", "'caltech101'", "grid.datasets"]),
+        ("caltech", ["tasks.cross_dataset", "'caltech'", "`data.sets`", "'caltech101'?"]),
     ],
 )
-def test_a_task_that_needs_another_data_set_says_which(source: str, message: str) -> None:
+def test_a_missing_source_data_set_is_reported(source: str, parts: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         checking.check(with_values({"grid.tasks": ["cross_dataset"], "tasks.cross_dataset.source": source}))
-    assert message in str(caught.value)
+    message = str(caught.value)
+    assert [part for part in parts if part not in message] == []
 
 
 @pytest.mark.parametrize("task", ["few_shot", "domain_generalization"])
-def test_generators_have_nothing_to_do_where_no_class_is_unseen(task: str) -> None:
-    found = {"grid.tasks": [task], "tasks.domain_generalization.source": "twemoji"}
-    with pytest.raises(InputError, match=r"has no unseen class, so grid\.generators"):
-        checking.check(with_values(found))
-    checking.check(with_values({**found, "grid.generators": []}))
+def test_generators_need_a_task_with_unseen_classes(task: str) -> None:
+    changes = {"grid.tasks": [task], "tasks.domain_generalization.source": "twemoji"}
+    with pytest.raises(InputError, match=rf"tasks\.{task}: .*grid\.generators.*'ship'"):
+        checking.check(with_values(changes))
+    checking.check(with_values({**changes, "grid.generators": []}))
 
 
-def test_a_value_for_one_data_set_is_checked_where_the_grid_has_it() -> None:
+def test_a_value_for_one_data_set_is_checked_if_the_grid_has_the_data_set() -> None:
     changes = {"generators.ship.epochs": {"default": 50, "caltech101": 0}}
     checking.check(with_values(changes))
-    with pytest.raises(InputError, match="epochs: 0 cannot be used"):
+    with pytest.raises(InputError, match="epochs: 0"):
         checking.check(with_values({**changes, "grid.datasets": ["twemoji", "caltech101"]}))
 
 
 VALIDATION_PROXY = {"protocol": "validation_proxy"}
 
 
-def test_a_choice_needs_its_task_and_its_rehearsal_and_every_lack_is_told_at_once() -> None:
-    right = {
+def test_a_selection_needs_its_task_and_its_proxy_and_all_problems_are_reported() -> None:
+    valid = {
         "tasks.mine": {"protocol": "own_images"},
         "tasks.mine_proxy": VALIDATION_PROXY,
         "grid.tasks": ["mine", "mine_proxy"],
         "grid.select": ["mine"],
     }
-    checking.check(with_values(right))
-    wrong = {**right, "tasks.mine_proxy": {"protocol": "own_images"}, "grid.tasks": ["base_to_new"]}
+    checking.check(with_values(valid))
+    invalid = {**valid, "tasks.mine_proxy": {"protocol": "own_images"}, "grid.tasks": ["base_to_new"]}
     with pytest.raises(InputError, match="3 problems") as caught:
-        checking.check(with_values(wrong))
+        checking.check(with_values(invalid))
     for part in (
         "grid.select: 'mine' needs 'mine' in grid.tasks",
         "grid.select: 'mine' needs 'mine_proxy' in grid.tasks",
-        "tasks.mine_proxy: protocol 'own_images' cannot choose for 'mine'; take 'validation_proxy'",
+        "tasks.mine_proxy: protocol 'own_images'",
+        "'validation_proxy'",
     ):
         assert part in str(caught.value)
 
 
-def test_rehearsals_alone_are_no_grid() -> None:
-    with pytest.raises(InputError, match="which no test image judges"):
+def test_validation_proxies_alone_are_not_a_grid() -> None:
+    with pytest.raises(InputError, match=r"grid\.tasks: mine_proxy"):
         checking.check(with_values({"tasks.mine_proxy": VALIDATION_PROXY, "grid.tasks": ["mine_proxy"]}))

@@ -1,4 +1,4 @@
-"""`shipyard doctor`: each thing that would stop a run is found, with its remedy, and nothing else stops it."""
+"""`shipyard doctor`: each thing that would stop a run is found, with its fix, and nothing else is a stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli.app import app, doctor
+from pipeline.cli import doctor
+from pipeline.cli.app import app
 from pipeline.cli.doctor import Finding, examine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def findings() -> dict[str, Finding]:
-    """What the doctor finds, by what it is about."""
+    """Return every finding by its subject."""
     return {finding.about: finding for finding in examine()}
 
 
@@ -40,16 +41,17 @@ def change(project: Path, old: str, new: str) -> None:
     (project / "params.yaml").write_text(SHIPPED.replace(old, new), encoding="utf-8")
 
 
-def test_healthy_project_is_not_stopped(project: Path) -> None:
+def test_a_healthy_project_has_no_stop(project: Path) -> None:
     found = findings()
     assert [str(finding) for finding in found.values() if finding.stops] == []
     assert {"python", "torch", "open_clip", "dvc", "git", "disk", "params", "device", "encoder"} <= set(found)
     assert "data: twemoji" in found
-    assert "no commit yet" in found["git"].text
+    assert found["git"].state == "note", "there is no commit yet"
+    assert "git commit" in found["git"].fix
     assert all("\n" not in str(finding) for finding in found.values())
 
 
-def test_exit_status_and_lines(project: Path) -> None:
+def test_each_line_starts_with_the_state_and_a_stop_gives_status_1(project: Path) -> None:
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
     assert all(line.split()[0] in ("ok", "note", "stop") for line in result.output.splitlines())
@@ -57,39 +59,42 @@ def test_exit_status_and_lines(project: Path) -> None:
     assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
 
 
-def test_a_commit_is_named(project: Path) -> None:
+def test_the_commit_is_reported(project: Path) -> None:
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "first"], cwd=project, check=True)
-    assert findings()["git"].text.startswith("at ")
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=project, text=True).strip()
+    assert commit in findings()["git"].text
 
 
-def test_no_git_repository(project: Path) -> None:
+def test_a_folder_outside_git_is_a_stop(project: Path) -> None:
     shutil.rmtree(project / ".git")
     finding = findings()["git"]
     assert finding.stops
-    assert "git init" in finding.remedy
+    assert "git init" in finding.fix
 
 
-def test_no_git_at_all(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_is_a_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     assert findings()["git"].stops
 
 
-def test_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_folder_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = findings()
     assert found["git"].stops
     assert found["params"].stops
-    assert "device" not in found, "what stands in params.yaml cannot be looked at"
+    assert "device" not in found, "checks of settings need a params.yaml"
 
 
 @pytest.mark.parametrize(("gigabytes", "state"), [(0.5, "stop"), (5, "note"), (500, "ok")])
-def test_disk(project: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, state: str) -> None:
+def test_the_free_disk_space_decides_the_state(
+    project: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: float, state: str
+) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Usage(0, 0, int(gigabytes * 2**30)))
     assert findings()["disk"].state == state
 
 
-def test_missing_package(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_a_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name == "dvc":
             raise PackageNotFoundError(name)
@@ -97,29 +102,29 @@ def test_missing_package(project: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(doctor, "version", version)
     assert findings()["dvc"].stops
-    assert "make setup" in findings()["dvc"].remedy
+    assert "make setup" in findings()["dvc"].fix
 
 
-def test_mistakes_in_params_are_told(project: Path) -> None:
+def test_mistakes_in_params_are_reported(project: Path) -> None:
     change(project, "reduction: 4", "reduction: four")
     finding = findings()["params"]
     assert finding.stops
-    assert "reduction: 'four' cannot be used" in finding.text
+    assert "reduction: 'four'" in finding.text
 
 
-def test_missing_gpu(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_a_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     change(project, "device: auto", "device: cuda")
     finding = findings()["device"]
     assert finding.stops
-    assert "auto or cpu" in finding.text
+    assert "cuda" in finding.text
 
 
-def test_missing_data_stop_only_who_has_no_features(project: Path) -> None:
+def test_missing_data_are_a_stop_only_without_their_features(project: Path) -> None:
     change(project, "datasets: [twemoji]", "datasets: [caltech101]")
     finding = findings()["data: caltech101"]
     assert finding.stops
-    assert "data.root" in finding.text
+    assert "caltech-101" in finding.text
     (project / "artifacts/liteclip/features/caltech101.zarr").mkdir(parents=True)
     assert findings()["data: caltech101"].state == "note"
 
@@ -128,30 +133,30 @@ OPENAI = ("encoder: liteclip", "encoder: vit_b16")
 
 
 @pytest.mark.parametrize(("online", "state"), [(True, "note"), (False, "stop")])
-def test_missing_weights_are_looked_for_and_not_fetched(
+def test_missing_weights_are_a_stop_only_offline_and_are_not_downloaded(
     project: Path, monkeypatch: pytest.MonkeyPatch, online: bool, state: str
 ) -> None:
-    monkeypatch.setattr(doctor, "_answers", lambda _: online)
+    monkeypatch.setattr(doctor, "_reachable", lambda _: online)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     change(project, *OPENAI)
     finding = findings()["encoder"]
     assert finding.state == state
-    assert online or "to fetch them elsewhere" in finding.text
+    assert online or "https://" in finding.text or "Hugging Face" in finding.text
 
 
-def test_missing_weights_do_not_stop_who_has_what_they_make(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_answers", lambda _: False)
+def test_missing_weights_are_no_stop_if_their_artifacts_exist(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_reachable", lambda _: False)
     change(project, *OPENAI)
     (project / "artifacts/vit_b16/features/twemoji.zarr").mkdir(parents=True)
     (project / "artifacts/vit_b16/text_tower.safetensors").touch()
     assert findings()["encoder"].state == "note"
 
 
-def test_unknown_model_stops_with_the_nearest(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_answers", lambda _: True)
+def test_an_unknown_model_is_a_stop_with_the_nearest_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_reachable", lambda _: True)
     change(project, "model: ViT-B-16-quickgelu", "model: ViT-B-16-quikgelu")
     change_of_grid = (project / "params.yaml").read_text(encoding="utf-8").replace(*OPENAI)
     (project / "params.yaml").write_text(change_of_grid, encoding="utf-8")
     finding = findings()["encoder"]
     assert finding.stops
-    assert "did you mean 'ViT-B-16-quickgelu'?" in finding.text
+    assert "'ViT-B-16-quickgelu'?" in finding.text

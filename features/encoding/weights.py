@@ -25,6 +25,10 @@ CHECKPOINTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip takes from a
 TIMEOUT = 5  # seconds to wait for the first answer of a host that has the weights
 
 
+class MissingWeightsError(InputError):
+    """Weights that are neither on this machine nor downloadable at the moment."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A model of open_clip and the source of its weights.
@@ -176,7 +180,7 @@ def _find_checkpoint(model: str, config: dict[str, Any], where: str) -> Path:
             reason = str(error)
 
     source = f"the file {' or '.join(names)} of the Hugging Face repository {repository}" if repository else url
-    raise InputError(
+    raise MissingWeightsError(
         f"{where}: the weights are not on this machine and cannot be downloaded ({reason}).\n"
         f"  Download on another machine: {source}\n"
         f"  Then set its path in params.yaml: {where.partition(' ')[0]}.pretrained: <path of the file>, "
@@ -192,7 +196,7 @@ def _hub_folder(model: str, where: str) -> Path:
     try:
         return Path(snapshot_download(repository, local_files_only=reason is not None))
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
+        raise MissingWeightsError(
             f"{where}: the repository is not on this machine and cannot be downloaded ({reason or error}).\n"
             f"  Download the Hugging Face repository {repository} on another machine, and set model: local-dir:<folder>"
         ) from error

@@ -1,7 +1,7 @@
-"""Everything that `params.yaml` names, checked before any work starts, with all mistakes told at once.
+"""Check everything that `params.yaml` names before any work starts, and report all mistakes together.
 
-`params.load` checks the blocks that every run needs. The options of a reader, a protocol, a generator or a method
-belong to that file alone, so here each of them is imported and given its block.
+`params.load` checks the blocks that every run needs. The options of a reader, a protocol, a generator or a method are
+declared in its own file. Here each of these files is imported and parses its block.
 """
 
 from __future__ import annotations
@@ -33,32 +33,38 @@ S = TypeVar("S", bound=Settings)
 
 
 def check(params: Params) -> None:
-    """Import and parse all that the grid names, and see that it fits together.
+    """Import and parse everything that the grid names, and check that it fits together.
 
     Raises:
         InputError: lists every mistake in every block.
     """
-    grid, made = params.grid, _Made()
+    grid = params.grid
+    blocks = _Blocks()
+
     for name in grid.datasets:
-        made.from_key("reader", features.datasets, Reader, f"data.sets.{name}", params.data.sets[name])
+        blocks.parse_by_key("reader", features.datasets, Reader, f"data.sets.{name}", params.data.sets[name])
     protocols = {
-        name: made.from_key("protocol", pipeline.protocols, Protocol, f"tasks.{name}", params.tasks[name])
+        name: blocks.parse_by_key("protocol", pipeline.protocols, Protocol, f"tasks.{name}", params.tasks[name])
         for name in grid.tasks
     }
+
+    # Per data set, because a value may depend on it.
     methods: dict[str, Method | None] = {}
-    for dataset in grid.datasets:  # which a value may depend on
+    for dataset in grid.datasets:
         for name in grid.generators:
-            made.from_block(pipeline.generators, name, Generator, *params.block("generators", name, dataset))
+            blocks.parse(pipeline.generators, name, Generator, *params.block("generators", name, dataset))
         for name in dict.fromkeys([*grid.methods, *grid.synthetic_methods]):
-            methods[name] = made.from_block(pipeline.methods, name, Method, *params.block("methods", name, dataset))
-    raise_all([*made.problems, *_misfits(params, protocols, methods)], f"{PATH} cannot be run")
+            methods[name] = blocks.parse(pipeline.methods, name, Method, *params.block("methods", name, dataset))
+
+    problems = [*blocks.problems, *_conflicts(params, protocols, methods)]
+    raise_all(problems, f"{PATH} is invalid")
 
 
 def check_all(runs: Sequence[Params]) -> None:
-    """`check` what one or several runs name, and then their data.
+    """Run `check` on the settings of each run, and `check_data` on all of them.
 
     Raises:
-        InputError: lists every mistake of all of them, and every fault of the data.
+        InputError: lists every mistake in all settings, and every problem of the data.
     """
     problems = Problems()
     for params in runs:
@@ -68,126 +74,156 @@ def check_all(runs: Sequence[Params]) -> None:
 
 
 def check_data(runs: Sequence[Params]) -> None:
-    """See that the images are there and what they should be, of each data set that has not been indexed yet.
+    """Check the images of each data set that has not been indexed yet.
 
-    No file is opened but lists and splits; stage `index` hashes the images.
+    Only lists and split files are opened. Stage `index` hashes the images, and no later stage needs more of a data set
+    than its index.
 
     Raises:
-        InputError: lists all that is wrong with all data sets.
+        InputError: lists every problem of every data set.
     """
-    named = [(name, params.data.sets[name], params.data.root) for params in runs for name in params.grid.datasets]
-    once = [one for place, one in enumerate(named) if one not in named[:place]]
-    wanted = [one for one in once if not index(one[0]).exists()]  # the index is all that is needed from there on
+    problems: list[str] = []
+    checked: list[tuple[str, Mapping[str, Any], str]] = []
+    for params in runs:
+        for name in params.grid.datasets:
+            dataset = (name, params.data.sets[name], params.data.root)
+            if dataset in checked or index(name).exists():
+                continue
+            checked.append(dataset)
+            problems += _data_problems(*dataset)
+
     raise_all(
-        [fault for one in wanted for fault in _faults(*one)],
-        "data are not as they should be; if a colleague has the features, `dvc pull` does without the images",
+        problems, "missing or invalid data; if a colleague has extracted the features, `dvc pull` replaces the images"
     )
 
 
-def _faults(name: str, spec: Mapping[str, Any], root: str) -> Iterator[str]:
-    """What is wrong with the copy of a data set, as one text; `check` tells of mistakes in its block."""
+def _data_problems(name: str, spec: Mapping[str, Any], root: str) -> list[str]:
+    """Return the problems of one copy of a data set as at most one text; `check` reports mistakes in its block."""
     problems = Problems()
     reader = Problems().attempt(lambda: reader_from(spec, name))
     listing = problems.attempt(lambda: reader.read(Path(root))) if reader else None
-    found = [*problems.messages, *(mistakes(listing) if listing else ())]
-    if found:
-        yield str(combined_error(found, name)).replace("\n", "\n    ")
+
+    messages = [*problems.messages, *(mistakes(listing) if listing else ())]
+    return [str(combined_error(messages, name)).replace("\n", "\n    ")] if messages else []
 
 
-class _Made:
-    """Settings made one after the other, with the mistakes of all of them kept."""
+class _Blocks:
+    """Blocks of `params.yaml`, parsed one after the other, with the mistakes of all of them."""
 
     def __init__(self) -> None:
-        self.problems: dict[str, None] = {}  # a mistake that several data sets share is one
+        self.problems: dict[str, None] = {}  # ordered and unique: several data sets may share a mistake
 
-    def from_block(self, package: ModuleType, name: str, base: type[S], values: object, where: str) -> S | None:
-        """The class that the file `name` defines, made from its block; None after a mistake."""
+    def parse(self, package: ModuleType, name: str, base: type[S], values: object, where: str) -> S | None:
+        """Return the settings class of the file `name`, made from its block; None after a mistake."""
         try:
             return parse(find(package, name, base), values, where)
         except InputError as error:
             self.problems[str(error).replace("\n", "\n    ")] = None
             return None
 
-    def from_key(self, key: str, package: ModuleType, base: type[S], where: str, block: dict[str, Any]) -> S | None:
-        """The same for a block that says in `key` which file it is for."""
+    def parse_by_key(self, key: str, package: ModuleType, base: type[S], where: str, block: dict[str, Any]) -> S | None:
+        """Return the same for a block whose value at `key` is the name of the file."""
         name = block.get(key)
         if isinstance(name, str) and name in names(package):
-            return self.from_block(package, name, base, block, f"{PATH}: {where}")
+            return self.parse(package, name, base, block, f"{PATH}: {where}")
+
         folder = package.__name__.replace(".", "/")
-        said = f"no file {name!r} in {folder}" if key in block else f"missing; a file in {folder}"
-        self.problems[f"{where}.{key}: {said}; {nearest(str(name or ''), names(package))}"] = None
+        problem = (
+            f"no file {name!r} in {folder}" if key in block else f"missing; expected the name of a file in {folder}"
+        )
+        self.problems[f"{where}.{key}: {problem}; {nearest(str(name or ''), names(package))}"] = None
         return None
 
 
-def _misfits(
+def _conflicts(
     params: Params, protocols: Mapping[str, Protocol | None], methods: Mapping[str, Method | None]
-) -> list[str]:
-    """What each block allows and the grid as a whole does not."""
-    grid, problems = params.grid, []
+) -> Iterator[str]:
+    """Yield one line for each setting that is valid by itself but not in this grid."""
+    grid = params.grid
     if params.extract.engine == "ray" and importlib.util.find_spec("ray") is None:
-        problems.append("extract.engine: 'ray' is not installed: pip install 'shipyard-clip[ray]', or set it to local")
+        yield "extract.engine: ray is not installed; run: pip install -e '.[ray]', or set extract.engine to local"
     if AVERAGE in grid.datasets:
-        problems.append(f"grid.datasets: {AVERAGE!r} is what tables call the mean over data sets; take another name")
-    if "zero_shot" not in grid.methods:
-        problems.append("grid.methods: lacks zero_shot, which every table stands on; add it, it needs no training")
-    blind = [name for name, made in methods.items() if made and made.needs_patches]
-    if blind and not params.extract.patch_tokens:
-        problems.append(
-            f"grid.methods: {', '.join(blind)} reads patch tokens, which are stored only if asked for: set "
-            "extract.patch_tokens: true; `extract` says what they take on disk before it makes them"
-        )
-    deaf = [name for name in grid.synthetic_methods if (made := methods[name]) and not made.takes_synthetic]
-    able = [name for name, made in methods.items() if made and made.takes_synthetic]
-    problems += [
-        f"grid.synthetic_methods: {name!r} has no use for synthetic features; remove it. "
-        f"Methods of the grid that have: {', '.join(able) or 'none'}"
-        for name in deaf
-    ]
-    problems += [
-        f"tasks.{task}: is of the data set {task!r} alone; run it alone (`shipyard run {task}`), or take another task, "
-        "such as --set 'grid.tasks=[base_to_new]'"
-        for task in grid.tasks
-        if task in params.data.sets and grid.datasets != [task]
-    ]
-    problems += _without_proxy(params)
+        yield f"grid.datasets: {AVERAGE!r} is reserved for the mean over data sets; use another name"
+
+    yield from _method_conflicts(params, methods)
+
+    for task in grid.tasks:
+        if task in params.data.sets and grid.datasets != [task]:
+            yield (
+                f"tasks.{task}: this task works only on the data set {task!r}; run `shipyard run {task}`, or use "
+                "another task, for example --set 'grid.tasks=[base_to_new]'"
+            )
+
+    yield from _selection_conflicts(params)
     for task, protocol in protocols.items():
         if protocol is not None:
-            problems += _misfits_of_task(params, task, protocol)
-    return problems
+            yield from _task_conflicts(params, task, protocol)
 
 
-def _without_proxy(params: Params) -> list[str]:
-    """Tasks of `grid.select` that do not run or have no rehearsal, and a grid of rehearsals alone."""
-    grid, problems = params.grid, []
-    for name in grid.select:
-        rehearsal = proxy_task(name)
-        problems += [
-            f"grid.select: {name!r} needs {task!r} in grid.tasks; add it there, or remove {name!r} here"
-            for task in (name, rehearsal)
-            if task not in grid.tasks
-        ]
-        protocol = params.tasks.get(rehearsal, {}).get("protocol", VALIDATION_PROXY)
-        if protocol != VALIDATION_PROXY:
-            problems.append(
-                f"tasks.{rehearsal}: protocol {protocol!r} cannot choose for {name!r}; take {VALIDATION_PROXY!r}"
-            )
-    if not params.reported_tasks:
-        problems.append("grid.tasks: these are rehearsals, which no test image judges; add the tasks themselves")
-    return problems
-
-
-def _misfits_of_task(params: Params, task: str, protocol: Protocol) -> list[str]:
+def _method_conflicts(params: Params, methods: Mapping[str, Method | None]) -> Iterator[str]:
+    """Yield one line for each problem with the methods of the grid; a method is None if its block is invalid."""
     grid = params.grid
-    missing = {other for name in grid.datasets for other in protocol.datasets(name)} - {*grid.datasets}
-    problems = [
-        f"tasks.{task}: needs {name!r} too; add it to grid.datasets"
-        if name in params.data.sets
-        else f"tasks.{task}: needs {name!r}, which is not in `data.sets`; {nearest(name, params.data.sets)}"
-        for name in sorted(missing)
-    ]
-    if grid.generators and not protocol.has_unseen:
-        problems.append(
-            f"tasks.{task}: protocol {protocol.protocol!r} has no unseen class, so grid.generators "
-            f"{grid.generators} have nothing to synthesize; run this task in a grid with generators: []"
+    valid = {name: method for name, method in methods.items() if method is not None}
+
+    if "zero_shot" not in grid.methods:
+        yield (
+            "grid.methods: zero_shot is required: every table reports it as the baseline. Add it; it needs no training"
         )
-    return problems
+
+    need_patches = [name for name, method in valid.items() if method.needs_patches]
+    if need_patches and not params.extract.patch_tokens:
+        yield (
+            f"grid.methods: {', '.join(need_patches)} needs patch tokens, which are not stored by default; set "
+            "extract.patch_tokens: true. Stage `extract` prints their size on disk before it computes them"
+        )
+
+    supported = [name for name, method in valid.items() if method.takes_synthetic]
+    unsupported = [name for name in grid.synthetic_methods if name in valid and name not in supported]
+    for name in unsupported:
+        yield (
+            f"grid.synthetic_methods: {name!r} does not accept synthetic features; remove it. "
+            f"Methods of the grid that do: {', '.join(supported) or 'none'}"
+        )
+
+
+def _selection_conflicts(params: Params) -> Iterator[str]:
+    """Yield one line for each problem with `grid.select` and with validation proxies."""
+    grid = params.grid
+    for name in grid.select:
+        proxy = proxy_task(name)
+        for task in (name, proxy):
+            if task not in grid.tasks:
+                yield f"grid.select: {name!r} needs {task!r} in grid.tasks; add it there, or remove {name!r} here"
+
+        protocol = params.tasks.get(proxy, {}).get("protocol", VALIDATION_PROXY)
+        if protocol != VALIDATION_PROXY:
+            yield (
+                f"tasks.{proxy}: protocol {protocol!r} cannot select a run for {name!r}; "
+                f"set the protocol to {VALIDATION_PROXY!r}"
+            )
+
+    if not params.reported_tasks:
+        yield (
+            f"grid.tasks: {', '.join(grid.tasks)}: validation proxies alone give no results, because they are not "
+            "evaluated on test images; add the tasks themselves"
+        )
+
+
+def _task_conflicts(params: Params, task: str, protocol: Protocol) -> Iterator[str]:
+    """Yield one line for each problem of one task with the data sets and generators of the grid."""
+    grid = params.grid
+    needed = {other for name in grid.datasets for other in protocol.datasets(name)}
+    for name in sorted(needed - {*grid.datasets}):
+        if name in params.data.sets:
+            yield f"tasks.{task}: needs the data set {name!r} too; add it to grid.datasets"
+        else:
+            yield (
+                f"tasks.{task}: needs the data set {name!r}, which is not in `data.sets`; "
+                f"{nearest(name, params.data.sets)}"
+            )
+
+    if grid.generators and not protocol.has_unseen:
+        yield (
+            f"tasks.{task}: protocol {protocol.protocol!r} has no unseen classes, so grid.generators "
+            f"{grid.generators} cannot be used; run this task with grid.generators: []"
+        )

@@ -1,4 +1,4 @@
-"""What `shipyard data list` prints: every data set of `params.yaml`, or all that is known of one."""
+"""Output of `shipyard data list`: a table of the data sets of `params.yaml`, or the details of one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from pathlib import Path
 
 from features.datasets.base import Origin, Reader, reader_from
 from features.errors import InputError, Problems, nearest
+from features.runtime.text_table import text_table
 from pipeline.config.params import PATH, Params
 
-HEADER = ("data set", "classes", "train", "val", "test", "licence", "here")
+HEADER = ("data set", "classes", "train", "val", "test", "licence", "present")
+TEXT_COLUMNS = (0, 5, 6)  # the other columns are numbers
 
 
 def reader_of(params: Params, name: str) -> Reader:
-    """The reader of one data set of `params.yaml`.
+    """Return the reader of a data set of `params.yaml`.
 
     Raises:
-        InputError: there is no such data set, or its block is wrong.
+        InputError: there is no such data set, or its block is invalid.
     """
     sets = params.data.sets
     if name not in sets:
@@ -24,68 +26,86 @@ def reader_of(params: Params, name: str) -> Reader:
     return reader_from(sets[name], f"{PATH}: data.sets.{name}")
 
 
+def folder_of(params: Params, name: str) -> Path:
+    """Return the folder that holds the images of a data set.
+
+    Raises:
+        InputError: the folder does not exist, or `reader_of` fails.
+    """
+    return reader_of(params, name).folder(Path(params.data.root))
+
+
 def data_folders(params: Params) -> list[Path]:
-    """Return the folders below `data.root` of all data sets in `params.yaml` whose block can be read."""
-    problems = Problems()  # a wrong block has no folder; `shipyard check` reports it
+    """Return the folders of all data sets of `params.yaml` that have a valid block, whether or not they exist."""
+    # `shipyard check` reports invalid blocks. Such a block names no folder.
+    problems = Problems()
     readers = [problems.attempt(partial(reader_of, params, name)) for name in params.data.sets]
     return [Path(params.data.root) / reader.path for reader in readers if reader is not None]
 
 
 def table(params: Params) -> str:
-    """A line a data set, aligned: published numbers, licence, and whether its folder is there."""
-    lines = [HEADER, *(_line(name, reader_of(params, name), Path(params.data.root)) for name in params.data.sets)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-    left = {0, len(HEADER) - 2, len(HEADER) - 1}  # texts; numbers are aligned at their last digit
-    rows = (
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
-    return "\n".join(row.rstrip() for row in rows)
+    """Return a table with one row per data set: published counts, licence, and whether its folder exists."""
+    return "\n".join(text_table([HEADER, *(_row(params, name) for name in params.data.sets)], left=TEXT_COLUMNS))
 
 
-def _line(name: str, reader: Reader, root: Path) -> tuple[str, ...]:
-    origin = _origin(reader)
-    counts = origin and origin.counts
-    numbers = [counts.classes, counts.train, counts.val, counts.test] if counts else []
+def _row(params: Params, name: str) -> tuple[str, ...]:
+    """Return the cells of one data set."""
+    origin = _origin(reader_of(params, name))
+    counts = origin.counts if origin else None
+    numbers = (counts.classes, counts.train, counts.val, counts.test) if counts else ()
     cells = [f"{number:,}" for number in numbers] or ["–"] * 4
-    return (name, *cells, origin.licence if origin else "yours", "yes" if _here(reader, root) else "no")
+    return (name, *cells, origin.licence if origin else "yours", "yes" if _present(params, name) else "no")
 
 
 def details(params: Params, name: str) -> str:
-    """All that its reader knows of a data set, a line a fact."""
-    reader, root = reader_of(params, name), Path(params.data.root)
+    """Return everything that the reader of a data set declares, one line per item.
+
+    Raises:
+        InputError: there is no such data set, or its block is invalid.
+    """
+    reader = reader_of(params, name)
     origin = _origin(reader)
-    facts = {"reader": reader.reader, "folder": f"{_here(reader, root) or root / reader.path}"}
-    facts["state"] = "there" if _here(reader, root) else "not there"
-    facts["layout"] = reader.layout
+    items: dict[str, str] = {}
+
     if origin:
-        facts = {
+        items |= {
             "title": origin.title,
             "licence": origin.licence,
             "home": origin.home,
             "cite": origin.citation,
-            **facts,
         }
+
+    present = _present(params, name)
+    items |= {
+        "reader": reader.reader,
+        "folder": str(folder_of(params, name) if present else Path(params.data.root) / reader.path),
+        "state": "present" if present else "missing",
+        "layout": reader.layout,
+    }
+
     if origin and (counts := origin.counts):
-        facts["images"] = f"{counts.train:,} train, {counts.val:,} val, {counts.test:,} test"
-        facts["classes"] = f"{counts.classes:,}"
-    facts["prompts"] = "; ".join(getattr(reader, "templates", ()))
-    facts["to get it"] = reader.source
+        items["images"] = f"{counts.train:,} train, {counts.val:,} val, {counts.test:,} test"
+        items["classes"] = f"{counts.classes:,}"
+    items["prompts"] = "; ".join(getattr(reader, "templates", ()))
+    items["to get it"] = reader.source
+
+    # The addresses are longer than the other labels, so the column does not follow their width.
+    width = max(map(len, items))
     for archive in reader.archives:
-        facts[f"from {archive.url}"] = archive.checksum or "no published checksum"
-    width = max(len(key) for key in facts if not key.startswith("from "))
-    return "\n".join(f"{key.ljust(width)}  {value}" for key, value in facts.items() if value)
+        items[f"from {archive.url}"] = archive.checksum or "no published checksum"
+    return "\n".join(f"{label.ljust(width)}  {value}" for label, value in items.items() if value)
 
 
 def _origin(reader: Reader) -> Origin | None:
-    found = getattr(reader, "origin", None)
-    return found if isinstance(found, Origin) else None
+    """Return the published facts of a data set; None for a data set of the user."""
+    origin = getattr(reader, "origin", None)
+    return origin if isinstance(origin, Origin) else None
 
 
-def _here(reader: Reader, root: Path) -> Path | None:
+def _present(params: Params, name: str) -> bool:
+    """Return whether the folder of a data set exists."""
     try:
-        return reader.folder(root)
+        folder_of(params, name)
     except InputError:
-        return None
+        return False
+    return True

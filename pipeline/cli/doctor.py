@@ -1,4 +1,4 @@
-"""What would stop a run on this machine, a line each, with its remedy."""
+"""Checks of this machine: everything that would stop a run, one line each, with its fix."""
 
 from __future__ import annotations
 
@@ -20,110 +20,128 @@ from pipeline.executor.git import git
 
 State = Literal["ok", "note", "stop"]
 
-FULL = 1 << 30  # bytes free: with less, not even the demo is sure to end
-TIGHT = 30 << 30  # bytes free: ImageNet's features with ten views are 14 GB, and DVC's cache may hold a copy
+GIB = 1 << 30
+MIN_FREE = GIB  # bytes; with less, even the demo may fail
+LOW_FREE = 30 * GIB  # bytes; ImageNet's features with ten views are 14 GB, and DVC's cache may hold a copy
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        about: what. state: `ok`, `note` (a run may still do) or `stop` (it will not).
-        text: what was found. remedy: what to do about it.
+        about: what was checked.
+        state: `ok`, `note` (a run may still succeed) or `stop` (a run would fail).
+        text: the result.
+        fix: what to do about it; empty if there is nothing to do.
     """
 
     about: str
     state: State
     text: str
-    remedy: str = ""
+    fix: str = ""
 
     @property
     def stops(self) -> bool:
-        """Whether a run would fail."""
+        """Return whether a run would fail."""
         return self.state == "stop"
 
     def __str__(self) -> str:
-        remedy = f" -> {self.remedy}" if self.remedy else ""
-        return f"{self.state:<4}  {self.about:<14}  {self.text}{remedy}"
+        fix = f" -> {self.fix}" if self.fix else ""
+        return f"{self.state:<4}  {self.about:<14}  {self.text}{fix}"
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything that a run needs, each finding as soon as it is there."""
+    """Check everything that a run needs; yield each finding as soon as it is known."""
     yield _python()
     yield _torch()
-    yield _installed("open_clip_torch")
+    yield _package("open_clip_torch")
     yield from _dvc()
     yield _disk()
+
+    # The other checks depend on the settings.
     try:
         params = load()
     except InputError as error:
-        yield Finding("params", "stop", _one_line(error), "mend params.yaml, then run `shipyard doctor` again")
+        yield Finding("params", "stop", _one_line(error), "fix params.yaml, then run `shipyard doctor` again")
         return
-    for look in (_params, _device, _encoder, _data):
-        yield from look(params)
+    for check in (_params, _device, _encoder, _data):
+        yield from check(params)
 
 
 def _one_line(error: Exception) -> str:
+    """Return an error message without line breaks."""
     return " ".join(str(error).split())
 
 
 def _python() -> Finding:
+    """Report the version and the path of Python."""
     return Finding("python", "ok", f"{platform.python_version()} ({sys.executable})")
 
 
-def _installed(package: str) -> Finding:
+def _package(package: str) -> Finding:
+    """Check that a package is installed."""
     try:
-        return Finding(package.partition("_torch")[0], "ok", version(package))
+        return Finding(package.removesuffix("_torch"), "ok", version(package))
     except PackageNotFoundError:
-        return Finding(package, "stop", "is not installed", "run `make setup`")
+        return Finding(package, "stop", "not installed", "run `make setup`")
 
 
 def _torch() -> Finding:
+    """Check that torch and torchvision can be imported together."""
     try:
         import torch
         import torchvision
-    except (ImportError, RuntimeError, OSError) as error:  # torchvision of another build than torch raises RuntimeError
-        return Finding("torch", "stop", _one_line(error), "run `make clean setup`: torch and torchvision go in pairs")
+    except (ImportError, RuntimeError, OSError) as error:  # RuntimeError: torchvision of another build than torch
+        return Finding(
+            "torch", "stop", _one_line(error), "run `make clean setup`, which installs torch with its torchvision"
+        )
     return Finding("torch", "ok", f"{torch.__version__}, torchvision {torchvision.__version__}")
 
 
 def _dvc() -> Iterator[Finding]:
-    yield _installed("dvc")
+    """Check that DVC is installed and that this folder is a DVC project in a git repository."""
+    yield _package("dvc")
     if shutil.which("git") is None:
-        yield Finding("git", "stop", "is not on PATH", "install git: DVC needs it")
+        yield Finding("git", "stop", "git is not on PATH", "install git, which DVC needs")
     elif not Path(".dvc").is_dir():
-        yield Finding("git", "stop", f"{Path.cwd()} is not the project", "change to the folder that holds dvc.yaml")
+        yield Finding(
+            "git", "stop", f"{Path.cwd()} is not the root of the project", "change to the folder that holds dvc.yaml"
+        )
     elif git("rev-parse", "--git-dir") is None:
-        yield Finding("git", "stop", "this folder is no git repository, and DVC works in no other", "run `git init`")
+        yield Finding("git", "stop", "this folder is not a git repository, which DVC needs", "run `git init`")
     elif (commit := git("rev-parse", "--short", "HEAD")) is None:
-        yield Finding("git", "note", "no commit yet: `dvc exp` needs one", "run `git add . && git commit`")
+        yield Finding("git", "note", "no commit yet; `dvc exp` needs one", "run `git add . && git commit`")
     else:
-        yield Finding("git", "ok", f"at {commit}" + " with changes" * bool(git("status", "--porcelain")))
+        changed = bool(git("status", "--porcelain"))
+        yield Finding("git", "ok", f"at commit {commit}" + (", with uncommitted changes" if changed else ""))
 
 
 def _disk() -> Finding:
+    """Check the free space of the disk that holds the project."""
     free = shutil.disk_usage(Path.cwd()).free
-    text = f"{free / (1 << 30):.1f} GiB free"
-    if free < FULL:
-        return Finding("disk", "stop", text, "make room: features, and DVC's cache of them, are written here")
-    if free < TIGHT:
-        return Finding("disk", "note", text, "enough for small data sets; `dvc gc --workspace` frees old results")
+    text = f"{free / GIB:.1f} GiB free"
+    if free < MIN_FREE:
+        return Finding("disk", "stop", text, "free some space: features and DVC's cache of them are written here")
+    if free < LOW_FREE:
+        return Finding("disk", "note", text, "enough for small data sets; `dvc gc --workspace` deletes old results")
     return Finding("disk", "ok", text)
 
 
 def _params(params: Params) -> Iterator[Finding]:
+    """Check every block that the grid names."""
     from pipeline.cli.check import check
 
     try:
         check(params)
     except InputError as error:
-        yield Finding("params", "stop", _one_line(error), "mend params.yaml")
+        yield Finding("params", "stop", _one_line(error), "fix params.yaml")
     else:
-        yield Finding("params", "ok", "params.yaml is right")
+        yield Finding("params", "ok", "params.yaml is valid")
 
 
 def _device(params: Params) -> Iterator[Finding]:
+    """Check that the device of `compute.device` exists."""
     from features.runtime.devices import cores, pick_device
 
     try:
@@ -135,55 +153,63 @@ def _device(params: Params) -> Iterator[Finding]:
 
 
 def _encoder(params: Params) -> Iterator[Finding]:
+    """Check that the weights of the encoder are on this machine, without downloading anything."""
     from huggingface_hub import constants
 
     from features.encoding.weights import locate
 
     name, spec = params.grid.encoder, params.encoder
     text = f"{name} ({', '.join(filter(None, [spec.model, spec.pretrained]))})"
+
     offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True  # look, and download nothing
+    constants.HF_HUB_OFFLINE = True  # `locate` then looks into the cache only
     try:
-        found = locate(name, spec.model, spec.pretrained)
-        where = found.checkpoint or ("random" if found.seed is not None else found.model.partition(":")[2])
-        yield Finding("encoder", "ok", f"{text}: its weights are here: {where}")
+        weights = locate(name, spec.model, spec.pretrained)
+        place = weights.checkpoint or ("random" if weights.seed is not None else weights.model.partition(":")[2])
+        yield Finding("encoder", "ok", f"{text}, weights: {place}")
     except InputError as error:
-        yield _no_weights(params, text, error, offline or not _answers(constants.ENDPOINT))
+        yield _missing_weights(params, text, error, offline or not _reachable(constants.ENDPOINT))
     finally:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _no_weights(params: Params, text: str, error: InputError, offline: bool) -> Finding:
-    """Weights that are not here stop a run only if it needs them and cannot fetch them."""
+def _missing_weights(params: Params, text: str, error: InputError, offline: bool) -> Finding:
+    """Return the finding for missing weights: they stop a run only if it needs them and cannot download them."""
+    from features.encoding.weights import MissingWeightsError
+
     paths = EncoderPaths(params.artifacts)
-    made = [paths.text_tower, *(paths.features(dataset) for dataset in params.grid.datasets)]
-    if all(path.exists() for path in made):
-        return Finding("encoder", "note", f"{text}: no weights, but all that they make is in {params.artifacts}")
-    if "cannot be fetched" in str(error) and not offline:
-        return Finding("encoder", "note", f"{text}: no weights here yet; the first run downloads them")
+    artifacts = [paths.text_tower, *(paths.features(dataset) for dataset in params.grid.datasets)]
+    if all(path.exists() for path in artifacts):
+        return Finding(
+            "encoder", "note", f"{text}: weights not found; not needed, because its artifacts are in {params.artifacts}"
+        )
+    if isinstance(error, MissingWeightsError) and not offline:
+        return Finding("encoder", "note", f"{text}: weights not found; the first run downloads them")
     return Finding("encoder", "stop", _one_line(error))
 
 
-def _answers(url: str) -> bool:
-    """Whether a host can be reached."""
+def _reachable(url: str) -> bool:
+    """Return whether a host answers within three seconds."""
     try:
         with urllib.request.urlopen(url, timeout=3):  # noqa: S310 (huggingface_hub's own address)
             return True
     except urllib.error.HTTPError:
-        return True
+        return True  # an error page is an answer
     except (OSError, ValueError):
         return False
 
 
 def _data(params: Params) -> Iterator[Finding]:
-    from features.datasets.base import reader_from
+    """Check that the folder of each data set of the grid exists."""
+    from pipeline.cli.data_list import folder_of
 
     for name in params.grid.datasets:
+        about = f"data: {name}"
         try:
-            folder = reader_from(params.data.sets[name], f"data.sets.{name}").folder(Path(params.data.root))
+            yield Finding(about, "ok", str(folder_of(params, name)))
         except InputError as error:
-            done = EncoderPaths(params.artifacts).features(name).is_dir()
-            state: State = "note" if done else "stop"  # what comes after the features needs no image
-            yield Finding(f"data: {name}", state, _one_line(error), "" if not done else "its features are there")
-        else:
-            yield Finding(f"data: {name}", "ok", str(folder))
+            # The stages after `extract` need no image.
+            if EncoderPaths(params.artifacts).features(name).is_dir():
+                yield Finding(about, "note", _one_line(error), "not needed: the features are extracted")
+            else:
+                yield Finding(about, "stop", _one_line(error))
