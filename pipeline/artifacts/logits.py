@@ -62,7 +62,9 @@ def read_logits(path: Path) -> RunLogits:
             by_split = {name: hdf5.read_array(file, f"{key}/{name}") for name in hdf5.get_member(file, key)}
             for name, logits in by_split.items():
                 if name not in labels or logits.ndim != 2 or labels[name].shape != logits.shape[:1]:
-                    raise InputError(f"{path}: {key}/{name} {logits.shape} has no labels of the same length; {FIX_HINT}")
+                    raise InputError(
+                        f"{path}: {key}/{name} {logits.shape} has no labels of the same length; {FIX_HINT}"
+                    )
             seeds[int(key.removeprefix("seed="))] = by_split
 
         return RunLogits(labels, seeds)
