@@ -51,7 +51,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         **{NO + why: lines for why, lines in ALL.items()},
         NO + "changes the shell that it is typed into": ["source .venv/bin/activate"],
         SELF + "test_a_published_data_set_is_run": [f".venv/bin/shipyard run caltech101 {DATA}"],
-        SELF + "test_the_whole_recipe_is_taken": [f".venv/bin/shipyard {RECIPE}"],
+        SELF + "test_the_settings_of_the_whole_recipe_are_written": [f".venv/bin/shipyard {RECIPE}"],
         OWN + "test_the_readmes_lines_are_those_of_the_page": [
             "shipyard task new mybirds --images DIR --unseen names.txt",
             "shipyard run mybirds",
@@ -107,7 +107,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         NO + "takes an hour and more; test_faults.py runs how it writes": ["python -m benchmarks.faults"]
     },
     "docs/reproduce_the_papers.md": {
-        SELF + "test_the_whole_recipe_is_taken": [f"shipyard {RECIPE}"],
+        SELF + "test_the_settings_of_the_whole_recipe_are_written": [f"shipyard {RECIPE}"],
         SELF + "test_a_recipe_is_run": [
             "shipyard run caltech101 dtd --recipe papers/ship_table_1.yaml --set 'grid.seeds=[1]' "
             "--set data.root=/where/they/lie",
@@ -174,7 +174,7 @@ def test_every_command_of_a_page_is_in_the_table(page: Path) -> None:
     assert set(commands(page)) == set(listed)
 
 
-def test_every_test_of_the_table_is_there() -> None:
+def test_every_test_of_the_table_exists() -> None:
     for where in {where for lines in TABLE.values() for where in lines if not where.startswith(NO)}:
         file, _, name = where.partition("::")
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), where
@@ -195,7 +195,7 @@ ONE_RUN = ["--set", "grid.methods=[zero_shot]", "--set", "grid.generators=[]", "
 
 
 def small(text: str) -> str:
-    """The shipped params file with few cells, small encoders of random weights, and copies that lack most images."""
+    """Return the params file with few cells, small encoders with random weights, and incomplete copies allowed."""
     text = overrides.apply(text, SMALL)
     encoder = '{model: "local-dir:encoder", pretrained: "random:0"}'
     text = re.sub(r"^(  (?:liteclip|vit_b16): )\{.*\}", rf"\g<1>{encoder}", text, flags=re.MULTILINE)
@@ -203,7 +203,7 @@ def small(text: str) -> str:
 
 
 def put_images(folder: Path, dataset: str) -> None:
-    """A picture of each class in each split of the official lists."""
+    """Write a picture of each class in each split of the official lists."""
     _, rows = read_split(ROOT / f"features/datasets/{dataset}.json.gz")
     firsts = {(split, label): path for split in SPLITS for path, label in reversed(rows[split])}
     for number, path in enumerate(firsts.values()):
@@ -212,8 +212,8 @@ def put_images(folder: Path, dataset: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A repository with the shipped settings, made small, after README's command on Caltech101, and what that said."""
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Create a repository with the shipped settings, made small, and run README's command on Caltech101."""
     with warm_path():
         repo = make_repo(tmp_path_factory.mktemp("desk") / "repo")
         for folder in ("papers", "docs/results"):
@@ -225,36 +225,36 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         for folder in ("textures-10", "food-101-mini/images"):
             touch(data / folder, [f"{kind}/{i}.jpg" for kind in ("banded", "cracked", "dotted") for i in range(5)])
         (repo / "params.yaml").write_text(small(params.read(ROOT / "params.yaml")), encoding="utf-8")
-        said = page_run(repo, "README.md", f".venv/bin/shipyard run caltech101 {DATA}")
+        output = page_run(repo, "README.md", f".venv/bin/shipyard run caltech101 {DATA}")
         run(repo, "git", "add", "--all")
         run(repo, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Run")
-        yield repo, said
+        yield repo, output
 
 
 @pytest.fixture
-def repo(made: tuple[Path, str]) -> Iterator[Path]:
-    """The same, whose params.yaml and commands a test may change."""
-    before = params.read(made[0] / "params.yaml")
-    yield made[0]
-    (made[0] / "params.yaml").write_text(before, encoding="utf-8")
+def repo(run_once: tuple[Path, str]) -> Iterator[Path]:
+    """Return the repository, and restore its params.yaml after the test."""
+    before = params.read(run_once[0] / "params.yaml")
+    yield run_once[0]
+    (run_once[0] / "params.yaml").write_text(before, encoding="utf-8")
 
 
 def page_run(repo: Path, page: str, line: str, *more: str, instead: tuple[str, str] = ("", "")) -> str:
-    """What a command of a page says here, with further options, and with one of its words put in another's place."""
+    """Return the output of a command of a page, with further options, and with one of its words replaced."""
     assert line in commands(ROOT / page)
     words = [word.replace(*instead) if instead[0] else word for word in shlex.split(line) if "RAY_ADDRESS=" not in word]
     return run(repo, words[0].removeprefix(".venv/bin/"), *words[1:], *more)
 
 
 def cells(dataset: str, *methods: str) -> set[str]:
-    """The stages of methods on a data set."""
+    """Return the cells of methods on a data set."""
     return {f"{stage}@{dataset}-base_to_new-{name}" for stage in ("fit", "evaluate") for name in methods}
 
 
-def test_a_published_data_set_is_run(made: tuple[Path, str]) -> None:
-    _, said = made
-    assert "params.yaml: root: data -> ../shared/data" in said
-    assert ran(said) >= {"index@caltech101", "extract@caltech101", *cells("caltech101", "zero_shot")}
+def test_a_published_data_set_is_run(run_once: tuple[Path, str]) -> None:
+    _, output = run_once
+    assert "root: data -> ../shared/data" in output
+    assert ran(output) >= {"index@caltech101", "extract@caltech101", *cells("caltech101", "zero_shot")}
 
 
 @contextmanager
@@ -315,32 +315,32 @@ def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
 
 
 def test_a_recipe_is_run(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table's own, on one of its data sets, with one method; what is not said here is as in the recipe."""
+    """Run the recipe on one of its data sets with one method; all other settings are the recipe's."""
     data, page = str(repo.parent / "shared/data"), "docs/reproduce_the_papers.md"
     (smaller,) = [line for line in commands(ROOT / page) if "/where/they/lie" in line]
     one = [*ONE_RUN, "--set", "grid.datasets=[dtd]", "--set", "grid.encoder=liteclip"]
-    said = page_run(repo, page, smaller, *one, instead=("/where/they/lie", data))
-    assert "params.yaml: epochs: 50 -> {default: 50, imagenet: 10}" in said.replace('"', "")
-    assert ran(said) >= {"extract@dtd", *cells("dtd", "zero_shot")}
+    output = page_run(repo, page, smaller, *one, instead=("/where/they/lie", data))
+    assert "epochs: 50 -> {default: 50, imagenet: 10}" in output.replace('"', "")
+    assert ran(output) >= {"extract@dtd", *cells("dtd", "zero_shot")}
     monkeypatch.setenv("COLUMNS", "10000")  # as wide as dvc's table
-    kept = page_run(repo, page, "dvc exp show --no-pager")
-    assert "ship_table_1-1" in kept
-    assert "ship_table_1-2" in kept
+    experiments = page_run(repo, page, "dvc exp show --no-pager")
+    assert "ship_table_1-1" in experiments
+    assert "ship_table_1-2" in experiments
 
 
 def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more: str) -> None:
-    """Do in this process all that a command does but the stages, which take hours, and what shows their results."""
+    """Run a command in this process without the stages, which take hours, and without showing results."""
     monkeypatch.chdir(repo)
-    done: list[str] = []
+    calls: list[str] = []
     for name in ("repro", "report", "keep"):
-        monkeypatch.setattr(cli, name, lambda *_, name=name: done.append(name))
+        monkeypatch.setattr(cli, name, lambda *_, name=name: calls.append(name))
     result = CliRunner().invoke(cli.app, [*shlex.split(line)[1:], *more])
     assert result.exit_code == 0, result.exception
-    assert done[:2] == ["repro", "report"]
+    assert calls[:2] == ["repro", "report"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/reproduce_the_papers.md"])
-def test_the_whole_recipe_is_taken(repo: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_the_whole_recipe_are_written(repo: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for line in commands(ROOT / page) if line.endswith(RECIPE)]
     line = line.replace("/where/your/data/lie", "../shared/data")
     without_stages(monkeypatch, repo, line, "--set", "grid.datasets=[caltech101, dtd]")
@@ -348,12 +348,12 @@ def test_the_whole_recipe_is_taken(repo: Path, page: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("page", [page for page in RESULTS if page not in IN_TABLE], ids=lambda page: page.stem)
-def test_a_page_of_results_is_made_by_its_commands(repo: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_a_page_of_results_write_it(repo: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, (first, *rest) = params.read(repo / "params.yaml"), commands(page)
     name = page.relative_to(ROOT).as_posix()
     without_stages(monkeypatch, repo, first)
     assert rest in ([], [f"shipyard report --into {name}"])
-    (repo / "params.yaml").write_text(before, encoding="utf-8")  # whose results are there
+    (repo / "params.yaml").write_text(before, encoding="utf-8")  # whose results exist
     for line in rest:
         page_run(repo, name, line)
         assert (repo / name).read_text(encoding="utf-8").partition("\n---\n")[2] != ""
@@ -367,7 +367,7 @@ input()
 
 
 def test_extraction_is_run_on_a_ray_cluster(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One node with one actor, which finds in a bucket what S3's protocol says."""
+    """Use a cluster of one node with one actor, and a bucket behind S3's protocol."""
     pytest.importorskip("ray", reason="needs the extra `ray`")
     page = "docs/scale.md"
     on_ray, in_bucket = [line for line in commands(ROOT / page) if "RAY_ADDRESS" in line]
@@ -387,8 +387,8 @@ def test_extraction_is_run_on_a_ray_cluster(repo: Path, monkeypatch: pytest.Monk
             views = ["--set", "extract.views=0"]  # so that there is something to extract
             assert "extract@caltech101" in ran(page_run(repo, page, on_ray, *views))
             views = ["--set", "extract.views=2"]
-            said = page_run(repo, page, in_bucket, *views, instead=("s3://bucket", "s3://team"))
-            assert "extract@caltech101" in ran(said)
+            output = page_run(repo, page, in_bucket, *views, instead=("s3://bucket", "s3://team"))
+            assert "extract@caltech101" in ran(output)
         finally:
             cluster.communicate(b"\n", timeout=60)
     run(repo, "dvc", "remote", "add", "--default", "team", str(repo.parent / "store"))
