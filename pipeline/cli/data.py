@@ -1,4 +1,4 @@
-"""`shipyard data`: which data sets there are, and how they come here."""
+"""`shipyard data`: list the data sets of `params.yaml` and download them."""
 
 from __future__ import annotations
 
@@ -11,45 +11,58 @@ import typer
 from pipeline.cli.help import examples
 from pipeline.config import params
 
-app = typer.Typer(help="See which data sets there are, and fetch them.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List data sets and download them.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list", epilog=examples("shipyard data list", "shipyard data list caltech101"))
 def list_all(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Say all about this data set instead.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show details of one data set.")] = None,
 ) -> None:
-    """Print every data set of params.yaml: published numbers, licence, and whether it is here."""
+    """List the data sets of params.yaml.
+
+    The columns are the published counts, the licence, and whether the folder of the images is present.
+    """
     from pipeline.cli.data_list import details, table
 
-    found = params.load()
+    current = params.load()
     if name:
-        print(details(found, name))
+        print(details(current, name))
         return
-    print(table(found))
-    print(f"\ndata.root is {found.data.root!r}. `shipyard data list NAME` says more, `shipyard data get NAME` fetches.")
+    print(table(current))
+    print(
+        f"\ndata.root is {current.data.root!r}. `shipyard data list NAME` shows details, `shipyard data get NAME` "
+        "downloads a data set."
+    )
 
 
 @app.command(epilog=examples("shipyard data get caltech101"))
-def get(name: Annotated[str, typer.Argument(metavar="NAME", help="In `data.sets` of params.yaml.")]) -> None:
-    """Fetch a data set into data.root, check it and unpack it; what is behind a form is explained.
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set to download, a key of `data.sets`.")],
+) -> None:
+    """Download a data set into data.root, verify it and unpack it.
 
-    Interrupted, it goes on from there when called again.
+    An interrupted download continues when the command is run again. A data set that requires a registration cannot be
+    downloaded; its steps are printed instead.
     """
     from features.errors import raise_all
     from features.fetching.fetch import fetch
     from features.index import mistakes
     from pipeline.cli.data_list import reader_of
 
-    found = params.load()
-    reader, root = reader_of(found, name), Path(found.data.root)
-    fetch(reader, root, say=print, show=_show)
+    current = params.load()
+    reader = reader_of(current, name)
+    root = Path(current.data.root)
+
+    fetch(reader, root, say=print, show=_print_progress)
     listing = reader.read(root)
-    raise_all([*mistakes(listing)], f"{name} is here, but cannot be used")
-    print(f"{name}: {len(listing.images):,} images of {len(listing.classes):,} classes are in {reader.folder(root)}")
+    raise_all([*mistakes(listing)], f"{name} was downloaded, but cannot be used")
+    print(f"{name}: {len(listing.images):,} images of {len(listing.classes):,} classes in {reader.folder(root)}")
 
 
-def _show(have: int, total: int | None) -> None:
-    """A line on a terminal that is rewritten; nothing in a log."""
-    if sys.stderr.isatty():
-        of = f" of {total / 1e6:,.0f}" if total else ""
-        print(f"\r\x1b[K{have / 1e6:,.0f}{of} MB", end="\n" if have == total else "", file=sys.stderr, flush=True)
+def _print_progress(received: int, total: int | None) -> None:
+    """Print the size of a download, in bytes, as a line that is overwritten; print nothing to a log."""
+    if not sys.stderr.isatty():
+        return
+    of_total = f" of {total / 1e6:,.0f}" if total else ""
+    end = "\n" if received == total else ""
+    print(f"\r\x1b[K{received / 1e6:,.0f}{of_total} MB", end=end, file=sys.stderr, flush=True)

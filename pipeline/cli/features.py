@@ -1,4 +1,4 @@
-"""`shipyard features`: look at stores of image features, compare them, and exchange them with other programs."""
+"""`shipyard features`: inspect and compare stores of image features, and exchange them with other programs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pipeline.cli.help import examples
 from pipeline.config import params
 
 app = typer.Typer(
-    help="Look at stores of image features, and exchange them.", no_args_is_help=True, rich_markup_mode=None
+    help="Inspect, compare, export and import image features.", no_args_is_help=True, rich_markup_mode=None
 )
 STORE = "artifacts/liteclip/features/twemoji.zarr"
-Store = Annotated[Path, typer.Argument(metavar="STORE", help=f"Such as {STORE}.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help=f"Feature store, such as {STORE}.")]
 
 
 @app.command(epilog=examples(f"shipyard features info {STORE}"))
 def info(store: Store) -> None:
-    """Say what a store holds, and which encoder made it."""
+    """Show the content of a store and the encoder that produced it."""
     from features.image_store.store import ImageStore
 
     print(ImageStore.open(store).info())
@@ -29,34 +29,40 @@ def info(store: Store) -> None:
 
 @app.command(epilog=examples(f"shipyard features verify {STORE}"))
 def verify(store: Store) -> None:
-    """Read a whole store and check it."""
+    """Read every byte of a store and verify its checksums."""
     from features.image_store.store import ImageStore
 
     ImageStore.open(store).verify()
-    print(f"{store} is whole")
+    print(f"{store} is complete and unchanged")
 
 
 @app.command(epilog=examples(f"shipyard features diff {STORE} ../other/{STORE}"))
 def diff(
-    store: Store, other: Annotated[Path, typer.Argument(metavar="OTHER", help="The store to compare it with.")]
+    store: Store, other: Annotated[Path, typer.Argument(metavar="OTHER", help="Feature store to compare with.")]
 ) -> None:
-    """Say how two stores differ: what made them, rows, values. Exit status 1 if they do."""
+    """Compare the provenance, rows and values of two stores.
+
+    The exit status is 1 if they differ.
+    """
     from features.exchange.diff import differences
     from features.image_store.store import ImageStore
 
-    found = differences(ImageStore.open(store), ImageStore.open(other))
-    print("\n".join(found) or "the same features of the same images")
-    if found:
+    lines = differences(ImageStore.open(store), ImageStore.open(other))
+    print("\n".join(lines) or "identical: the same features of the same images")
+    if lines:
         raise typer.Exit(1)
 
 
 @app.command("export", epilog=examples(f"shipyard features export {STORE} twemoji.h5"))
 def export_store(
     store: Store,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new file that ends in .h5, .parquet or .npz.")],
-    index: Annotated[bool, typer.Option(help="With the ids and class names of the data set's index.")] = True,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New file; its suffix is .h5, .parquet or .npz.")],
+    index: Annotated[bool, typer.Option(help="Include the image ids and class names from the index.")] = True,
 ) -> None:
-    """Write a store into one file for other programs; `import` reads it back bit for bit."""
+    """Write a store to one file for other programs.
+
+    `shipyard features import` reads the file back without any change of a value.
+    """
     from features.exchange.exporter import export
     from features.image_store.store import ImageStore
     from pipeline.cli.data_list import data_folders
@@ -64,9 +70,11 @@ def export_store(
 
     data = data_folders(params.load()) if params.PATH.exists() else []
     check_new_file("OUT", out, inputs=[store], data=data)
+
     table, names = (paths.index(store.stem), paths.names(store.stem)) if index else (None, None)
     if table and not table.exists():
-        raise InputError(f"there is no index {table} with ids and class names; pull it, or say --no-index")
+        raise InputError(f"index {table} not found: get it with `dvc pull`, or use --no-index")
+
     export(ImageStore.open(store), out, table=table, names=names)
     print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB")
 
@@ -79,27 +87,42 @@ def export_store(
     ),
 )
 def import_file(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A file or folder of docs/share.md's formats.")],
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The data set's name from now on.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="File or folder in one of the formats of docs/share.md.")
+    ],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name for the new data set.")],
     *,
-    encoder: Annotated[str | None, typer.Option(help="Whose features they are: a name in `encoders`.")] = None,
-    weights_sha256: Annotated[str | None, typer.Option(help="Of its weights, as `features info` says.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder that produced the features (a key of `encoders`).")
+    ] = None,
+    weights_sha256: Annotated[
+        str | None, typer.Option(help="SHA-256 of the encoder weights, as shown by `features info`.")
+    ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="Class names: a text, a name a line, or an index's JSON.")
+        Path | None, typer.Option(help="Class names: a text file with one name per line, or the JSON of an index.")
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="A prompt with one {}; may be repeated.")] = None,
-    rows: Annotated[Path | None, typer.Option(help="A CSV with some of the columns labels, splits, ids.")] = None,
-    key: Annotated[list[str] | None, typer.Option(metavar="FIELD=NAME", help="What the file calls a field.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt with one {} for the class name. Can be repeated.")
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="CSV file with one row per feature and some of the columns labels, splits, ids.")
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=NAME", help="Name that SOURCE uses for a field. Can be repeated."),
+    ] = None,
     split: Annotated[
-        Literal["train", "val", "test"] | None, typer.Option(help="The split of every row: train, val or test.")
+        Literal["train", "val", "test"] | None, typer.Option(help="Split of all rows: train, val or test.")
     ] = None,
-    to_float16: Annotated[bool, typer.Option("--to-float16", help="Round what is not float16.")] = False,
+    to_float16: Annotated[
+        bool, typer.Option("--to-float16", help="Round features of another data type to float16.")
+    ] = False,
 ) -> None:
-    """Make features that were computed elsewhere a data set of this project."""
+    """Import features from another program as a new data set."""
     from features.exchange.rows import ImportRequest
     from pipeline.cli.import_features import import_dataset
 
-    wish = ImportRequest(
+    request = ImportRequest(
         source=source,
         dataset=dataset,
         encoder=encoder,
@@ -107,15 +130,19 @@ def import_file(
         classes=classes,
         templates=tuple(template or ()),
         rows=rows,
-        keys=_pairs(key or []),
+        keys=_parse_keys(key or []),
         split=split,
         to_float16=to_float16,
     )
-    print(import_dataset(wish))
+    print(import_dataset(request))
 
 
-def _pairs(said: list[str]) -> dict[str, str]:
-    wrong = [text for text in said if not text.partition("=")[2]]
-    if wrong:
-        raise InputError(f"--key {wrong[0]!r} is no FIELD=NAME, such as features=image_embeddings")
-    return {text.partition("=")[0]: text.partition("=")[2] for text in said}
+def _parse_keys(options: list[str]) -> dict[str, str]:
+    """Return field -> name of the `--key` options."""
+    keys: dict[str, str] = {}
+    for option in options:
+        field, _, name = option.partition("=")
+        if not name:
+            raise InputError(f"invalid --key {option!r}: expected FIELD=NAME, for example features=image_embeddings")
+        keys[field] = name
+    return keys

@@ -1,4 +1,4 @@
-"""Where imported features go in this project, whose they must be, and what is to be done next."""
+"""Import of features into this project: names, paths, the check against the encoder, and the next commands."""
 
 from __future__ import annotations
 
@@ -12,56 +12,68 @@ from pipeline.artifacts import paths
 from pipeline.config import params
 
 
-def import_dataset(wish: ImportRequest) -> str:
-    """Write the store and the index of `wish.dataset`, and say how they enter the pipeline.
+def import_dataset(request: ImportRequest) -> str:
+    """Write the store and the index of a new data set, and return a text with the next steps.
 
     Raises:
-        InputError: the name is no name or taken, the encoder unknown, or its text tower of other weights than the
-            features; and all that `features.exchange.importer.read_features` refuses.
+        InputError: the name is invalid or exists, the encoder is unknown, or its text tower has other weights than the
+            features; also every error of `features.exchange.importer.read_features`.
     """
-    table, names = paths.index(wish.dataset), paths.names(wish.dataset)
-    if not re.fullmatch(params.NAME, wish.dataset):
+    table, names = paths.index(request.dataset), paths.names(request.dataset)
+    if not re.fullmatch(params.NAME, request.dataset):
         raise InputError(
-            f"{wish.dataset!r} cannot name a data set: letters, digits, _, - and . are known, a letter first"
+            f"invalid data set name {request.dataset!r}: expected letters, digits, _, - and ., starting with a letter "
+            "or a digit"
         )
     if table.exists():
-        raise InputError(f"{table} is there already: take another name for the data set, or remove it")
-    if wish.encoder and not wish.weights_sha256:
-        _ask_for_weights(wish.encoder)
-    found = read_features(wish)
-    encoder = str(found.facts["encoder"])
-    _refuse_other_weights(found, encoder)
-    store = paths.EncoderPaths(paths.ROOT / encoder).features(wish.dataset)
-    save_features(found, store=store, table=table, names=names, scratch=paths.SCRATCH)
-    counts = ", ".join(f"{len(part.labels):,} {split}" for split, part in found.parts.items())
+        raise InputError(f"{table} already exists: use another name for the data set, or remove the file")
+    if request.encoder and not request.weights_sha256:
+        _require_weights(request.encoder)
+
+    imported = read_features(request)
+    encoder = str(imported.facts["encoder"])
+    _check_weights(imported, encoder)
+
+    store = paths.EncoderPaths(paths.ROOT / encoder).features(request.dataset)
+    save_features(imported, store=store, table=table, names=names, scratch=paths.SCRATCH)
+
+    counts = ", ".join(f"{len(part.labels):,} {split}" for split, part in imported.parts.items())
     return (
-        f"{store}: {counts}, {len(found.listing.classes)} classes\n"
-        f"next, in {params.PATH}: under data.sets   {wish.dataset}: {{reader: imported}}\n"
-        f"and in the shell:       dvc commit --force index@{wish.dataset} extract@{wish.dataset}   "
-        f"(with grid.datasets: [{wish.dataset}])\n"
-        f"                        shipyard run {wish.dataset}"
+        f"{store}: {counts}, {len(imported.listing.classes)} classes\n"
+        f"next, in {params.PATH}: under data.sets   {request.dataset}: {{reader: imported}}\n"
+        f"and in the shell:       dvc commit --force index@{request.dataset} extract@{request.dataset}   "
+        f"(with grid.datasets: [{request.dataset}])\n"
+        f"                        shipyard run {request.dataset}"
     )
 
 
-def _ask_for_weights(encoder: str) -> None:
-    """Refuse to guess whose features they are, but say what the text tower in use is of."""
+def _require_weights(encoder: str) -> None:
+    """Raise an error that shows the SHA-256 of the encoder's text tower, if the project has one.
+
+    The weights that produced the features are never assumed, because the file cannot show a wrong assumption.
+    """
     tower = paths.EncoderPaths(paths.ROOT / encoder).text_tower
     if tower.exists():
-        sha = load_tower(tower).config.weights_sha256
+        sha256 = load_tower(tower).config.weights_sha256
         raise InputError(
-            "--weights-sha256 is not given. If you know that the very weights of "
-            f"{tower} made these features, say so: --weights-sha256 {sha}"
+            f"--weights-sha256 is missing. If the weights of {tower} produced these features, add: "
+            f"--weights-sha256 {sha256}"
         )
 
 
-def _refuse_other_weights(found: Imported, encoder: str) -> None:
-    """See that the encoder is known, and that its text tower, where it has been made, is of the same weights."""
+def _check_weights(imported: Imported, encoder: str) -> None:
+    """Check that the encoder is known, and that its text tower, if it exists, has the weights of the features."""
     known = params.load().encoders
     if encoder not in known:
         raise InputError(f"encoder {encoder!r} is not in `encoders` of {params.PATH}; {nearest(encoder, known)}")
+
     tower = paths.EncoderPaths(paths.ROOT / encoder).text_tower
-    if tower.exists() and (sha := load_tower(tower).config.weights_sha256) != found.facts["weights_sha256"]:
+    if not tower.exists():
+        return
+    tower_sha256 = load_tower(tower).config.weights_sha256
+    features_sha256 = imported.facts["weights_sha256"]
+    if tower_sha256 != features_sha256:
         raise InputError(
-            f"the features are of weights {found.facts['weights_sha256'][:12]}, but {tower} is of {sha[:12]}: a text "
-            "of one encoder says nothing of an image of another"
+            f"different weights: the features have SHA-256 {features_sha256[:12]}, {tower} has {tower_sha256[:12]}. "
+            "Image and text features of different weights cannot be compared"
         )
