@@ -41,7 +41,7 @@ def rows(*, small: bool) -> list[Row]:
     def anew() -> list[Tensor]:
         return [_accuracy(cache, judged, 0.1 + 0.01 * point) for point in range(points)]
 
-    ours, some = in_turn(lambda: method.searched(cache, judged, everything), anew, warm=not small)
+    ours, some = in_turn(lambda: method.search(cache, judged, everything), anew, warm=not small)
     grid = method.alpha_points * method.beta_points
     name = f"alpha, beta search, {grid:,} points, {JUDGED:,} images, {CLASSES} classes"
     return [Row.of(name, ours, some * grid / points, at_least=30)]

@@ -1,4 +1,4 @@
-"""A task small enough to fit any method on within a second, and the settings that do."""
+"""A task small enough to fit any method within a second, and settings for it."""
 
 from __future__ import annotations
 
@@ -41,16 +41,27 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 def method(name: str, **settings: Any) -> Method:
-    """The method with settings that fit small, separable features within a second."""
+    """Return the method with settings that fit small, separable features within a second."""
     return find(pipeline.methods, name, Method).model_validate(QUICK.get(name, {}) | settings)
 
 
-def seen_by(name: str, images: LabelledFeatures) -> Tensor:
-    """What the method's classifier scores of the images: (N, D), or patch tokens (N, P, D)."""
+def scored_features(name: str, images: LabelledFeatures) -> Tensor:
+    """Return what the method's classifier scores: features (N, D), or patch tokens (N, P, D)."""
     if find(pipeline.methods, name, Method).needs_patches:
         assert images.patches is not None
         return images.patches
     return images.centre
+
+
+def fit_data(
+    synthetic: LabelledFeatures | None = None,
+    seed: int = 1,
+    classes: ClassSet = CLASSES,
+    validation: LabelledFeatures = VALIDATION,
+) -> FitData:
+    """Return the data of the small task."""
+    rng = stream(seed, "finetune")  # the stream of stage `fit`
+    return FitData(TRAIN, classes, synthetic=synthetic, validation=validation, tower=TOWER, rng=rng)
 
 
 def fit(
@@ -61,8 +72,6 @@ def fit(
     validation: LabelledFeatures = VALIDATION,
     **settings: Any,
 ) -> Classifier:
-    """A classifier, bound to the tower."""
-    chosen = method(name, **settings)
-    rng = stream(seed, "finetune")
-    fitted = chosen.fit(FitData(TRAIN, classes, synthetic=synthetic, validation=validation, tower=TOWER, rng=rng))
+    """Return a classifier with its text tower."""
+    fitted = method(name, **settings).fit(fit_data(synthetic, seed, classes, validation))
     return fitted.with_text_tower(TOWER)

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, VALIDATION, fit
+from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, VALIDATION, fit, fit_data
 from torch.nn import functional as F
 
 from features.errors import InputError
 from features.text.prompts import format_prompts, tokenize
-from pipeline.methods._cache_model import CacheClassifier, build, first_of_each
+from pipeline.methods._cache_model import CacheClassifier, build_cache, first_per_label
 from pipeline.methods._prompt_learning import class_weights
-from pipeline.methods.base import FitData
-from pipeline.methods.clip_adapter import adapted
+from pipeline.methods.clip_adapter import adapt
 from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
-from pipeline.methods.zero_shot import imagenet
+from pipeline.methods.zero_shot import imagenet_templates
 from pipeline.training.data import ClassSet
 from pipeline.training.loop import Batches, cosine, index_by_label, trained_classes, warm_cosine
 from pipeline.training.seeds import stream
@@ -39,11 +38,11 @@ def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
 
 
 def test_clips_own_ensembles_and_a_template_without_a_place_for_the_name() -> None:
-    assert len(imagenet("imagenet_80")) == 80
-    assert len(imagenet("imagenet_7")) == 7
-    assert all(text.count("{}") == 1 for text in imagenet("imagenet_80"))
+    assert len(imagenet_templates("imagenet_80")) == 80
+    assert len(imagenet_templates("imagenet_7")) == 7
+    assert all(text.count("{}") == 1 for text in imagenet_templates("imagenet_80"))
     assert fit("zero_shot", templates="imagenet_7").state()["weights"].shape == (6, 32)
-    with pytest.raises(InputError, match=r"one \{\} for the class name") as caught:
+    with pytest.raises(InputError, match=r"methods\.zero_shot\.templates") as caught:
         fit("zero_shot", templates=["a photo", "{} {}", "fine {}"])
     assert "'a photo'" in str(caught.value)
     assert "'fine {}'" not in str(caught.value)
@@ -55,7 +54,7 @@ def test_clip_adapter_mix_is_equations_3_to_5() -> None:
     f /= np.linalg.norm(f, axis=1, keepdims=True)
     mixed = 0.2 * np.maximum(np.maximum(f @ down.T, 0) @ up.T, 0) + 0.8 * f
     expected = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
-    ours = adapted(*(torch.from_numpy(a) for a in (f, down, up)), torch.tensor(0.2, dtype=torch.float64))
+    ours = adapt(*(torch.from_numpy(a) for a in (f, down, up)), torch.tensor(0.2, dtype=torch.float64))
     np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-6)
 
 
@@ -99,20 +98,20 @@ def test_tip_adapter_logits_are_equation_6() -> None:
 
 def test_keys_are_the_normalised_mean_of_raw_views() -> None:
     raw = TRAIN.features.numpy().mean(1)
-    keys = build(TRAIN, CLASSES, None, 1.0, 1.0).keys.numpy()
+    keys = build_cache(fit_data(), 1.0, 1.0).keys.numpy()
     np.testing.assert_allclose(keys, raw / np.linalg.norm(raw, axis=1, keepdims=True), rtol=1e-5)
 
 
 def test_an_unseen_class_gets_as_many_keys_as_a_seen_one_has_images() -> None:
-    cache = build(TRAIN, CLASSES, SYNTHETIC, 1.0, 1.0)
+    cache = build_cache(fit_data(SYNTHETIC), 1.0, 1.0)
     assert np.bincount(cache.key_labels.numpy()).tolist() == [8] * 6
-    assert first_of_each(torch.tensor([1, 0, 1, 1]), 2).tolist() == [True, True, True, False]
+    assert first_per_label(torch.tensor([1, 0, 1, 1]), 2).tolist() == [True, True, True, False]
 
 
 def test_the_search_finds_what_trying_every_point_finds() -> None:
     settings = TipAdapter(alpha_points=4, beta_points=5, alpha_max=3.0, beta_max=7.0)
     noisy = tiny.features([0, 1, 2, 3], 25, 1, noise=0.25)
-    cache = build(TRAIN, CLASSES, None, 1.0, 1.0)
+    cache = build_cache(fit_data(), 1.0, 1.0)
     ids = CLASSES.seen_ids
     tried = {}
     for beta in [0.1 + i * 6.9 / 5 for i in range(5)]:
@@ -120,13 +119,13 @@ def test_the_search_finds_what_trying_every_point_finds() -> None:
             point = CacheClassifier(**{**cache.state(), "alpha": torch.tensor(alpha), "beta": torch.tensor(beta)})
             tried[beta, alpha] = int((point.logits(noisy.centre, ids).argmax(1) == noisy.labels).sum())
     best = max(tried, key=lambda point: tried[point])
-    found = settings.searched(cache, noisy, ids)
+    found = settings.search(cache, noisy, ids)
     assert (float(found.beta), float(found.alpha)) == pytest.approx(best)
 
 
 def test_without_validation_the_search_changes_nothing() -> None:
-    cache = build(TRAIN, CLASSES, None, 1.0, 1.0)
-    assert TipAdapter().searched(cache, NO_VALIDATION, CLASSES.seen_ids) is cache
+    cache = build_cache(fit_data(), 1.0, 1.0)
+    assert TipAdapter().search(cache, NO_VALIDATION, CLASSES.seen_ids) is cache
 
 
 def test_coop_starts_from_its_words_and_refuses_a_wrong_number_of_them() -> None:
@@ -204,9 +203,7 @@ def test_the_loss_ranges_over_the_seen_or_over_all() -> None:
 
 def test_a_diverged_training_is_an_error_and_no_classifier() -> None:
     with pytest.raises(InputError, match="learning_rate"):
-        CoOp(learning_rate=1e30, epochs=3).fit(
-            FitData(TRAIN, CLASSES, synthetic=None, validation=VALIDATION, tower=TOWER, rng=stream(0, "x"))
-        )
+        CoOp(learning_rate=1e30, epochs=3).fit(fit_data())
 
 
 def _unit(a: np.ndarray) -> np.ndarray:

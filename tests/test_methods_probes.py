@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, fit, method
+from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, fit, fit_data, method
 from torch.nn import functional as F
 
 from features.errors import InputError
-from pipeline.methods._affine import affine, class_means, concat_real_synthetic
-from pipeline.methods._unnormalized_text import at_raw_length
-from pipeline.methods.base import FitData
-from pipeline.methods.clap import constraint, multipliers
+from pipeline.methods._affine import affine_classifier, class_means, concat_real_synthetic
+from pipeline.methods._unnormalized_text import unnormalized_text_features
+from pipeline.methods.clap import class_multipliers, constraint
 from pipeline.methods.gda import Gda, GdaClassifier, discriminant, precision
-from pipeline.methods.linear_probe import peak, regression
+from pipeline.methods.linear_probe import regression, search_peak
 from pipeline.methods.lp_plus_plus import Probe
-from pipeline.methods.taskres import shifted
-from pipeline.training.seeds import stream
+from pipeline.methods.taskres import add_residual
 
 Array = NDArray[np.float64]
 
@@ -62,18 +60,18 @@ def test_logistic_regression_of_two_classes_has_two_rows() -> None:
 
 @pytest.mark.parametrize("top", [-6.0, -5.875, -0.125, 0.0, 3.25, 5.5, 6.0])
 def test_the_search_for_c_ends_at_the_peak_of_a_single_hill(top: float) -> None:
-    assert peak(lambda c: -abs(np.log10(c) - top)) == pytest.approx(10**top)
+    assert search_peak(lambda c: -abs(np.log10(c) - top)) == pytest.approx(10**top)
 
 
 def test_the_search_for_c_takes_15_fits_and_of_equals_the_one_nearest_to_1() -> None:
     tried: list[float] = []
-    assert peak(lambda c: float(tried.append(c) or 0)) == 1.0  # type: ignore[func-returns-value]
+    assert search_peak(lambda c: float(tried.append(c) or 0)) == 1.0  # type: ignore[func-returns-value]
     assert len(tried) == 15
 
 
 def test_linear_probe_with_one_class_or_no_validation() -> None:
     only = replace(CLASSES, seen=torch.tensor([True] + [False] * 5))
-    with pytest.raises(InputError, match="two classes"):
+    with pytest.raises(InputError, match=r"methods\.linear_probe"):
         fit("linear_probe", classes=only)
     w, _ = regression(TRAIN.centre, TRAIN.labels, 31.6, 1000)
     found = fit("linear_probe", validation=NO_VALIDATION).state()["weights"]
@@ -82,17 +80,17 @@ def test_linear_probe_with_one_class_or_no_validation() -> None:
 
 def test_an_affine_classifier_scores_only_its_classes() -> None:
     ids = torch.tensor([2, 0])
-    found = affine(CLASSES, ids, torch.eye(32)[:2], torch.tensor([5.0, 6.0]))
+    found = affine_classifier(CLASSES, ids, torch.eye(32)[:2], torch.tensor([5.0, 6.0]))
     assert found.scored.nonzero().squeeze(1).tolist() == [0, 2]
     f = torch.full((1, 32), 0.5)
     assert found.logits(f, ids).tolist() == [[5.5, 6.5]]
 
 
 def test_synthetic_features_join_in_the_number_of_shots() -> None:
-    features, labels = concat_real_synthetic(TRAIN, SYNTHETIC, CLASSES)
+    features, labels = concat_real_synthetic(fit_data(SYNTHETIC))
     assert torch.bincount(labels).tolist() == [8] * 6
     assert torch.equal(features[:32], TRAIN.centre)
-    every, labels = concat_real_synthetic(TRAIN, None, CLASSES, every_view=True)
+    every, labels = concat_real_synthetic(fit_data(), every_view=True)
     assert every.shape == (96, 32)
     assert torch.equal(every[3 * 7 + 2], TRAIN.unit[7, 2])
     assert labels[3 * 7 + 2] == TRAIN.labels[7]
@@ -100,12 +98,12 @@ def test_synthetic_features_join_in_the_number_of_shots() -> None:
 
 def test_taskres_weights_are_text_plus_residual() -> None:
     base, x = 3 * TEXTS, RNG.normal(size=(3, 8))
-    ours = shifted(*tensors(base, x), 0.5).numpy()
+    ours = add_residual(*tensors(base, x), 0.5).numpy()
     np.testing.assert_allclose(ours, unit(base + 0.5 * x), rtol=1e-6)
 
 
 def test_residuals_and_weights_start_as_long_as_the_tower_makes_features() -> None:
-    long = at_raw_length(CLASSES, TOWER)
+    long = unnormalized_text_features(CLASSES, TOWER)
     torch.testing.assert_close(F.normalize(long, dim=-1), CLASSES.text_features)
     torch.testing.assert_close(long.norm(dim=-1), TOWER.encode(CLASSES.tokens).norm(dim=-1))
 
@@ -120,7 +118,7 @@ def test_a_class_without_features_keeps_its_zero_shot_weight(name: str) -> None:
 def test_clap_loss_is_the_papers() -> None:
     probabilities = softmax(20 * FEATURES @ TEXTS.T)
     held = np.array([probabilities[c == LABELS, c].mean() for c in range(3)])
-    ours = multipliers(*tensors(20 * FEATURES @ TEXTS.T, LABELS))
+    ours = class_multipliers(*tensors(20 * FEATURES @ TEXTS.T, LABELS))
     np.testing.assert_allclose(ours.numpy(), held, rtol=1e-6)
     w = TEXTS + 0.1 * RNG.normal(size=(3, 8))
     penalties = held * ((w - TEXTS) ** 2).sum(1)
@@ -181,8 +179,6 @@ def test_gda_stands_views_near_its_name_in_for_a_class_without_features() -> Non
     near = [views[np.argsort(-(views @ t))[:10]] for t in texts]
     means = np.stack([(n.sum(0) + 16 * t) / 26 for n, t in zip(near, texts, strict=True)])
     inverse = np.mean([precision(*tensors(n - t)).numpy() for n, t in zip(near, texts, strict=True)], axis=0)
-    fitted = method("gda", neighbours=10).fit(
-        FitData(TRAIN, CLASSES, synthetic=None, validation=NO_VALIDATION, tower=None, rng=stream(1, "x"))
-    )
+    fitted = method("gda", neighbours=10).fit(fit_data(validation=NO_VALIDATION))
     np.testing.assert_allclose(fitted.state()["weights"][4:].numpy(), means @ inverse, rtol=1e-3, atol=1e-4)
     assert float(fitted.state()["alpha"]) == pytest.approx(Gda().alpha)

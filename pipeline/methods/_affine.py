@@ -1,4 +1,4 @@
-"""Classifiers with a weight and a bias for each class that has features, and what they are fitted on."""
+"""Classifiers with a weight and a bias per class, for methods that fit on image features alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.methods._cache_model import first_of_each
-from pipeline.methods.base import Classifier
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods._cache_model import first_per_label
+from pipeline.methods.base import Classifier, FitData
+from pipeline.training.data import ClassSet
 
 
 @dataclass(frozen=True)
 class AffineClassifier(Classifier):
-    """logits = logit_scale * (f w^T + b): weights (C, D) of any length, bias (C,)."""
+    """A classifier with logits = logit_scale * (f w^T + b).
+
+    Attributes:
+        weights: (C, D) of any length; 0 for a class that cannot be scored.
+        bias: (C,).
+    """
 
     weights: Tensor
     bias: Tensor
@@ -24,34 +29,38 @@ class AffineClassifier(Classifier):
         return self.logit_scale * (features @ self.weights[class_ids].T + self.bias[class_ids])
 
 
-def affine(classes: ClassSet, ids: Tensor, weights: Tensor, bias: Tensor, scale: float = 1.0) -> AffineClassifier:
-    """A classifier of the classes `ids` (T,) alone, from their weights (T, D) and biases (T,); float32."""
-    everyone = torch.zeros_like(classes.text_features)
+def affine_classifier(classes: ClassSet, ids: Tensor, weights: Tensor, bias: Tensor) -> AffineClassifier:
+    """Return a float32 classifier that scores only the classes `ids` (T,), from weights (T, D) and biases (T,)."""
+    no_weights = torch.zeros_like(classes.text_features)
+
     return AffineClassifier(
-        torch.tensor(scale, device=ids.device),
-        torch.zeros_like(classes.seen).index_fill(0, ids, value=True),
-        weights=everyone.index_copy(0, ids, weights.to(everyone.dtype)),
-        bias=everyone[:, 0].index_copy(0, ids, bias.to(everyone.dtype)),
+        logit_scale=torch.tensor(1.0, device=ids.device),
+        scored=torch.zeros_like(classes.seen).index_fill(0, ids, value=True),
+        weights=no_weights.index_copy(0, ids, weights.to(no_weights.dtype)),
+        bias=no_weights[:, 0].index_copy(0, ids, bias.to(no_weights.dtype)),
     )
 
 
-def concat_real_synthetic(
-    train: LabelledFeatures, synthetic: LabelledFeatures | None, classes: ClassSet, *, every_view: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Unit features (N, D) and labels (N,) of the real images and, if given, of the synthetic features.
+def concat_real_synthetic(data: FitData, *, every_view: bool = False) -> tuple[Tensor, Tensor]:
+    """Return unit features (N, D) and labels (N,) of the real images, followed by the synthetic features if any.
 
-    Of the synthetic features as many a class are kept as a seen class has images, the first ones, so that no class
-    outweighs another by its number. `every_view` takes all views of an image in place of its centre crop.
+    Each unseen class contributes as many synthetic features as a seen class has images (the first ones of its pool), so
+    that no class outweighs another by number.
+
+    Args:
+        data: training images and synthetic features.
+        every_view: return all views of each image instead of its centre crop.
     """
-    features = train.unit.flatten(0, 1) if every_view else train.centre
-    labels = train.labels.repeat_interleave(len(features) // len(train))
-    if synthetic is None:
+    features = data.train.unit.flatten(0, 1) if every_view else data.train.centre
+    labels = data.train.labels.repeat_interleave(len(features) // len(data.train))
+    if data.synthetic is None:
         return features, labels
-    kept = first_of_each(synthetic.labels, max(1, len(train) // max(len(classes.seen_ids), 1)))
-    return torch.cat([features, synthetic.centre[kept]]), torch.cat([labels, synthetic.labels[kept]])
+
+    kept = first_per_label(data.synthetic.labels, max(1, data.shots))
+    return torch.cat([features, data.synthetic.centre[kept]]), torch.cat([labels, data.synthetic.labels[kept]])
 
 
-def class_means(features: Tensor, places: Tensor, count: int) -> Tensor:
-    """(count, D) mean of the rows (N, D) of each class; places (N,) in 0 .. count - 1, each of which occurs."""
-    one_hot = F.one_hot(places, count).to(features.dtype)
+def class_means(features: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the mean (count, D) of the rows (N, D) of each class; each label 0 .. count - 1 occurs in labels (N,)."""
+    one_hot = F.one_hot(labels, count).to(features.dtype)
     return one_hot.T @ features / one_hot.sum(0)[:, None]

@@ -1,7 +1,8 @@
-"""Tip-Adapter's key-value cache (Zhang et al. 2022), shared by its two forms."""
+"""The key-value cache of Tip-Adapter (Zhang et al. 2022), shared by `tip_adapter` and `tip_adapter_f`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
@@ -10,18 +11,23 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.methods.base import Classifier, Method, scale_of
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.methods._validation import best_on_validation
+from pipeline.methods.base import Classifier, FitData, Method, scale_of
+from pipeline.training.data import LabelledFeatures
 
 
 @dataclass(frozen=True)
 class CacheClassifier(Classifier):
-    """logits = logit_scale * f w^T + alpha * exp(-beta (1 - f K^T)) V.
+    """A classifier with logits = logit_scale * f w^T + alpha * exp(-beta (1 - f K^T)) V.
+
+    V is the one-hot matrix (M, C) of `key_labels`.
 
     Attributes:
         weights: (C, D) zero-shot text features.
-        keys: (M, D) unit rows. key_labels: (M,) the class of each key: V is their one-hot matrix.
-        alpha, beta: () residual ratio and sharpness.
+        keys: (M, D) unit rows K, one per training image.
+        key_labels: (M,) int64, the class of each key.
+        alpha: () residual ratio.
+        beta: () sharpness.
     """
 
     weights: Tensor
@@ -31,99 +37,119 @@ class CacheClassifier(Classifier):
     beta: Tensor
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        return self.scores(features, class_ids)
+        return self.unchecked_logits(features, class_ids)
 
-    def scores(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """`logits` without its questions, for which training would wait at each step."""
+    def unchecked_logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
+        """Return `logits` without their checks, which would make every training step wait for the device."""
         zero_shot = self.logit_scale * features @ self.weights[class_ids].T
-        return zero_shot + self.alpha * self.cached(features @ self.keys.T, self.beta)[:, class_ids]
+        votes = self.votes(features @ self.keys.T)[:, class_ids]
+        return zero_shot + self.alpha * votes
 
-    def cached(self, affinity: Tensor, beta: Tensor) -> Tensor:
-        """Affinities (N, M) to the evidence for each class (N, C), before alpha."""
-        votes = torch.exp(-beta * (1 - affinity))
-        return votes @ F.one_hot(self.key_labels, len(self.weights)).to(votes.dtype)
+    def votes(self, affinity: Tensor) -> Tensor:
+        """Return the evidence for each class (N, C), before alpha, from the cosines (N, M) with the keys."""
+        weights = torch.exp(-self.beta * (1 - affinity))
+        return weights @ F.one_hot(self.key_labels, len(self.weights)).to(weights.dtype)
 
 
-def build(
-    train: LabelledFeatures, classes: ClassSet, synthetic: LabelledFeatures | None, alpha: float, beta: float
-) -> CacheClassifier:
-    """A cache with one key an image: the mean of its views, not normalised before the mean, then L2 (official code).
+def build_cache(data: FitData, alpha: float, beta: float) -> CacheClassifier:
+    """Return a cache with one key per image.
 
-    Of the synthetic features as many a class are kept as a seen class has images, the first ones, so that no class
-    outvotes another by the number of its keys.
+    A key is the mean of an image's views, which are not normalised before the mean but after it (Tip-Adapter's code,
+    d0e2d6f). Each unseen class contributes as many synthetic features as a seen class has images (the first ones of its
+    pool), so that no class outvotes another by number of keys.
     """
-    keys, labels = F.normalize(train.features.mean(1), dim=-1), train.labels
-    if synthetic is not None:
-        kept = first_of_each(synthetic.labels, max(1, len(train) // max(len(classes.seen_ids), 1)))
-        keys = torch.cat([keys, synthetic.centre[kept]])
-        labels = torch.cat([labels, synthetic.labels[kept]])
-    scored = torch.zeros_like(classes.seen)
+    keys = F.normalize(data.train.features.mean(1), dim=-1)
+    labels = data.train.labels
+    if data.synthetic is not None:
+        kept = first_per_label(data.synthetic.labels, max(1, data.shots))
+        keys = torch.cat([keys, data.synthetic.centre[kept]])
+        labels = torch.cat([labels, data.synthetic.labels[kept]])
+
+    scored = torch.zeros_like(data.classes.seen)
     scored[labels] = True
-    device = keys.device
     return CacheClassifier(
-        scale_of(classes),
+        scale_of(data.classes),
         scored,
-        weights=classes.text_features,
+        weights=data.classes.text_features,
         keys=keys,
         key_labels=labels,
-        alpha=torch.tensor(alpha, device=device),
-        beta=torch.tensor(beta, device=device),
+        alpha=torch.tensor(alpha, device=keys.device),
+        beta=torch.tensor(beta, device=keys.device),
     )
 
 
-def first_of_each(labels: Tensor, count: int) -> Tensor:
-    """(N,) bool: the first `count` rows of each label."""
+def first_per_label(labels: Tensor, count: int) -> Tensor:
+    """Return a mask (N,) of the first `count` rows of each label; labels (N,)."""
     one_hot = F.one_hot(labels)
-    rank = one_hot.cumsum(0).gather(1, labels[:, None]).squeeze(1)
+    rank = one_hot.cumsum(0).gather(1, labels[:, None]).squeeze(1)  # 1 for the first row of a label
     return rank <= count
 
 
 class CacheMethod(Method):
-    """Settings of the cache and of its search; the numbers are the official ImageNet configuration's."""
+    """Settings of the cache and of the search of alpha and beta.
+
+    The defaults are those of Tip-Adapter's ImageNet configuration (d0e2d6f, configs/imagenet.yaml). Its configurations
+    of other data sets differ, see papers/ship_table_1.yaml.
+    """
 
     classifier: ClassVar[type[Classifier]] = CacheClassifier
 
-    alpha: Annotated[float, Field(ge=0)] = 1.17  # residual ratio, where nothing is searched
-    beta: Annotated[float, Field(gt=0)] = 1.0  # sharpness, where nothing is searched
+    alpha: Annotated[float, Field(ge=0)] = 1.17  # residual ratio without a search, and while keys are trained
+    beta: Annotated[float, Field(gt=0)] = 1.0  # sharpness, likewise
     alpha_points: Annotated[int, Field(ge=1)] = 20  # values of alpha tried on validation
     beta_points: Annotated[int, Field(ge=1)] = 200  # values of beta tried on validation
-    alpha_max: Annotated[float, Field(gt=0.1)] = 3.0  # values run from 0.1 up to this
-    beta_max: Annotated[float, Field(gt=0.1)] = 7.0
+    alpha_max: Annotated[float, Field(gt=0.1)] = 3.0  # values of alpha run from 0.1 up to this
+    beta_max: Annotated[float, Field(gt=0.1)] = 7.0  # values of beta run from 0.1 up to this
 
-    def searched(self, cache: CacheClassifier, validation: LabelledFeatures, candidates: Tensor) -> CacheClassifier:
-        """Choose beta and alpha by validation accuracy; the smallest of those that tie. No validation, no change.
+    def search(self, cache: CacheClassifier, validation: LabelledFeatures, candidates: Tensor) -> CacheClassifier:
+        """Return the cache with the beta and alpha of the best validation accuracy.
 
-        One affinity matrix serves the whole grid, and each beta's votes serve every alpha.
+        Ties go to the smallest beta, then to the smallest alpha. Without validation images the cache is returned as it
+        is.
 
         Args:
-            cache: whose beta and alpha are to be chosen.
+            cache: the cache to tune.
             validation: (V, 1, D) images of seen classes.
-            candidates: (S,) the seen classes, among which they are judged.
+            candidates: (S,) the seen classes, among which the images are classified.
         """
         if len(validation) == 0:
             return cache
+
+        beta, alpha = best_on_validation(self._count_grid(cache, validation, candidates))
+        device = validation.labels.device
+        return replace(cache, beta=beta.to(device), alpha=alpha.to(device))
+
+    def _count_grid(
+        self, cache: CacheClassifier, validation: LabelledFeatures, candidates: Tensor
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], int]]:
+        """Yield each (beta, alpha) of the grid with its number of correct images.
+
+        One matrix of cosines serves the whole grid, and the votes of each beta serve every alpha: a thirtieth of the
+        time of scoring each point anew (`benchmarks/tip_grid.py`).
+        """
         features = validation.centre
-        distance = features @ cache.keys.T - 1
-        zero_shot = cache.logit_scale * features @ cache.weights[candidates].T
-        one_hot = F.one_hot(cache.key_labels, len(cache.weights))[:, candidates].to(features.dtype)
-        truth = (candidates == validation.labels[:, None]).to(torch.int64).argmax(1, keepdim=True)
+        distance = features @ cache.keys.T - 1  # (V, M)
+        zero_shot = cache.logit_scale * features @ cache.weights[candidates].T  # (V, S)
+        one_hot = F.one_hot(cache.key_labels, len(cache.weights))[:, candidates].to(features.dtype)  # (M, S)
+        target = (candidates == validation.labels[:, None]).to(torch.int64).argmax(1, keepdim=True)  # (V, 1)
+
         alphas = _grid(self.alpha_points, self.alpha_max)
-        best, chosen = -1, (cache.beta, cache.alpha)
         for beta in _grid(self.beta_points, self.beta_max):
             votes = (float(beta) * distance).exp_() @ one_hot
-            right = torch.stack([_right(zero_shot, votes, float(alpha), truth) for alpha in alphas])
-            if int(right.max()) > best:
-                best, chosen = int(right.max()), (beta, alphas[int(right.argmax())])
-        chosen = chosen[0].to(features.device), chosen[1].to(features.device)
-        return replace(cache, beta=chosen[0], alpha=chosen[1])
+            counts = torch.stack([_count_correct(zero_shot, votes, float(alpha), target) for alpha in alphas])
+            for alpha, correct in zip(alphas, counts.tolist(), strict=True):  # one wait for the device per beta
+                yield (beta, alpha), correct
 
 
-def _right(zero_shot: Tensor, votes: Tensor, alpha: float, truth: Tensor) -> Tensor:
-    """How many images (V, C) have no class above their own, `truth` (V, 1); a maximum is a fifth of argmax's cost."""
+def _count_correct(zero_shot: Tensor, votes: Tensor, alpha: float, target: Tensor) -> Tensor:
+    """Return () how many images (V, S) have no class above their own, `target` (V, 1).
+
+    A maximum takes a fifth of the time of an argmax.
+    """
     logits = torch.add(zero_shot, votes, alpha=alpha)
-    return (logits.gather(1, truth).squeeze(1) >= logits.amax(1)).sum()
+    return (logits.gather(1, target).squeeze(1) >= logits.amax(1)).sum()
 
 
 def _grid(points: int, top: float) -> Tensor:
-    """(points,) values from 0.1 in equal steps, `top` left out (official code)."""
+    """Return (points,) values from 0.1 in equal steps, without `top` itself (Tip-Adapter's code)."""
     return torch.arange(points) * ((top - 0.1) / points) + 0.1

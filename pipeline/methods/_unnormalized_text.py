@@ -1,4 +1,4 @@
-"""Text features at the length at which the tower gives them, for codes that train them before they are normalised."""
+"""Text features at the length of the text tower's output, for methods that train them before normalising."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch import Tensor
 from features.text.text_tower import TextTower
 from pipeline.training.data import ClassSet
 
-BATCH = 256  # short texts in one pass
+BATCH = 256  # class names per pass through the tower
 
 
-def at_raw_length(classes: ClassSet, tower: TextTower) -> Tensor:
-    """(C, D): each class's zero-shot text feature, as long as the tower's feature of the bare name.
+def unnormalized_text_features(classes: ClassSet, tower: TextTower) -> Tensor:
+    """Return each class's zero-shot text feature (C, D) at the length of the tower's feature of the bare class name.
 
-    A task keeps the directions alone; the length says how far an optimizer's step turns one.
+    A task stores only directions. The length decides how far a step of the optimizer turns a vector.
     """
     with torch.no_grad():
-        bare = torch.cat([tower.encode(tokens) for tokens in torch.split(classes.tokens, BATCH)])
-    long: Tensor = classes.text_features * bare.norm(dim=-1, keepdim=True)
-    return long
+        bare_names = torch.cat([tower.encode(tokens) for tokens in torch.split(classes.tokens, BATCH)])
+
+    rescaled: Tensor = classes.text_features * bare_names.norm(dim=-1, keepdim=True)
+    return rescaled

@@ -1,4 +1,4 @@
-"""The contract of every file in `pipeline/methods/`: settings that `fit`, and classifiers that score."""
+"""The contract of every file in `pipeline/methods/`: settings with a `fit`, and classifiers that score."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from pipeline.training.data import ClassSet, LabelledFeatures
 
 @dataclass(frozen=True)
 class Classifier(ABC):
-    """A fitted method: tensors and nothing else, so that saving it is saving them.
+    """A fitted method: a frozen dataclass of tensors, so that saving the tensors saves the classifier.
+
+    The names of the fields are the names of the tensors in fitted files.
 
     Attributes:
-        logit_scale: () float32, what a cosine is multiplied by.
+        logit_scale: () float32, the factor of a cosine.
         scored: (C,) bool, the classes of the task that it can score.
     """
 
@@ -28,48 +30,57 @@ class Classifier(ABC):
     scored: Tensor
 
     def logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """Score features against M of the task's classes: (N, M).
+        """Score features against M of the task's classes and return logits (N, M).
 
         Args:
-            features: (N, D) unit; patch tokens (N, P, D) as they are stored for a method that `needs_patches`.
-            class_ids: (M,).
+            features: (N, D) unit rows; for a method that `needs_patches`, patch tokens (N, P, D) as they are stored.
+            class_ids: (M,) positions in the task's classes.
 
         Raises:
-            InputError: classes that this classifier cannot score, or features that are not finite or of another
+            InputError: a class that this classifier cannot score, or features that are not finite or have another
                 dimension.
         """
-        if not bool(self.scored[class_ids].all()):
-            missing = class_ids[~self.scored[class_ids]].tolist()
-            raise InputError(f"{len(missing)} of {len(class_ids)} classes cannot be scored: no image stands for them")
+        scorable = self.scored[class_ids]
+        if not bool(scorable.all()):
+            raise InputError(
+                f"{int((~scorable).sum())} of {len(class_ids)} classes cannot be scored: "
+                "the method has no training features for them"
+            )
         if features.shape[-1] != self.dimension:
-            raise InputError(f"features of {features.shape[-1]} dimensions; this classifier's have {self.dimension}")
+            raise InputError(
+                f"features have {features.shape[-1]} dimensions, but the classifier was fitted on {self.dimension}"
+            )
         if not bool(features.isfinite().all()):
             broken = int((~features.isfinite()).flatten(1).any(-1).sum())
-            raise InputError(f"{broken} of {len(features)} features are NaN or infinite; extract them anew")
+            raise InputError(f"{broken} of {len(features)} features are NaN or infinite; extract them again")
         return self._logits(features, class_ids)
 
     @property
     def dimension(self) -> int:
-        """D of the features that it scores."""
+        """Return D of the features that it scores."""
         return self.state()["weights"].shape[-1]
 
     @abstractmethod
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        """`logits` of classes that are known to be scored."""
+        """Return `logits` of checked features and classes."""
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor by its name: all there is to save."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        """Return every tensor by its name: everything that is saved."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def with_text_tower(self, tower: TextTower) -> Self:  # noqa: ARG002
-        """The same classifier with the tower that it scores with; itself, unless it reads prompts for each image."""
+        """Return the same classifier with the text tower that it scores with; itself if it needs none."""
         return self
 
 
 @dataclass(frozen=True)
 class LinearClassifier(Classifier):
-    """logits = logit_scale * f w^T with one unit vector a class: weights (C, D)."""
+    """A classifier with logits = logit_scale * f w^T.
+
+    Attributes:
+        weights: (C, D) unit rows w.
+    """
 
     weights: Tensor
 
@@ -79,7 +90,11 @@ class LinearClassifier(Classifier):
 
 @dataclass(frozen=True)
 class PromptedClassifier(LinearClassifier):
-    """A linear classifier of text features, with the contexts (G, M, W) that were learned, to be read back as words."""
+    """A linear classifier of the text features of learned prompts.
+
+    Attributes:
+        context: (G, M, W) learned context vectors, kept so that `words.csv` can show the words nearest to them.
+    """
 
     context: Tensor
 
@@ -105,6 +120,11 @@ class FitData:
     validation: LabelledFeatures
     tower: TextTower | None
     rng: torch.Generator
+
+    @property
+    def shots(self) -> int:
+        """Return the training images per seen class, rounded down."""
+        return len(self.train) // max(len(self.classes.seen_ids), 1)
 
     @property
     def text_tower(self) -> TextTower:
@@ -133,14 +153,14 @@ class FitData:
 
 
 class Method(Settings):
-    """Base of every method: its hyper-parameters are the fields, its data comes in `fit`.
+    """Base of every method: its fields are the hyper-parameters, its data comes in `fit`.
 
     Class attributes:
-        classifier: what `fit` returns, so that a saved one can be read back.
-        needs_text_tower: whether `fit` is given the tower; the stage loads it only then.
-        scores_with_text_tower: whether its classifier reads prompts for each image, and must be `bound` to a tower.
-        needs_patches: whether it reads patch tokens, in `fit` and in the place of features when it scores.
-        takes_synthetic: whether `fit` can use labelled features of unseen classes, so that `+ship` makes sense.
+        classifier: the class that `fit` returns, by which a saved classifier is read back.
+        needs_text_tower: whether `fit` uses the text tower; the stage loads it only then.
+        scores_with_text_tower: whether its classifier encodes prompts for each image and needs `with_text_tower`.
+        needs_patches: whether it reads patch tokens, in `fit` and in place of features when it scores.
+        takes_synthetic: whether `fit` can use labelled features of unseen classes, as in `coop+ship`.
     """
 
     classifier: ClassVar[type[Classifier]]
@@ -159,10 +179,21 @@ class Method(Settings):
 
 
 def everything_scored(classes: ClassSet) -> Tensor:
-    """(C,) bool: a classifier that needs only a class's name scores them all."""
+    """Return (C,) True, for a classifier that needs only a class's name."""
     return torch.ones_like(classes.seen)
 
 
 def scale_of(classes: ClassSet) -> Tensor:
-    """CLIP's logit scale as a tensor beside the text features."""
+    """Return CLIP's logit scale () on the device of the text features."""
     return torch.tensor(classes.logit_scale, device=classes.text_features.device)
+
+
+def required_tower(tower: TextTower | None) -> TextTower:
+    """Return the text tower of a classifier that scores with it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if tower is None:
+        raise InputError("this classifier scores with the text tower: call `with_text_tower` first")
+    return tower

@@ -1,7 +1,10 @@
-"""Tip-Adapter-F: the cache's keys, fine-tuned (Zhang et al. 2022).
+"""Tip-Adapter-F: Tip-Adapter with trained cache keys (Zhang et al. 2022).
 
-Reproduces the row `Tip-Adapter-F + SHIP` of SHIP Table 1. Differs from the official code in one thing: the last epoch
-is taken, not the one that is best on test. Alone it cannot score classes without images.
+Reproduces the row `Tip-Adapter-F + SHIP` of SHIP Table 1. Alone it cannot score classes without images.
+
+Differs from the official code (d0e2d6f): the last epoch is taken (the code: the epoch that is best on test images);
+batches draw from the stored views and the centre crop (the code: a fresh crop each time); and as `tip_adapter` in the
+views of a key, in the validation images and in float32.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build
+from pipeline.methods._cache_model import CacheClassifier, CacheMethod, build_cache
 from pipeline.methods.base import FitData
 from pipeline.training.loop import Batches, cosine, index_by_label, minimise, trained_classes
 
@@ -21,23 +24,24 @@ from pipeline.training.loop import Batches, cosine, index_by_label, minimise, tr
 class TipAdapterF(CacheMethod):
     """Settings of Tip-Adapter-F: those of the cache, and of the training of its keys."""
 
-    epochs: Annotated[int, Field(ge=1)] = 20  # passes over the training images (paper)
-    batch: Annotated[int, Field(ge=1)] = 256  # real images a step
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, eps 1e-4, cosine a step
-    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
+    epochs: Annotated[int, Field(ge=1)] = 20  # passes over the training images (paper; code: EuroSAT 100)
+    batch: Annotated[int, Field(ge=1)] = 256  # real images per step (code)
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, eps 1e-4, cosine decay per step (code)
+    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
 
     def fit(self, data: FitData) -> CacheClassifier:
-        """Build the cache, train its keys, then choose alpha and beta."""
-        cache = build(data.train, data.classes, data.synthetic, self.alpha, self.beta)
+        """Build the cache, train its keys, then select alpha and beta."""
+        cache = build_cache(data, self.alpha, self.beta)
         keys = nn.Parameter(cache.keys.clone())
         trained = replace(cache, keys=keys)
         ids = trained_classes(data.classes, data.synthetic)
 
         def logits(features: Tensor) -> Tensor:
-            return trained.scores(features, ids)
+            return trained.unchecked_logits(features, ids)
 
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.AdamW([keys], self.learning_rate, eps=1e-4)
         minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, cosine(batches.steps))
+
         final = replace(cache, keys=keys.detach())
-        return self.searched(final, data.validation, data.classes.seen_ids)
+        return self.search(final, data.validation, data.classes.seen_ids)

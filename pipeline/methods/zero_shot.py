@@ -1,7 +1,7 @@
 """CLIP without training (Radford et al. 2021; SHIP Eq. 1): the text features of hand-crafted templates.
 
 Reproduces the row `CLIP` of SHIP Tables 1 to 3 with the data set's own template, and CLIP's prompt ensembles: unit text
-features, averaged over templates, normalised again (Radford et al. 2021).
+features, averaged over templates and normalised again (Radford et al. 2021).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class ZeroShot(Method):
     """Settings of zero-shot CLIP."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
-    needs_text_tower: ClassVar[bool] = True  # for other templates than the task's, whose features it holds
+    needs_text_tower: ClassVar[bool] = True  # for `templates` other than the task's, whose text features are stored
     takes_synthetic: ClassVar[bool] = False
 
     # null: the data set's own | imagenet_80 | imagenet_7: CLIP's for ImageNet | a list, each with one {} for the name
     templates: Literal["imagenet_80", "imagenet_7"] | Templates | None = None
 
     def fit(self, data: FitData) -> LinearClassifier:
-        """Take or make the text features; no image is looked at.
+        """Take the task's text features, or encode those of other templates; images are not used.
 
         Raises:
-            InputError: templates without one {} for the class name, or too long with it.
+            InputError: a template without exactly one {} for the class name, or too long with it.
         """
         weights = data.classes.text_features
         if self.templates is not None:
@@ -44,23 +44,25 @@ class ZeroShot(Method):
 
 
 def ensemble(classes: ClassSet, tower: TextTower, templates: str | list[str]) -> Tensor:
-    """(C, D) unit rows: the mean over templates of each class's unit text features.
+    """Return the mean over templates of each class's unit text features, normalised: (C, D).
 
     Raises:
-        InputError: templates without one {} for the class name, or too long with it.
+        InputError: a template without exactly one {} for the class name, or too long with it.
     """
-    texts = imagenet(templates) if isinstance(templates, str) else templates
-    wrong = [repr(text) for text in texts if text.count("{}") != 1 or set("{}") & set(text.replace("{}", ""))]
+    texts = imagenet_templates(templates) if isinstance(templates, str) else templates
+    invalid = [text for text in texts if text.count("{}") != 1 or set("{}") & set(text.replace("{}", ""))]
     raise_all(
-        wrong, "methods.zero_shot: a template must have one {} for the class name and no other brace; these differ"
+        [repr(text) for text in invalid],
+        "methods.zero_shot.templates: each needs exactly one {} for the class name and no other brace",
     )
-    found = encode_classes(classes.names, texts, tower).zero_shot_weights()
-    return torch.from_numpy(found).to(classes.text_features.device)
+
+    weights = encode_classes(classes.names, texts, tower).zero_shot_weights()
+    return torch.from_numpy(weights).to(classes.text_features.device)
 
 
-def imagenet(name: str) -> list[str]:
-    """CLIP's 80 templates for ImageNet, or the 7 that its authors picked of them (open_clip's copies)."""
-    from open_clip import zero_shot_metadata as clip
+def imagenet_templates(name: str) -> list[str]:
+    """Return CLIP's 80 templates for ImageNet (`imagenet_80`), or the 7 that its authors selected (`imagenet_7`)."""
+    from open_clip import zero_shot_metadata as clip  # open_clip's copies of them
 
-    chosen = clip.OPENAI_IMAGENET_TEMPLATES if name == "imagenet_80" else clip.SIMPLE_IMAGENET_TEMPLATES
-    return [template("{}") for template in chosen]
+    templates = clip.OPENAI_IMAGENET_TEMPLATES if name == "imagenet_80" else clip.SIMPLE_IMAGENET_TEMPLATES
+    return [template("{}") for template in templates]
