@@ -21,10 +21,10 @@ from torch import Tensor
 from features.text.prompts import tokenize, tokenize_words
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import Position, class_weights
-from pipeline.methods._unnormalized_text import at_raw_length
+from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.base import Classifier, FitData
 from pipeline.methods.linear_probe import regression
-from pipeline.methods.tcp import injected
+from pipeline.methods.tcp import encode_with_class_context
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.log import log_epochs_to
 from pipeline.training.seeds import stream
@@ -136,7 +136,8 @@ def tcp(task: Task) -> float:
     hidden = task.t @ down.T + down_bias
     own = (hidden / (1 + np.exp(-1.702 * hidden))) @ up.T + up_bias
     given = torch.from_numpy(own).reshape(3, 4, -1)
-    learned = unit(injected(task.tower, context, given, task.classes.tokens, 1).numpy())  # of 2 blocks, two thirds
+    block = 1  # two thirds of the tower's 2 blocks
+    learned = unit(encode_with_class_context(task.tower, context, given, task.classes.tokens, block).numpy())
     distance = float(np.mean(1 - (learned * task.t).sum(1)))
     return cross_entropy(SCALE * task.f @ learned.T, task.y) + 8 * distance
 
@@ -216,7 +217,7 @@ def test_zero_shot_logits_are_equation_1(task: Task) -> None:
 
 def test_taskres_and_clap_move_text_features_of_the_towers_length(task: Task) -> None:
     """What LOSSES cannot see of them at the start: one step from there."""
-    long = at_raw_length(task.classes, task.tower).numpy()
+    long = unnormalized_text_features(task.classes, task.tower).numpy()
     for name in ("taskres", "clap"):
         _, fitted = task.fit(name)
         np.testing.assert_allclose(fitted.state()["weights"].numpy(), unit(long), atol=1e-3)

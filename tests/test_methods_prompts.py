@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit, method
 from torch.nn import functional as F
 
-from pipeline.methods._prompt_learning import class_weights, first_linear, knowledge_distance
-from pipeline.methods.proda import overlap, position_of, surrogate
-from pipeline.methods.tcp import class_prompts, injected
+from pipeline.methods._prompt_learning import class_weights, initial_linear, knowledge_distance
+from pipeline.methods.proda import mean_overlap, position_of, upper_bound
+from pipeline.methods.tcp import class_prompts, encode_with_class_context
 from pipeline.methods.vpt import negative_elbo
 from pipeline.training.seeds import stream
 
@@ -69,14 +69,15 @@ def test_tcp_puts_each_classs_states_before_the_block_it_names() -> None:
     context = TOWER.token_embedding.weight[[320, 1125, 539, 320]]
     own = torch.randn(6, 4, 16, generator=stream(0, "x"))
     shared = TOWER(context[None], CLASSES.tokens)[0]
-    never = injected(TOWER, context, own, CLASSES.tokens, TOWER.config.layers)
+    never = encode_with_class_context(TOWER, context, own, CLASSES.tokens, TOWER.config.layers)
     torch.testing.assert_close(never, shared)
-    first = injected(TOWER, context, own, CLASSES.tokens, 0)  # in place of the embedded context and its positions
+    # Before block 0 `own` replaces the embedded context, positions included.
+    first = encode_with_class_context(TOWER, context, own, CLASSES.tokens, 0)
     expected = TOWER(own - TOWER.positional_embedding[1:5], CLASSES.tokens[:, None])[:, 0]
     torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-4)
-    second = injected(TOWER, context, own, CLASSES.tokens, 1)
+    second = encode_with_class_context(TOWER, context, own, CLASSES.tokens, 1)
     assert not torch.allclose(second, first)
-    alone = injected(TOWER, context, own[2:3], CLASSES.tokens[2:3], 1)
+    alone = encode_with_class_context(TOWER, context, own[2:3], CLASSES.tokens[2:3], 1)
     torch.testing.assert_close(alone[0], second[2])
 
 
@@ -111,7 +112,7 @@ def test_proda_loss_is_the_papers_upper_bound() -> None:
         a = [sigma[c, c] + sigma[y, y] - sigma[c, y] - sigma[y, c] for c in range(3)]
         bound = [scale * z @ mu[c] + scale**2 * z @ a[c] @ z / 2 for c in range(3)]
         losses.append(np.log(np.exp(bound).sum()) - scale * z @ mu[y])
-    ours = surrogate(*tensors(FEATURES, LABELS, w), torch.tensor(scale, dtype=torch.float64))
+    ours = upper_bound(*tensors(FEATURES, LABELS, w), torch.tensor(scale, dtype=torch.float64))
     assert float(ours) == pytest.approx(np.mean(losses), rel=1e-6)
     sampled = [np.mean(_cross_entropy(scale * FEATURES @ w[i].T)) for i in range(k)]
     assert float(ours) > np.mean(sampled)  # it bounds the expectation from above
@@ -123,7 +124,7 @@ def _cross_entropy(logits: Array) -> Array:
 
 def test_proda_prompts_are_pushed_apart_and_stand_in_three_places() -> None:
     expected = np.mean([abs(TEXTS[i] @ TEXTS[j]) for i in range(3) for j in range(3) if i != j])
-    assert float(overlap(*tensors(TEXTS))) == pytest.approx(expected, rel=1e-6)
+    assert float(mean_overlap(*tensors(TEXTS))) == pytest.approx(expected, rel=1e-6)
     stand = [position_of(prompt, 32) for prompt in range(32)]
     assert [stand.count(place) for place in ("front", "middle", "end")] == [8, 8, 16]
 
@@ -182,7 +183,7 @@ def test_vpt_without_the_image_trains_and_scores() -> None:
 
 
 def test_linear_layers_start_as_torchs() -> None:
-    weight, bias = first_linear(400, 25, stream(0, "x"))
+    weight, bias = initial_linear(400, 25, stream(0, "x"))
     assert weight.shape == (400, 25)
     drawn = torch.cat([weight.flatten(), bias])
     assert float(drawn.abs().max()) <= 0.2

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.base import FitData
-from pipeline.methods.plot import PromptSets, transport, transported
+from pipeline.methods.plot import PromptSets, transport, transported_similarity
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.seeds import stream
 
@@ -51,7 +51,7 @@ def expected_scores() -> Array:
 
 
 def test_logits_are_one_minus_the_transport_distance() -> None:
-    ours = transported(torch.from_numpy(PATCHES), torch.from_numpy(PROMPTS), EPSILON, ITERATIONS, THRESHOLD)
+    ours = transported_similarity(torch.from_numpy(PATCHES), torch.from_numpy(PROMPTS), EPSILON, ITERATIONS, THRESHOLD)
     np.testing.assert_allclose(ours.numpy(), expected_scores(), rtol=1e-6)
     sinkhorns = [torch.tensor(value) for value in (EPSILON, ITERATIONS, THRESHOLD)]
     weights = torch.from_numpy(PROMPTS).float()
@@ -75,7 +75,7 @@ def test_the_plan_moves_all_mass_and_costs_least_where_the_entropy_weighs_little
 def test_the_plan_stands_still_while_prompts_step() -> None:
     prompts = torch.from_numpy(PROMPTS).requires_grad_()
     patches = torch.from_numpy(PATCHES)
-    transported(patches, prompts, EPSILON, ITERATIONS, THRESHOLD).sum().backward()  # type: ignore[no-untyped-call]
+    transported_similarity(patches, prompts, EPSILON, ITERATIONS, THRESHOLD).sum().backward()  # type: ignore[no-untyped-call]
     plan = transport(torch.einsum("bpd,ncd->bcpn", patches, prompts), EPSILON, ITERATIONS, THRESHOLD)
     assert not plan.requires_grad
     assert prompts.grad is not None
@@ -108,7 +108,7 @@ def test_scoring_in_passes_of_bounded_size_changes_nothing(monkeypatch: pytest.M
     fitted, ids = fit("plot"), torch.arange(6)
     assert VALIDATION.patches is not None
     whole = fitted.logits(VALIDATION.patches, ids)
-    monkeypatch.setattr("pipeline.methods.plot.PASS_NUMBERS", 1)
+    monkeypatch.setattr("pipeline.methods.plot.SIMILARITIES_PER_PASS", 1)
     torch.testing.assert_close(fitted.logits(VALIDATION.patches, ids), whole)
 
 

@@ -1,4 +1,4 @@
-"""What the methods that learn a context before, around or after a class name share."""
+"""Shared parts of the methods that learn a context before, around or after a class name."""
 
 from __future__ import annotations
 
@@ -21,14 +21,23 @@ Distance = Literal["cosine", "squared"]
 def initial_context(
     tower: TextTower, init: str | None, length: int, rng: torch.Generator, *, method: str, contexts: int = 1
 ) -> Tensor:
-    """(contexts, length, W): the embeddings of the words `init` in each, or noise N(0, 0.02^2) (CoOp section 3.1).
+    """Return the start of the context vectors (contexts, length, W).
+
+    Args:
+        tower: the text tower, whose embeddings of words are W wide.
+        init: words that each context starts from; None: noise N(0, 0.02^2) (CoOp section 3.1).
+        length: context vectors M.
+        rng: source of the noise.
+        method: name of the method, for the error.
+        contexts: number of contexts.
 
     Raises:
-        InputError: `init` is not `length` tokens long; names the setting of `method`.
+        InputError: `init` is not `length` tokens long.
     """
     table = tower.token_embedding.weight
     if init is None:
         return (0.02 * torch.randn(contexts, length, table.shape[1], generator=rng)).to(table.device)
+
     ids = tokenize_words(init)
     if len(ids) != length:
         raise InputError(
@@ -38,60 +47,73 @@ def initial_context(
     return table[ids.to(table.device)].detach().clone().repeat(contexts, 1, 1)
 
 
-def first_linear(outputs: int, inputs: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Weight (outputs, inputs) and bias (outputs,) as torch's Linear starts: U(-1/sqrt(inputs), 1/sqrt(inputs))."""
+def initial_linear(outputs: int, inputs: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return weight (outputs, inputs) and bias (outputs,) as torch initialises a Linear.
+
+    Both are drawn from U(-1/sqrt(inputs), 1/sqrt(inputs)).
+    """
     drawn = (2 * torch.rand(outputs, inputs + 1, generator=rng) - 1) * inputs**-0.5
     return drawn[:, :-1].contiguous(), drawn[:, -1].contiguous()
 
 
 def knowledge_distance(learned: Tensor, zero_shot: Tensor, distance: Distance) -> Tensor:
-    """Mean over classes of 1 - cos (`cosine`) or |w - w_clip|^2 (`squared`) between unit rows (C, D): ()."""
+    """Return the mean over classes () of 1 - cos (`cosine`) or |w - w_clip|^2 (`squared`) of unit rows (C, D)."""
     cosine = (learned * zero_shot).sum(-1)
-    found: Tensor = (1 - cosine).mean() * (2 if distance == "squared" else 1)
-    return found
+    mean: Tensor = (1 - cosine).mean() * (2 if distance == "squared" else 1)  # |w - v|^2 = 2 (1 - cos) on the sphere
+    return mean
 
 
 def dassl_sgd(
     parameters: Sequence[nn.Parameter], batches: Batches, learning_rate: float
 ) -> tuple[torch.optim.Optimizer, Rate]:
-    """The optimizer of CoOp's code and its descendants: momentum 0.9, weight decay 5e-4, one epoch at 1e-5, cosine."""
+    """Return the optimizer of CoOp's code and its descendants, with its schedule.
+
+    SGD with momentum 0.9 and weight decay 5e-4; one epoch at 1e-5, then a cosine (`warm_cosine`).
+    """
     optimizer = torch.optim.SGD(parameters, learning_rate, momentum=0.9, weight_decay=5e-4)
     return optimizer, warm_cosine(batches, learning_rate)
 
 
 def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: Position = "end") -> Tensor:
-    """Unit text features of the learned prompts.
+    """Return unit text features (G, C, D) of the learned prompts.
 
     Args:
-        tower: frozen.
-        context: (G, M, W) vectors; gradients flow to them.
+        tower: the frozen text tower.
+        context: (G, M, W) vectors, which receive gradients.
         tokens: on the host, (C, T) `[SOS] name . [EOS]` for each of the G contexts, or (G, C, T).
         position: of the class name: after the context, after its first half, or before it. The full stop stays last.
-
-    Returns:
-        (G, C, D).
     """
     if position == "end":
         return F.normalize(tower(context, tokens), dim=-1)
-    ahead = context.shape[1] // 2 if position == "middle" else 0
-    prefix = torch.cat([tower.embed(tokens.flatten()[:1]).expand(len(context), 1, -1), context[:, :ahead]], dim=1)
-    suffix, eot = _around(tower, context[:, ahead:], tokens)
+
+    before = context.shape[1] // 2 if position == "middle" else 0  # context vectors before the class name
+    sos = tower.embed(tokens.flatten()[:1]).expand(len(context), 1, -1)
+    prefix = torch.cat([sos, context[:, :before]], dim=1)
+    suffix, eot = _names_before_context(tower, context[:, before:], tokens)
     return F.normalize(tower.encode_embedded(prefix, suffix, eot), dim=-1)
 
 
-def _around(tower: TextTower, behind: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Class names with context (G, M, W) between the name and its full stop: embedded (G, C, T, W), their EOT (G, C).
+def _names_before_context(tower: TextTower, context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Return embedded class names with the context (G, M, W) between the name and its full stop.
 
-    Tokens and EOT are on the host. The stop is the token before the EOT (`features.text.prompts.class_tokens`).
+    The full stop is the token before the EOT (`features.text.prompts.class_tokens`). Tokens and EOT are on the host.
+
+    Returns:
+        Embeddings (G, C, T, W), and the position of each EOT (G, C).
     """
-    g, m, _ = behind.shape
+    g, m, _ = context.shape
     tokens = tokens.expand(g, *tokens.shape[-2:])  # (G, C, T)
-    eot = tokens.argmax(-1) - 1  # among the tokens after SOS
+    eot = tokens.argmax(-1) - 1  # the EOT has the largest id; counted from the token after SOS
     t = int(eot.max()) + 1
-    name = (eot - 1)[..., None]  # tokens of the name
-    place = torch.arange(t + m)
-    source = torch.where(place < name, place, torch.where(place < name + m, t + place - name, place - m))
-    source = source.to(behind.device, non_blocking=True)
+    name_length = (eot - 1)[..., None]
+
+    # Gather each position from [name . EOT, context]: the name, then the context, then the full stop and the EOT.
+    position = torch.arange(t + m)
+    in_context = t + position - name_length
+    source = torch.where(position < name_length + m, in_context, position - m)
+    source = torch.where(position < name_length, position, source)
+    source = source.to(context.device, non_blocking=True)
+
     embedded = tower.embed(tokens[..., 1 : t + 1])
-    pool = torch.cat([embedded, behind[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
+    pool = torch.cat([embedded, context[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
     return pool.gather(2, source[..., None].expand(-1, -1, -1, pool.shape[-1])), eot + m

@@ -1,17 +1,20 @@
 """CoOp: learn the words around the class name (Zhou et al. 2022, section 2.2).
 
-Prompt: `[SOS] v_1 .. v_M [class] . [EOS]`, the M context vectors shared by all classes; or with the class after the
-first half of them or before all, or with M vectors for each class (CoOp section 2.2, "CSC"). Reproduces the rows `CoOp`
-and, with synthetic features of the unseen classes, `CoOp + SHIP` of SHIP Table 1; CoOp Figures 3 and 5 with M = 16, end
-or middle, unified or class-specific.
+The prompt is `[SOS] v_1 .. v_M [class] . [EOS]`, with M context vectors that all classes share. The class may also
+stand after the first half of them or before all, and each class may have M vectors of its own (CoOp section 2.2,
+"CSC"). Reproduces the row `CoOp` of SHIP Table 1 and, with synthetic features of the unseen classes, `CoOp + SHIP`;
+also CoOp Figures 3 and 5 with M = 16, end or middle, unified or class-specific.
 
-Two recipes, for the papers' codes differ:
-- `ship`: SGD 0.002 without momentum or weight decay, cosine to 0 a step, 200 epochs, 256 real images a step.
-- `coop`: SGD 0.002, momentum 0.9, weight decay 5e-4, cosine an epoch after one warm-up epoch at 1e-5, 32 images a step,
-  50, 100 or 200 epochs for 1, up to 4 or more shots (Dassl's schedule; fp32 here where CoOp's code used fp16).
-In both the loss ranges over the seen classes, or over all when synthetic features are given. A class-specific context
-without features of its class stays at its start, so such a class cannot be scored. CoOp's code ignores `class_specific`
-where words initialise the context; here each class starts from the words.
+There are two recipes, because the codes of the two papers differ:
+- `ship` (SHIP 492854e): SGD 0.002 without momentum or weight decay, cosine to 0 per step, 200 epochs, 256 real images
+  per step.
+- `coop` (CoOp ff61507, Dassl's schedule): SGD 0.002, momentum 0.9, weight decay 5e-4, cosine per epoch after one
+  warm-up epoch at 1e-5, 32 images per step; 50 epochs for 1 shot, 100 for up to 4, else 200.
+In both the loss ranges over the seen classes, or over all classes when there are synthetic features. A class-specific
+context of a class without features stays at its start, so such a class cannot be scored.
+
+Differs from CoOp's code: float32 (there: float16); each class starts from the words of `init` (there: `class_specific`
+is ignored when words initialise the context); the last batch of an epoch is kept if it is incomplete (Dassl drops it).
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from pipeline.training.loop import Batches, Rate, cosine, index_by_label, minimi
 
 
 class CoOp(Method):
-    """Settings of CoOp; a null takes the recipe's value."""
+    """Settings of CoOp; null takes the value of the recipe."""
 
     classifier: ClassVar[type[Classifier]] = PromptedClassifier
     needs_text_tower: ClassVar[bool] = True
@@ -41,32 +44,35 @@ class CoOp(Method):
     class_specific: bool = False  # M vectors for each class (CoOp section 2.2, CSC)
     recipe: Literal["ship", "coop"] = "ship"
     epochs: Annotated[int, Field(ge=1)] | None = None  # passes over the training images
-    batch: Annotated[int, Field(ge=1)] | None = None  # real images a step
+    batch: Annotated[int, Field(ge=1)] | None = None  # real images per step
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
+    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
 
     def fit(self, data: FitData) -> PromptedClassifier:
-        """Train the context; the classifier is the text features of the learned prompts, one a class."""
-        context = nn.Parameter(self.initial_context(data.text_tower, data.rng, len(data.classes)))
-        ids = trained_classes(data.classes, data.synthetic)
-        scale, names = scale_of(data.classes), data.classes.tokens_of(ids)
+        """Train the context; the classifier holds the text features of the learned prompts, one per class."""
+        classes, tower = data.classes, data.text_tower
+        context = nn.Parameter(self.initial_context(tower, data.rng, len(classes)))
+        ids = trained_classes(classes, data.synthetic)
+        names = classes.tokens_of(ids)
+        scale = scale_of(classes)
 
         def logits(features: Tensor) -> Tensor:
-            return scale * features @ self._weights(data.text_tower, context, names, ids).T
+            return scale * features @ self._weights(tower, context, names, ids).T
 
-        shots = len(data.train) // max(len(data.classes.seen_ids), 1)
-        batches = Batches(data.train, data.synthetic, *self._length(shots), self.synthetic_ratio, data.rng)
-        minimise(batches, logits, index_by_label(ids, len(data.classes)), *self._optimizer(context, batches))
-        scored = everything_scored(data.classes)
+        epochs, batch = self._epochs_and_batch(data.shots)
+        batches = Batches(data.train, data.synthetic, epochs, batch, self.synthetic_ratio, data.rng)
+        minimise(batches, logits, index_by_label(ids, len(classes)), *self._optimizer(context, batches))
+
+        scored = everything_scored(classes)
         if self.class_specific:
             scored = torch.zeros_like(scored).index_fill(0, ids, value=True)
         with torch.no_grad():
-            everyone = torch.arange(len(data.classes), device=ids.device)
-            weights = self._weights(data.text_tower, context, data.classes.tokens, everyone)
+            all_ids = torch.arange(len(classes), device=ids.device)
+            weights = self._weights(tower, context, classes.tokens, all_ids)
         return PromptedClassifier(scale, scored, weights=weights, context=context.detach())
 
     def initial_context(self, tower: TextTower, rng: torch.Generator, classes: int) -> Tensor:
-        """(1, M, W), or (C, M, W) if class-specific: the embeddings of `init`, or noise.
+        """Return (1, M, W), or (C, M, W) if class-specific: the embeddings of `init`, or noise.
 
         Raises:
             InputError: `init` is not M tokens long.
@@ -75,19 +81,21 @@ class CoOp(Method):
         return initial_context(tower, self.init, self.context, rng, method="coop", contexts=contexts)
 
     def _weights(self, tower: TextTower, context: Tensor, names: Tensor, ids: Tensor) -> Tensor:
-        """(T, D) unit text features of the classes `ids` (T,), whose tokens are `names`."""
+        """Return unit text features (T, D) of the classes `ids` (T,) with the tokens `names`."""
         if self.class_specific:
             return class_weights(tower, context[ids], names[:, None], self.class_token_position)[:, 0]
         return class_weights(tower, context, names, self.class_token_position)[0]
 
-    def _length(self, shots: int) -> tuple[int, int]:
-        """(epochs, real images a step)."""
+    def _epochs_and_batch(self, shots: int) -> tuple[int, int]:
+        """Return the epochs and the real images per step of the recipe, or what the settings say instead."""
         if self.recipe == "ship":
             return self.epochs or 200, self.batch or 256
-        return self.epochs or (50 if shots <= 1 else 100 if shots <= 4 else 200), self.batch or 32
+        by_shots = 50 if shots <= 1 else 100 if shots <= 4 else 200
+        return self.epochs or by_shots, self.batch or 32
 
     def _optimizer(self, context: nn.Parameter, batches: Batches) -> tuple[torch.optim.Optimizer, Rate]:
-        rate = self.learning_rate or 0.002
+        """Return the optimizer and the schedule of the recipe."""
+        learning_rate = self.learning_rate or 0.002
         if self.recipe == "ship":
-            return torch.optim.SGD([context], rate), cosine(batches.steps)
-        return dassl_sgd([context], batches, rate)
+            return torch.optim.SGD([context], learning_rate), cosine(batches.steps)
+        return dassl_sgd([context], batches, learning_rate)

@@ -1,18 +1,19 @@
 """PLOT: prompt learning with optimal transport between prompts and patches (Chen et al. 2023, arXiv 2210.01253).
 
-A class has N prompts, whose unit text features are g_n; an image its P patch tokens, unit, f_p, each of the same mass.
-With the cost C_pn = 1 - f_p g_n, Sinkhorn's iterations find the plan T of the entropic problem
+A class has N prompts with unit text features g_n; an image has P unit patch tokens f_p, each of the same mass. With the
+cost C_pn = 1 - f_p g_n, Sinkhorn's iterations find the plan T of the entropic problem
 
     min_T <T, C> - eps H(T),  T 1 = 1/P,  T^T 1 = 1/N:  T = diag(r) exp(-C / eps) diag(c),
 
-and the class's logit is s (1 - <T, C>) = s <T, f g^T>. In the inner loop T is found, in the outer the prompts step
-while T stands still: no gradient passes through the iterations. The pooled feature takes no part.
+and the class's logit is s (1 - <T, C>) = s <T, f g^T>. The inner loop finds T; the outer loop moves the prompts while T
+stays fixed, so no gradient passes through the iterations. The pooled feature is not used.
 
-Follows the official code (`plot-coop`) where the paper leaves a choice: N = 4 prompts of 16 vectors drawn from
+Follows the official code (728539f, `plot-coop`) where the paper leaves a choice: N = 4 prompts of 16 vectors drawn from
 N(0, 0.02^2), eps 0.1, at most 100 iterations or until r moves by less than 0.01 on average, SGD 0.002, 50 epochs,
-batches of 128. Differs from it: that average is taken for each image and class, not over the batch, so that no image's
-score depends on another; fp32; patch tokens are of the centre crop, for those of other views are not stored. Synthetic
-features have no patches, so there is no `plot+ship`.
+batches of 128. Differs from it: that average is taken per image and class, not over the batch, so that an image's score
+does not depend on the others; float32; patch tokens are those of the centre crop, because those of other views are not
+stored; for ImageNet the code adds the logits of the pooled feature. Synthetic features have no patches, so there is no
+`plot+ship`.
 """
 
 from __future__ import annotations
@@ -30,50 +31,61 @@ from pipeline.methods.base import Classifier, FitData, Method, everything_scored
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes
 
-PASS_NUMBERS = 50_000_000  # similarities of patches and prompts that scoring holds at a time
+SIMILARITIES_PER_PASS = 50_000_000  # cosines of patches and prompts that scoring holds at a time
 
 
 def transport(similarity: Tensor, epsilon: float, iterations: int, threshold: float) -> Tensor:
-    """The plans T between the P patches and N prompts of each image and class, without gradient.
+    """Return the plans T between the P patches and N prompts of each image and class, without gradient.
 
     Args:
         similarity: (..., P, N) cosines.
         epsilon: weight of the entropy.
-        iterations: at most so many of Sinkhorn's.
-        threshold: a pair's iterations end when the mean change of its r is below.
+        iterations: maximum number of Sinkhorn's iterations.
+        threshold: the iterations of an image and class end when the mean change of its r is below this.
 
     Returns:
-        (..., P, N), positive, of sum 1 each.
+        (..., P, N), positive, with a sum of 1 for each image and class.
     """
     *pairs, p, n = similarity.shape
     kernel = ((similarity.detach() - 1) / epsilon).exp()
-    r, c = kernel.new_ones(*pairs, p), kernel.new_ones(*pairs, n)
-    going = torch.ones(pairs, dtype=torch.bool, device=kernel.device)
+    r = kernel.new_ones(*pairs, p)
+    c = kernel.new_ones(*pairs, n)
+    active = torch.ones(pairs, dtype=torch.bool, device=kernel.device)
+
     for _ in range(iterations):
-        rows = 1 / (p * (kernel @ c[..., None]).squeeze(-1))
-        columns = 1 / (n * (kernel.mT @ rows[..., None]).squeeze(-1))
-        still = going & ((rows - r).abs().mean(-1) >= threshold)
-        r, c = torch.where(going[..., None], rows, r), torch.where(going[..., None], columns, c)
-        if not bool(still.any()):
+        next_r = 1 / (p * (kernel @ c[..., None]).squeeze(-1))
+        next_c = 1 / (n * (kernel.mT @ next_r[..., None]).squeeze(-1))
+        still_active = active & ((next_r - r).abs().mean(-1) >= threshold)
+
+        # A plan keeps the update of the iteration in which it converges, as in the code.
+        r = torch.where(active[..., None], next_r, r)
+        c = torch.where(active[..., None], next_c, c)
+        if not bool(still_active.any()):  # waits for the device; running all iterations would cost more
             break
-        going = still
+        active = still_active
     return r[..., None] * kernel * c[..., None, :]
 
 
-def transported(patches: Tensor, prompts: Tensor, epsilon: float, iterations: int, threshold: float) -> Tensor:
-    """1 - <T, C> of unit patches (B, P, D) and unit prompts (N, C, D): (B, C)."""
+def transported_similarity(
+    patches: Tensor, prompts: Tensor, epsilon: float, iterations: int, threshold: float
+) -> Tensor:
+    """Return 1 - <T, C> (B, C) of unit patches (B, P, D) and unit prompts (N, C, D)."""
     similarity = torch.einsum("bpd,ncd->bcpn", patches, prompts)
-    found: Tensor = (transport(similarity, epsilon, iterations, threshold) * similarity).sum((-2, -1))
-    return found
+    plans = transport(similarity, epsilon, iterations, threshold)
+    scores: Tensor = (plans * similarity).sum((-2, -1))
+    return scores
 
 
 @dataclass(frozen=True)
 class PromptSets(Classifier):
-    """Several prompts a class, matched with an image's patches.
+    """A classifier with several prompts per class, matched with an image's patches.
 
     Attributes:
-        weights: (N, C, D) unit text features. context: (N, M, W) of the prompts.
-        epsilon, iterations, threshold: () of Sinkhorn's iterations.
+        weights: (N, C, D) unit text features.
+        context: (N, M, W) of the prompts.
+        epsilon: () weight of the entropy.
+        iterations: () maximum number of Sinkhorn's iterations.
+        threshold: () mean change of r at which they end.
     """
 
     weights: Tensor
@@ -85,8 +97,10 @@ class PromptSets(Classifier):
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
         prompts = self.weights[:, class_ids]
         sinkhorn = float(self.epsilon), int(self.iterations), float(self.threshold)
-        images = max(1, PASS_NUMBERS // (len(self.weights) * len(class_ids) * features.shape[1]))
-        parts = [transported(_unit(part), prompts, *sinkhorn) for part in torch.split(features, images)]
+
+        similarities_per_image = len(self.weights) * len(class_ids) * features.shape[1]
+        images = max(1, SIMILARITIES_PER_PASS // similarities_per_image)
+        parts = [transported_similarity(_unit(part), prompts, *sinkhorn) for part in torch.split(features, images)]
         return self.logit_scale * torch.cat(parts)
 
 
@@ -98,35 +112,45 @@ class Plot(Method):
     needs_patches: ClassVar[bool] = True
     takes_synthetic: ClassVar[bool] = False
 
-    init: str | None = None  # words that every prompt starts from; null: N(0, 0.02^2), which makes them differ (code)
+    init: str | None = None  # words every prompt starts from; null: N(0, 0.02^2), so they differ (code)
     context: Annotated[int, Field(ge=1, le=16)] = 16  # M, context vectors of a prompt (code)
     prompts: Annotated[int, Field(ge=1)] = 4  # N (paper)
     epsilon: Annotated[float, Field(gt=0)] = 0.1  # weight of the entropy (paper's lambda; code: eps)
-    iterations: Annotated[int, Field(ge=1)] = 100  # most of Sinkhorn's (code)
+    iterations: Annotated[int, Field(ge=1)] = 100  # maximum number of Sinkhorn's iterations (code)
     threshold: Annotated[float, Field(ge=0)] = 0.01  # mean change of r at which they end (code)
     epochs: Annotated[int, Field(ge=1)] = 50  # passes over the training images (code)
-    batch: Annotated[int, Field(ge=1)] = 128  # images a step (code)
+    batch: Annotated[int, Field(ge=1)] = 128  # images per step (code)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
 
     def fit(self, data: FitData) -> PromptSets:
-        """Train the prompts; the classifier is their text features, N a class."""
-        start = initial_context(
-            data.text_tower, self.init, self.context, data.rng, method="plot", contexts=self.prompts
-        )
-        context, ids, scale = nn.Parameter(start), trained_classes(data.classes, None), scale_of(data.classes)
+        """Train the prompts; the classifier holds their text features, N per class."""
+        tower = data.text_tower
+        start = initial_context(tower, self.init, self.context, data.rng, method="plot", contexts=self.prompts)
+        context = nn.Parameter(start)
+        ids = trained_classes(data.classes, None)
         names = data.classes.tokens_of(ids)
+        scale = scale_of(data.classes)
 
         def logits(patches: Tensor) -> Tensor:
-            prompts = class_weights(data.text_tower, context, names)
-            return scale * transported(patches, prompts, self.epsilon, self.iterations, self.threshold)
+            prompts = class_weights(tower, context, names)
+            return scale * transported_similarity(patches, prompts, self.epsilon, self.iterations, self.threshold)
 
-        patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view of each image
+        patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view per image
         batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng)
-        minimise(batches, logits, index_by_label(ids, len(data.classes)), *dassl_sgd([context], batches, self.learning_rate))
+        optimizer, rate = dassl_sgd([context], batches, self.learning_rate)
+        minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, rate)
+
         with torch.no_grad():
-            weights = class_weights(data.text_tower, context, data.classes.tokens)
-        sinkhorn = {name: torch.tensor(getattr(self, name)) for name in ("epsilon", "iterations", "threshold")}
-        return PromptSets(scale, everything_scored(data.classes), weights=weights, context=context.detach(), **sinkhorn)
+            weights = class_weights(tower, context, data.classes.tokens)
+        return PromptSets(
+            scale,
+            everything_scored(data.classes),
+            weights=weights,
+            context=context.detach(),
+            epsilon=torch.tensor(self.epsilon),
+            iterations=torch.tensor(self.iterations),
+            threshold=torch.tensor(self.threshold),
+        )
 
 
 def _unit(patches: Tensor) -> Tensor:

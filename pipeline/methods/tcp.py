@@ -1,13 +1,15 @@
-"""TCP: context vectors made from each class's own text feature, put in midway (Yao, Zhang and Xu 2024).
+"""TCP: context vectors made from each class's own text feature, inserted midway (Yao, Zhang and Xu 2024).
 
-A net reads the zero-shot text feature of a class, Linear D -> D/4, QuickGELU, Linear -> M * W, and its output replaces
-the M context states of that class's prompt before block 8 of the text tower's 12; before it, M shared vectors stand
+A net reads the zero-shot text feature of a class (Linear D -> D/4, QuickGELU, Linear -> M * W). Its output replaces the
+M context states of that class's prompt before block 8 of the text tower's 12; before that block, M shared vectors stand
 there. Loss = cross-entropy + weight * the mean of 1 - cos between learned and zero-shot text features (KgCoOp's).
 Reproduces the row "TCP" of published base-to-new tables (base 84.13, new 75.36, H 79.51 over 11 data sets, ViT-B/16).
 
-Follows the official code where the paper is silent. A tower of another depth takes the block at the same two thirds.
-Differs from the code: fp32, stored views for fresh augmentations, prompts that end with the class name and a full stop
-on every data set. With synthetic features the loss ranges over all classes.
+Follows the official code (bd97bec) where the paper is silent. A tower of another depth takes the block at the same two
+thirds. Differs from the code: the shared context starts from words (the code: CTX_INIT False, so N(0, 0.02^2)); Adam's
+eps is torch's 1e-8 (the code: 1e-3); float32; stored views (the code: fresh augmentations); the last batch of an epoch
+is kept if it is incomplete (Dassl drops it); the zero-shot text features use the data set's own template (the code:
+other ones for DTD, FGVC Aircraft and Food-101). With synthetic features the loss ranges over all classes.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import Block, TextTower
-from pipeline.methods._prompt_learning import first_linear, initial_context, knowledge_distance
+from pipeline.methods._prompt_learning import initial_context, initial_linear, knowledge_distance
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
@@ -31,90 +33,99 @@ class Tcp(Method):
     classifier: ClassVar[type[Classifier]] = LinearClassifier
     needs_text_tower: ClassVar[bool] = True
 
-    init: str | None = "a photo of a"  # words the shared context starts from (code); null: N(0, 0.02^2)
+    init: str | None = "a photo of a"  # words the shared context starts from; null: N(0, 0.02^2), as in the code
     context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (code)
     reduction: Annotated[int, Field(ge=1)] = 4  # the net's hidden layer is D / reduction wide (code)
-    block: Annotated[int, Field(ge=0)] | None = None  # before which classes get their own; null: two thirds (8 of 12)
-    weight: Annotated[float, Field(ge=0)] = 8.0  # of the distance to the zero-shot text features (code)
+    block: Annotated[int, Field(ge=0)] | None = None  # before it classes get their own; null: two thirds (8 of 12)
+    weight: Annotated[float, Field(ge=0)] = 8.0  # lambda of the distance (code)
     epochs: Annotated[int, Field(ge=1)] = 50  # passes over the training images (official config)
-    batch: Annotated[int, Field(ge=1)] = 32  # real images a step (official config)
+    batch: Annotated[int, Field(ge=1)] = 32  # real images per step (official config)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # Adam, one epoch at 1e-5, cosine (official config)
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # Adam's L2 term (the code: Dassl's default)
-    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
+    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
 
     def fit(self, data: FitData) -> LinearClassifier:
-        """Train the shared context and the net; the classifier is the text features, one a class."""
-        learned = self._start(data.text_tower, data.classes.text_features.shape[1], data.rng)
-        ids, scale = trained_classes(data.classes, data.synthetic), scale_of(data.classes)
-        target, names, texts = (
-            index_by_label(ids, len(data.classes)),
-            data.classes.tokens_of(ids),
-            data.classes.text_features[ids],
-        )
-        block = 2 * data.text_tower.config.layers // 3 if self.block is None else self.block
+        """Train the shared context and the net; the classifier holds the text features, one per class."""
+        classes, tower = data.classes, data.text_tower
+        learned = self._start(tower, classes.text_features.shape[1], data.rng)
+        shared, net = learned[0], learned[1:]
+        block = 2 * tower.config.layers // 3 if self.block is None else self.block
+
+        ids = trained_classes(classes, data.synthetic)
+        target = index_by_label(ids, len(classes))
+        names = classes.tokens_of(ids)
+        texts = classes.text_features[ids]
+        scale = scale_of(classes)
 
         def weights(texts: Tensor, names: Tensor) -> Tensor:
-            own = class_prompts(texts, *learned[1:]).reshape(len(texts), self.context, -1)
-            return F.normalize(injected(data.text_tower, learned[0], own, names, block), dim=-1)
+            own = class_prompts(texts, *net).reshape(len(texts), self.context, -1)
+            return F.normalize(encode_with_class_context(tower, shared, own, names, block), dim=-1)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
-            found = weights(texts, names)
-            held = knowledge_distance(found, texts, "cosine")
-            return F.cross_entropy(scale * features @ found.T, target[labels]) + self.weight * held
+            learned_texts = weights(texts, names)
+            distance = knowledge_distance(learned_texts, texts, "cosine")
+            return F.cross_entropy(scale * features @ learned_texts.T, target[labels]) + self.weight * distance
 
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         optimizer = torch.optim.Adam(learned, self.learning_rate, weight_decay=self.weight_decay)
         descend(batches, loss, optimizer, warm_cosine(batches, self.learning_rate))
+
         with torch.no_grad():
-            everyone = weights(data.classes.text_features, data.classes.tokens)
-        return LinearClassifier(scale, everything_scored(data.classes), weights=everyone)
+            final = weights(classes.text_features, classes.tokens)
+        return LinearClassifier(scale, everything_scored(classes), weights=final)
 
     def _start(self, tower: TextTower, d: int, rng: torch.Generator) -> list[nn.Parameter]:
-        """The shared context (M, W), then the net: down, its bias, up, its bias."""
-        hidden, device = max(1, d // self.reduction), tower.token_embedding.weight.device
+        """Return the shared context (M, W), then the net: down, its bias, up, its bias."""
+        hidden = max(1, d // self.reduction)
+        device = tower.token_embedding.weight.device
+
         context = initial_context(tower, self.init, self.context, rng, method="tcp")[0]
-        net = (*first_linear(hidden, d, rng), *first_linear(self.context * tower.config.width, hidden, rng))
-        return [nn.Parameter(value.to(device)) for value in (context, *net)]
+        down = initial_linear(hidden, d, rng)
+        up = initial_linear(self.context * tower.config.width, hidden, rng)
+        return [nn.Parameter(value.to(device)) for value in (context, *down, *up)]
 
 
 def class_prompts(texts: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Tensor:
-    """(C, M * W): what the net makes of unit text features (C, D)."""
+    """Return the net's output (C, M * W) for unit text features (C, D)."""
     hidden = F.linear(texts, down, down_bias)
-    return F.linear(hidden * torch.sigmoid(1.702 * hidden), up, up_bias)
+    return F.linear(hidden * torch.sigmoid(1.702 * hidden), up, up_bias)  # QuickGELU
 
 
-def injected(tower: TextTower, context: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
-    """Text features of `[SOS] context name . [EOS]` whose context states `own` replaces before block `block`.
+def encode_with_class_context(tower: TextTower, shared: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
+    """Return text features (C, D), not normalised, of `[SOS] context name . [EOS]` with two contexts.
+
+    The context is `shared` up to block `block`, before which `own` replaces its states.
 
     Args:
-        tower: frozen.
-        context: (M, W) vectors that all classes share.
-        own: (C, M, W) states, each class's.
+        tower: the frozen text tower.
+        shared: (M, W) vectors that all classes share.
+        own: (C, M, W) states of each class.
         tokens: (C, T) on the host, `[SOS] name . [EOS]`.
-        block: 0 .. layers; no block is left to see `own` at `layers`.
-
-    Returns:
-        (C, D), not normalised.
+        block: 0 .. layers; at `layers` no block is left to see `own`.
     """
-    m, eot = len(context), tokens.argmax(-1)
+    m = len(shared)
+    eot = tokens.argmax(-1)  # the EOT has the largest id
     words = tower.embed(tokens[:, : int(eot.max()) + 1])
-    x = torch.cat([words[:, :1], context.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
+    x = torch.cat([words[:, :1], shared.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
     x = x + tower.positional_embedding[: x.shape[1]]
+
     *layers, last = cast("list[Block]", list(tower.blocks))
     for i, layer in enumerate(layers):
-        x = _replaced(x, own) if i == block else x
+        x = _replace_context(x, own) if i == block else x
         q, k, v = layer.split_heads(layer.qkv(layer.ln_1(x)))
         x = layer(x, F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2))
-    x = _replaced(x, own) if len(layers) == block else x
+
+    # Of the last block only the row of the EOT is needed, so attention runs for that one query.
+    x = _replace_context(x, own) if len(layers) == block else x
     q, k, v = last.split_heads(last.qkv(last.ln_1(x)))
     end = (eot + m).to(x.device, non_blocking=True)
-    row = torch.arange(len(x), device=x.device)  # of the last block only the EOT's row is needed
-    seen = (torch.arange(x.shape[1], device=x.device) <= end[:, None])[:, None, None]  # (C, 1, 1, T)
-    attended = F.scaled_dot_product_attention(q[row, :, end][:, :, None], k, v, attn_mask=seen)
+    row = torch.arange(len(x), device=x.device)
+    visible = (torch.arange(x.shape[1], device=x.device) <= end[:, None])[:, None, None]  # (C, 1, 1, T)
+    attended = F.scaled_dot_product_attention(q[row, :, end][:, :, None], k, v, attn_mask=visible)
     features: Tensor = tower.ln_final(last(x[row, end], attended.flatten(1))) @ tower.text_projection
     return features
 
 
-def _replaced(x: Tensor, own: Tensor) -> Tensor:
-    """States (C, T, W) with `own` (C, M, W) after the SOS."""
+def _replace_context(x: Tensor, own: Tensor) -> Tensor:
+    """Return the states (C, T, W) with `own` (C, M, W) after the SOS."""
     return torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)

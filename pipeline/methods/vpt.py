@@ -1,16 +1,21 @@
 """Variational prompt tuning: a posterior over the context, given the image (Derakhshani et al. 2023).
 
-Context: v_m + r, one r for all M vectors, r ~ N(mu(x), sigma^2(x)); mu and log sigma^2 are nets of the unit image
-feature, Linear D -> D/2, ELU, Linear, ELU, Linear -> W each, or (`conditional: false`) two free vectors. With L draws
+The context is v_m + r, with one r for all M vectors and r ~ N(mu(x), sigma^2(x)). mu and log sigma^2 are nets of the
+unit image feature: Linear D -> D/2, ELU, Linear, ELU, Linear -> W each. With L draws
 
     loss = -log (1/L) sum_l p(y | x, r_l) + kl_weight * mean over the W dimensions of KL(N(mu, sigma^2) | N(0, 1)),
 
-and an image is scored by the mean probability over as many draws. `conditional: false` reproduces the row `CoOp + VPT`
-of SHIP Table 1, the default the paper's conditional form.
+and an image is scored by the mean probability over as many draws. With `conditional: false` the nets see zeros in place
+of the image feature, so all images share one posterior. That form reproduces the row `CoOp + VPT` of SHIP Table 1; the
+default is the paper's conditional form.
 
-Probabilities are of a class among the candidates, so these logits, unlike other methods', depend on which there are.
-The draws of the test are made once, in `fit`, and serve every image. Epochs and L are the official ones for Caltech101;
-they vary by data set there (epochs 10 to 60). Differs from the code: fp32, stored views for fresh augmentations.
+Probabilities are relative to the candidate classes, so these logits, unlike those of other methods, depend on which
+candidates there are. The draws of the test are made once, in `fit`, and serve every image. Epochs and L are the
+official ones for Caltech101; they vary by data set there (epochs 10 to 60).
+
+Differs from the code (Bayesian-Prompt-Learning 8a73fff): the unconditional posterior comes from nets (the code: two
+free vectors); the draws of the test serve every image (the code: drawn anew for each); float32; stored views (the code:
+fresh augmentations). The official epochs and L belong to a configuration with the unconditional form.
 """
 
 from __future__ import annotations
@@ -25,24 +30,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.methods._prompt_learning import class_weights, dassl_sgd, first_linear, initial_context
-from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context, initial_linear
+from pipeline.methods.base import Classifier, FitData, Method, everything_scored, required_tower, scale_of
 from pipeline.training.data import ClassSet
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes
+
+IMAGES_PER_PASS = 16  # images whose text features are held at a time
 
 
 @dataclass(frozen=True)
 class VptClassifier(Classifier):
-    """Log of the mean probability over L contexts drawn for each image.
+    """A classifier whose logits are the log of the mean probability over L contexts drawn for each image.
+
+    In `inner`, `middle` and `outer` index 0 belongs to the net of mu, 1 to that of log sigma^2, and the last column is
+    the bias.
 
     Attributes:
-        tokens: (C, T) of the class names; on the host, once bound.
-        context: (M, W).
-        noise: (L, W) the draws of the test.
-        inner: (2, H, D + 1) first layers of mu's and log sigma^2's nets, the last column their bias.
-        middle: (2, H, H + 1), outer: (2, W, H + 1) their other layers.
-        conditional: () bool, whether the nets see the image; if not, they see zeros.
-        tower: once bound; not part of what is saved.
+        tokens: (C, T) int64 of the class names; on the host once the classifier has its text tower.
+        context: (M, W) shared context vectors v.
+        noise: (L, W) draws of the test.
+        inner: (2, H, D + 1) first layers, H = D/2.
+        middle: (2, H, H + 1) second layers.
+        outer: (2, W, H + 1) last layers.
+        conditional: () bool, whether the nets see the image; otherwise they see zeros.
+        tower: the text tower, not part of what is saved; None until `with_text_tower`.
     """
 
     tokens: Tensor
@@ -55,39 +66,51 @@ class VptClassifier(Classifier):
     tower: TextTower | None = None
 
     def with_text_tower(self, tower: TextTower) -> Self:
-        """With the tower that it scores with."""
+        """Return the same classifier with the text tower that it scores with."""
         return replace(self, tower=tower, tokens=self.tokens.cpu())
 
     @property
     def dimension(self) -> int:
-        """D of the features that it scores."""
+        """Return D of the features that it scores."""
         return self.inner.shape[2] - 1
 
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mu and log sigma^2 (N, W) for unit features (N, D); of one row for all if not conditional."""
+        """Return mu and log sigma^2 (N, W) for unit features (N, D); (1, W) for all images if not conditional."""
         if not self.conditional:
             features = torch.zeros_like(features[:1])
-        found = []
+
+        outputs = []
         for inner, middle, outer in zip(self.inner, self.middle, self.outer, strict=True):
             hidden = F.elu(F.linear(features, inner[:, :-1], inner[:, -1]))
             hidden = F.elu(F.linear(hidden, middle[:, :-1], middle[:, -1]))
-            found.append(F.linear(hidden, outer[:, :-1], outer[:, -1]))
-        return found[0], found[1]
+            outputs.append(F.linear(hidden, outer[:, :-1], outer[:, -1]))
+        mean, log_var = outputs
+        return mean, log_var
 
     def log_probabilities(self, features: Tensor, names: Tensor, noise: Tensor) -> Tensor:
-        """(L, N, M) log p(class | image, r_l) for unit features (N, D), tokens (M, T) and noise (L, N or 1, W)."""
-        assert self.tower is not None  # noqa: S101 (the pipeline binds it: scores_with_text_tower)
+        """Return log p(class | image, r_l): (L, N, M).
+
+        Args:
+            features: (N, D) unit rows.
+            names: (M, T) tokens of the candidate classes.
+            noise: (L, N, W) standard normal draws, or (L, 1, W) for all images.
+        """
+        tower = required_tower(self.tower)
         mean, log_var = self.posterior(features)
-        drawn = self.context + (mean + noise * (log_var / 2).exp())[:, :, None]  # (L, N or 1, M, W)
-        weights = class_weights(self.tower, drawn.flatten(0, 1), names)
-        weights = weights.unflatten(0, drawn.shape[:2])  # type: ignore[no-untyped-call]
-        scores: Tensor = self.logit_scale * (weights @ features[..., None]).squeeze(-1)
-        return scores.log_softmax(-1)
+        contexts = self.context + (mean + noise * (log_var / 2).exp())[:, :, None]  # (L, N or 1, M, W)
+
+        weights = class_weights(tower, contexts.flatten(0, 1), names)
+        weights = weights.unflatten(0, contexts.shape[:2])  # type: ignore[no-untyped-call]
+        logits: Tensor = self.logit_scale * (weights @ features[..., None]).squeeze(-1)
+        return logits.log_softmax(-1)
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        names, parts = self.tokens[class_ids.cpu()], torch.split(features, 16)
-        scored = [self.log_probabilities(part, names, self.noise[:, None]).logsumexp(0) for part in parts]
-        return torch.cat(scored) - math.log(len(self.noise))
+        names = self.tokens[class_ids.cpu()]
+        noise = self.noise[:, None]
+        sums = [
+            self.log_probabilities(part, names, noise).logsumexp(0) for part in torch.split(features, IMAGES_PER_PASS)
+        ]
+        return torch.cat(sums) - math.log(len(self.noise))
 
 
 class Vpt(Method):
@@ -99,42 +122,48 @@ class Vpt(Method):
 
     init: str | None = "a photo of a"  # words the context starts from (official config); null: N(0, 0.02^2)
     context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (official config)
-    conditional: bool = True  # a posterior for each image, or one for all (code: cocoopvpt, coopvpt)
+    conditional: bool = True  # one posterior per image, or one for all (code: cocoopvpt, coopvpt)
     samples: Annotated[int, Field(ge=1)] = 20  # L, draws of the context in training (official, Caltech101)
-    test_samples: Annotated[int, Field(ge=1)] = 20  # L at test: the ensemble's size (official, Caltech101)
-    kl_weight: Annotated[float, Field(ge=0)] = 0.001  # of the KL, a mean over dimensions (code)
+    test_samples: Annotated[int, Field(ge=1)] = 20  # L at test, the size of the ensemble (official, Caltech101)
+    kl_weight: Annotated[float, Field(ge=0)] = 0.001  # of the KL, which is a mean over dimensions (code)
     epochs: Annotated[int, Field(ge=1)] = 20  # passes over the training images (official, Caltech101)
-    batch: Annotated[int, Field(ge=1)] = 1  # real images a step (official config)
+    batch: Annotated[int, Field(ge=1)] = 1  # real images per step (official config)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
-    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features a real one in a step (SHIP section 4.1)
+    synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
 
     def fit(self, data: FitData) -> VptClassifier:
         """Train the context and the posterior together."""
         model = self._start(data.text_tower, data.classes, data.rng)
+        width = data.text_tower.config.width
         ids = trained_classes(data.classes, data.synthetic)
-        target, names, width = index_by_label(ids, len(data.classes)), data.classes.tokens_of(ids), data.text_tower.config.width
+        target = index_by_label(ids, len(data.classes))
+        names = data.classes.tokens_of(ids)
+
+        learned = {name: nn.Parameter(getattr(model, name)) for name in ("context", "inner", "middle", "outer")}
+        parameters: dict[str, Any] = dict(learned)
+        model = replace(model, **parameters)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:
             noise = torch.randn(self.samples, len(features), width, generator=data.rng)
-            found = model.log_probabilities(features, names, noise.to(features.device, non_blocking=True))
-            return negative_elbo(found, target[labels], *model.posterior(features), self.kl_weight)
+            log_p = model.log_probabilities(features, names, noise.to(features.device, non_blocking=True))
+            return negative_elbo(log_p, target[labels], *model.posterior(features), self.kl_weight)
 
-        learned = {name: nn.Parameter(getattr(model, name)) for name in ("context", "inner", "middle", "outer")}
-        changed: dict[str, Any] = dict(learned)
-        model = replace(model, **changed)
         batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
         descend(batches, loss, *dassl_sgd(list(learned.values()), batches, self.learning_rate))
-        changed = {name: value.detach() for name, value in learned.items()}
-        return replace(model, **changed)
+
+        final: dict[str, Any] = {name: value.detach() for name, value in learned.items()}
+        return replace(model, **final)
 
     def _start(self, tower: TextTower, classes: ClassSet, rng: torch.Generator) -> VptClassifier:
-        """The context from words, the nets as torch's Linear starts, and the draws of the test."""
-        d, width, device = classes.text_features.shape[1], tower.config.width, classes.text_features.device
+        """Return the context from words, the nets as torch initialises a Linear, and the draws of the test."""
+        d, device = classes.text_features.shape[1], classes.text_features.device
+        width = tower.config.width
         hidden = max(1, d // 2)
 
-        def two(outputs: int, inputs: int) -> Tensor:
-            layers = [first_linear(outputs, inputs, rng) for _ in range(2)]
-            return torch.stack([torch.cat([w, b[:, None]], dim=1) for w, b in layers]).to(device)
+        def both_nets(outputs: int, inputs: int) -> Tensor:
+            """Return one layer of both nets (2, outputs, inputs + 1)."""
+            layers = [initial_linear(outputs, inputs, rng) for _ in range(2)]
+            return torch.stack([torch.cat([weight, bias[:, None]], dim=1) for weight, bias in layers]).to(device)
 
         return VptClassifier(
             scale_of(classes),
@@ -142,25 +171,25 @@ class Vpt(Method):
             tokens=classes.tokens,
             context=initial_context(tower, self.init, self.context, rng, method="vpt")[0],
             noise=torch.randn(self.test_samples, width, generator=rng).to(device),
-            inner=two(hidden, d),
-            middle=two(hidden, hidden),
-            outer=two(width, hidden),
-            conditional=torch.tensor(self.conditional),  # on the host, where it decides
+            inner=both_nets(hidden, d),
+            middle=both_nets(hidden, hidden),
+            outer=both_nets(width, hidden),
+            conditional=torch.tensor(self.conditional),  # on the host, where it is read
             tower=tower,
         )
 
 
 def negative_elbo(log_p: Tensor, labels: Tensor, mean: Tensor, log_var: Tensor, kl_weight: float) -> Tensor:
-    """-log of the mean probability of the label + kl_weight * KL, averaged over images: ().
+    """Return -log of the mean probability of the label + kl_weight * KL, averaged over images: ().
 
     Args:
         log_p: (L, N, C) log-probabilities.
         labels: (N,) in 0 .. C - 1.
-        mean: (N or 1, W) of the posterior, like log_var.
-        log_var: log sigma^2.
-        kl_weight: of the KL's mean over its W dimensions.
+        mean: (N, W) of the posterior, or (1, W) for all images.
+        log_var: log sigma^2, of the same shape.
+        kl_weight: weight of the KL, which is averaged over its W dimensions.
     """
-    right = log_p.gather(2, labels[None, :, None].expand(len(log_p), -1, 1)).squeeze(-1)
-    likely = right.logsumexp(0) - math.log(len(log_p))
+    log_p_of_label = log_p.gather(2, labels[None, :, None].expand(len(log_p), -1, 1)).squeeze(-1)  # (L, N)
+    log_likelihood = log_p_of_label.logsumexp(0) - math.log(len(log_p))
     kl = (mean.square() + log_var.exp() - 1 - log_var).mean(-1) / 2
-    return kl_weight * kl.mean() - likely.mean()
+    return kl_weight * kl.mean() - log_likelihood.mean()
