@@ -1,7 +1,8 @@
-"""`shipyard task new`: from a folder of one's own to a task that can be run, or every fault of it at once."""
+"""`shipyard task new`: a folder of images becomes a task that can be run, or all problems are reported together."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shipped parameters, and photographs (empty files) of three classes below data/."""
+    """Return a folder with the shipped parameters and images (empty files) of three classes in data/."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
     for name in ("kestrel", "tern", "wren"):
@@ -34,11 +35,11 @@ def new(*options: str) -> Result:
     return CliRunner().invoke(app, ["task", "new", "mybirds", *options])
 
 
-def test_a_folder_and_names_become_a_data_set_and_a_task(project: Path) -> None:
+def test_a_folder_and_class_names_become_a_data_set_and_a_task(project: Path) -> None:
     result = new("--images", "data/birds", "--unseen", "names.txt", "--shots", "2")
     assert result.exit_code == 0, result.exception
-    assert "2 classes from their names alone, with 10 images" in result.output
-    assert result.output.rstrip().endswith("next: shipyard run mybirds")
+    assert re.search(r"\b2 classes\b.*\b10 test images", result.output)
+    assert result.output.rstrip().endswith("shipyard run mybirds")
     text = params.read()
     added = [line for line in text.splitlines() if line not in SHIPPED.splitlines()]
     assert [line for line in text.splitlines() if line not in added] == SHIPPED.splitlines()
@@ -47,7 +48,7 @@ def test_a_folder_and_names_become_a_data_set_and_a_task(project: Path) -> None:
         "  mybirds: {protocol: own_images, shots: 2}",
         "  mybirds_proxy: {protocol: validation_proxy, shots: 2}",
     ]
-    listing = reader_from(params.parse_text(text).data.sets["mybirds"], "here").read(Path("data"))
+    listing = reader_from(params.parse_text(text).data.sets["mybirds"], "mybirds").read(Path("data"))
     assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
     assert {image.split for image in listing.images if image.class_id == 2} == {"test"}
 
@@ -61,10 +62,10 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     template = "a photo of a {}, a type of bird."
     options = ["--aliases", "aliases.csv", "--descriptions", "about.csv", "--template", template, "--split-seed", "3"]
     assert new("--images", "data/birds/all.csv", *options).exit_code == 0
-    found = params.load()
-    assert found.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
-    assert found.tasks["mybirds_proxy"] == {"protocol": "validation_proxy", "shots": None}
-    assert found.data.sets["mybirds"] == {
+    current = params.load()
+    assert current.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
+    assert current.tasks["mybirds_proxy"] == {"protocol": "validation_proxy", "shots": None}
+    assert current.data.sets["mybirds"] == {
         "reader": "image_table",
         "path": "birds",
         "table": "all.csv",
@@ -76,23 +77,24 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     }
 
 
-def test_folders_that_are_split_stay_so(project: Path) -> None:
+def test_folders_named_as_splits_keep_their_splits(project: Path) -> None:
     for folder in (f"{split}/{name}" for split in ("train", "val", "test") for name in ("tern", "kestrel")):
         (project / "split" / folder).mkdir(parents=True)
         (project / "split" / folder / "1.jpg").touch()
     result = new("--images", "split", "--unseen", "names.txt")
-    assert "outside data.root" in result.output
+    assert "data.root" in result.output
     assert params.load().data.sets["mybirds"]["splits"] == "folders"
     assert Path(params.load().data.sets["mybirds"]["path"]) == project / "split"
 
 
-@pytest.mark.parametrize("there", [("train", "val"), ("train", "test", "valid"), ("Train", "Test")], ids="-".join)
-def test_folders_that_look_like_splits_are_not_taken_for_classes(there: tuple[str, ...], project: Path) -> None:
-    for folder in (f"{split}/{name}" for split in there for name in ("tern", "kestrel")):
+@pytest.mark.parametrize("folders", [("train", "val"), ("train", "test", "valid"), ("Train", "Test")], ids="-".join)
+def test_folders_that_look_like_splits_are_not_classes(folders: tuple[str, ...], project: Path) -> None:
+    for folder in (f"{split}/{name}" for split in folders for name in ("tern", "kestrel")):
         (project / "split" / folder).mkdir(parents=True)
         (project / "split" / folder / "1.jpg").touch()
-    said = str(new("--images", "split").exception)
-    assert "look like splits; then name them train, test and, if there is one, val" in said
+    message = str(new("--images", "split").exception)
+    assert ", ".join(sorted(folders)) in message
+    assert "train, test and, optionally, val" in message
     assert params.read() == SHIPPED
 
 
@@ -103,21 +105,17 @@ def test_a_class_may_be_called_train(project: Path) -> None:
     assert "3 classes with" in result.output
 
 
-def test_classes_with_few_images_are_told(project: Path) -> None:
+def test_classes_with_few_images_are_reported(project: Path) -> None:
     for name, count in {"one": 1, "two": 2, "three": 3}.items():
         (project / "data/birds" / name).mkdir()
         for i in range(count):
             (project / "data/birds" / name / f"{i}.jpg").touch()
     notes = [line for line in new("--images", "data/birds").output.splitlines() if line.startswith("note: ")]
-    assert notes == [
-        "note: 2 of 6 classes have no validation image, so the choice of a run does not count them: 'one', 'two'",
-        "note: 1 of 6 classes have no test image, so no result counts them: 'one'",
-    ]
+    for note, parts in zip(notes, [("2 of 6", "validation", "'one', 'two'"), ("1 of 6", "test", "'one'")], strict=True):
+        assert [part for part in parts if part not in note] == []
 
 
-def test_interrupted_between_its_two_files_the_same_command_goes_on(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_command_completes_an_interrupted_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
 
@@ -125,46 +123,42 @@ def test_interrupted_between_its_two_files_the_same_command_goes_on(
         patch.setattr(params, "write", interrupt)
         assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 130
     assert params.read() == SHIPPED
-    assert "another task" in str(new("--images", "data/birds").exception), "these would be other names"
+    assert "classes/mybirds.txt" in str(new("--images", "data/birds").exception), "its class names differ"
     assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 0
     assert "mybirds" in params.load().tasks
 
 
-def test_every_fault_is_told_at_once_and_nothing_is_written(project: Path) -> None:
+def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None:
     (project / "data/birds/empty").mkdir()
     Path("names.txt").write_text("owl\nowl\n", encoding="utf-8")
     Path("aliases.csv").write_text("folder,name\n", encoding="utf-8")
     options = ["--unseen", "names.txt", "--aliases", "aliases.csv", "--descriptions", "absent.csv"]
     result = CliRunner().invoke(app, ["task", "new", "my birds", "--images", "data/birds", *options])
     assert isinstance(result.exception, InputError)
-    said = str(result.exception)
-    assert "empty: no image in it" in said
-    assert "'owl' stands twice" in said
-    assert "its first line must be label,name" in said
-    assert "absent.csv cannot be read" in said
-    assert "'my birds' goes into file names" in said
+    message = str(result.exception)
+    for part in ("empty", "'owl'", "aliases.csv", "label,name", "absent.csv", "'my birds'"):
+        assert part in message
     assert params.read() == SHIPPED
     assert not Path("classes").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "parts"),
     [
-        (["--images", "nowhere"], "no such folder"),
-        (["--images", "data/brids"], "did you mean 'data/birds'?"),
-        (["--images", "data/birds.csv"], "no such file"),
-        (["--images", "loose"], "there is no folder in "),
-        (["--images", "loose"], "; 1 images lie in it, of which nothing says their class: make a folder per class"),
-        (["--images", "data/birds", "--shots", "19"], "fewer than --shots 19"),
-        (["--images", "data/birds", "--template", "a photo"], "must have one {}"),
-        (["--images", "data/birds", "--unseen", "long.txt"], "64 tokens"),
-        (["--images", "data/birds", "--unseen", "all.txt"], "every folder is among the unseen names"),
+        (["--images", "nowhere"], ["nowhere", "folder"]),
+        (["--images", "data/brids"], ["'data/birds'?"]),
+        (["--images", "data/birds.csv"], ["data/birds.csv", "file"]),
+        (["--images", "loose"], ["loose", " 1 image"]),
+        (["--images", "data/birds", "--shots", "19"], ["--shots 19"]),
+        (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
+        (["--images", "data/birds", "--unseen", "long.txt"], ["64 tokens"]),
+        (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
         (["--images", "data/birds", "--unseen", "two.txt"], "validation proxy"),
-        (["--images", "few"], "no validation image of 'tern'"),  # and one image is for training
-        (["--images", "few"], "has no test images"),
+        (["--images", "few"], ["validation image", "'tern'"]),  # and one image is for training
+        (["--images", "few"], ["test images"]),
     ],
 )
-def test_what_cannot_work_is_refused(project: Path, options: list[str], words: str) -> None:
+def test_unusable_input_is_an_error(project: Path, options: list[str], parts: list[str]) -> None:
     Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
     Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
     Path("two.txt").write_text("kestrel\ntern\n", encoding="utf-8")
@@ -174,21 +168,22 @@ def test_what_cannot_work_is_refused(project: Path, options: list[str], words: s
     Path("few/tern/1.jpg").touch()
     result = new(*options)
     assert isinstance(result.exception, InputError)
-    assert words in str(result.exception)
+    message = str(result.exception)
+    assert [part for part in parts if part not in message] == []
 
 
-def test_images_that_are_not_there_are_told_once(project: Path) -> None:
-    said = str(new("--images", "nowhere").exception)
-    assert "(1 problem)" in said
-    assert "no such folder" in said
+def test_missing_images_are_reported_once(project: Path) -> None:
+    message = str(new("--images", "nowhere").exception)
+    assert "(1 problem)" in message
+    assert "nowhere" in message
 
 
-def test_a_name_is_taken_once(project: Path) -> None:
+def test_a_name_can_be_used_once(project: Path) -> None:
     assert new("--images", "data/birds").exit_code == 0
-    assert "is there already" in str(new("--images", "data/birds").exception)
+    assert "mybirds" in str(new("--images", "data/birds").exception)
 
 
-def test_a_task_of_ones_own_runs_on_its_own_data_set_alone(project: Path) -> None:
+def test_a_task_on_own_images_runs_only_on_its_own_data_set(project: Path) -> None:
     new("--images", "data/birds", "--unseen", "names.txt")
     text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_proxy]")
     with pytest.raises(InputError, match="shipyard run mybirds"):

@@ -1,4 +1,4 @@
-"""`shipyard task new`: one's own images, and a list of names, become a data set, a task and its rehearsal."""
+"""`shipyard task new`: turn the user's images and a list of class names into a data set, a task and its proxy."""
 
 from __future__ import annotations
 
@@ -28,22 +28,25 @@ from pipeline.protocols.own_images import OwnImages
 from pipeline.protocols.validation_proxy import ValidationProxy
 
 PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), ValidationProxy(protocol=params.VALIDATION_PROXY))
-SHOWN = 10  # most classes that a note names
-HEADER = "# Classes of {name} without training images, a name a line; add one here to add a class.\n"
+MAX_LISTED = 10  # class names in a note
+HEADER = "# Classes of {name} without training images, one name per line. To add a class, add a line.\n"
+TABLE_SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
 class NewTask:
-    """What the user asks for.
+    """Arguments of `shipyard task new`.
 
     Attributes:
-        name: of the data set and of its task.
-        images: a folder with a folder a class, or a CSV or Parquet table of path, label and, if any, split.
-        unseen: a file of class names to learn from their names alone, a name a line; None: there are none.
-        templates: hand-crafted prompts; empty: the reader's own.
+        name: name of the data set and of its task.
+        images: a folder with one folder per class, or a CSV or Parquet table with the columns path, label and,
+            optionally, split.
+        unseen: a file with the names of classes without training images, one per line; None: there are none.
+        templates: hand-crafted prompts; empty: those of the reader.
         shots: training images of each seen class; None: all.
-        aliases: a CSV of label, name. descriptions: a CSV of name, description.
-        split_seed: another number draws other splits.
+        aliases: a CSV file with the columns label and name.
+        descriptions: a CSV file with the columns name and description.
+        split_seed: seed of the random split.
     """
 
     name: str
@@ -57,179 +60,229 @@ class NewTask:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What `create` found and wrote: a listing of the images, the file of names, and whether the path is absolute."""
+class CreatedTask:
+    """Result of `create`.
+
+    Attributes:
+        listing: the images and classes.
+        names: the file with the names of unseen classes.
+        absolute: whether params.yaml has the absolute path of the images.
+    """
 
     listing: Listing
     names: Path
     absolute: bool
 
 
-def create(new: NewTask) -> Written:
-    """Check all that is asked for, then write the names and `params.yaml`.
+def create(new: NewTask) -> CreatedTask:
+    """Validate all inputs, then write the file of class names and `params.yaml`.
 
     Raises:
-        InputError: lists every fault of the name, the images, the names and the other files; nothing is written then.
+        InputError: lists every problem of the name, the images, the class names and the other files. Nothing is
+            written in that case.
     """
-    text, problems = params.read(), Problems()
+    text = params.read()
     root = Path(params.parse_text(text).data.root)
-    spec, absolute = _spec(new, root, problems)
+    problems = Problems()
+
+    spec, absolute = _dataset_block(new, root, problems)
     unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
-    listing = None
-    if new.images.exists():
-        named = {**spec, "unseen": unseen or []}
-        listing = problems.attempt(lambda: reader_from(named, f"task {new.name}").read(root))
-    if listing is not None:
-        problems.messages += [*mistakes(listing), *_too_few(listing, new.shots)]
-        problems.attempt(partial(_refuse_long_texts, listing))
-        for protocol in PROTOCOLS if seen_ids(listing) else ():
-            problems.attempt(partial(protocol.plan, new.name, {new.name: _catalog(listing)}))
+    listing = _read_listing(new, {**spec, "unseen": unseen or []}, root, problems)
+
     names = NAMES / f"{new.name}.txt"
-    ours = new.unseen is not None and new.unseen.resolve() == names.resolve()
-    lines = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
-    # The same bytes are those of an interrupted `create`.
-    if not ours and names.exists() and not (names.is_file() and names.read_bytes() == lines.encode()):
-        problems.messages.append(f"{names} is there already, of another task: choose another name, or pass it as --unseen")
-    changed = problems.attempt(partial(_changed, text, new, {**spec, "unseen": names.as_posix()}))
-    raise_all(problems.messages, f"the task {new.name!r} cannot be made; nothing was written")
-    assert listing is not None  # noqa: S101 (or a problem was found)
-    assert changed is not None  # noqa: S101
-    if not ours:
-        with atomic_file(names) as part:
-            part.write_text(lines, encoding="utf-8")
-    params.write(changed)
-    return Written(listing, names, absolute)
-
-
-def _spec(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool]:
-    """The block of `data.sets`, without the names; and whether its path is absolute."""
-    table = new.images.suffix.lower() in (".csv", ".parquet")
-    folder = (new.images.parent if table else new.images).resolve()
-    if not (new.images.is_file() if table else new.images.is_dir()):
-        beside = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if table else '/'}"))
-        hint = nearest(str(new.images), beside).partition("known:")[0]
+    names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
+    names_text = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
+    if not names_are_input and names.exists() and not _has_content(names, names_text):
         problems.messages.append(
-            f"--images {new.images}: no such {'file' if table else 'folder'}; {hint}give a folder with a folder of "
-            "images per class, or a CSV or Parquet file with the columns path and label"
+            f"{names} already exists and belongs to another task: use another name, or pass this file as --unseen"
         )
-    inside = folder.is_relative_to(root.resolve())
-    spec: dict[str, Any] = {"reader": "image_table" if table else "image_folder"}
-    spec["path"] = folder.relative_to(root.resolve()).as_posix() if inside else str(folder)
-    if table:
-        spec["table"] = new.images.name
-    elif problems.attempt(partial(_split_by_folders, folder)):
-        spec["splits"] = "folders"
+
+    changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
+    raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
+    assert listing is not None  # noqa: S101 (otherwise there is a problem)
+    assert changed is not None  # noqa: S101
+
+    # params.yaml last: an interrupted `create` leaves at most a file of names, which the same command accepts.
+    if not names_are_input:
+        with atomic_file(names) as part:
+            part.write_text(names_text, encoding="utf-8")
+    params.write(changed)
+    return CreatedTask(listing, names, absolute)
+
+
+def _read_listing(new: NewTask, spec: Mapping[str, Any], root: Path, problems: Problems) -> Listing | None:
+    """Read and check the images with the reader of a block; None if that is impossible."""
+    if not new.images.exists():
+        return None  # `_dataset_block` has reported it
+    listing = problems.attempt(lambda: reader_from(spec, f"task {new.name}").read(root))
+    if listing is None:
+        return None
+
+    problems.messages += [*mistakes(listing), *_too_few_images(listing, new.shots)]
+    problems.attempt(partial(_check_text_length, listing))
+    # Without any seen class, which is already reported, the protocols would report it again.
+    for protocol in PROTOCOLS if seen_ids(listing) else ():
+        problems.attempt(partial(protocol.plan, new.name, {new.name: _class_counts(listing)}))
+    return listing
+
+
+def _has_content(file: Path, text: str) -> bool:
+    """Return whether a file has exactly this text, as an interrupted `create` leaves it."""
+    return file.is_file() and file.read_bytes() == text.encode()
+
+
+def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool]:
+    """Return the block of `data.sets` without the class names, and whether its path is absolute."""
+    is_table = new.images.suffix.lower() in TABLE_SUFFIXES
+    exists = new.images.is_file() if is_table else new.images.is_dir()
+    if not exists:
+        neighbours = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if is_table else '/'}"))
+        suggestion = nearest(str(new.images), neighbours).partition("known:")[0]
+        problems.messages.append(
+            f"--images {new.images}: no such {'file' if is_table else 'folder'}; {suggestion}expected a folder with "
+            "one folder of images per class, or a CSV or Parquet file with the columns path and label"
+        )
+
+    folder = (new.images.parent if is_table else new.images).resolve()
+    inside_root = folder.is_relative_to(root.resolve())
+    block: dict[str, Any] = {
+        "reader": "image_table" if is_table else "image_folder",
+        "path": folder.relative_to(root.resolve()).as_posix() if inside_root else str(folder),
+    }
+    if is_table:
+        block["table"] = new.images.name
+    elif problems.attempt(partial(_has_split_folders, folder)):
+        block["splits"] = "folders"
+
     if new.templates:
-        spec["templates"] = list(new.templates)
+        block["templates"] = list(new.templates)
     if new.split_seed:
-        spec["split_seed"] = new.split_seed
-    for option, file, *columns in (
+        block["split_seed"] = new.split_seed
+
+    for option, file, key, value in (
         ("rename", new.aliases, "label", "name"),
         ("descriptions", new.descriptions, "name", "description"),
     ):
-        if file is not None and (mapping := problems.attempt(partial(read_mapping, file, *columns))):
-            spec[option] = mapping
-    return spec, not inside
+        mapping = problems.attempt(partial(read_mapping, file, key, value)) if file is not None else None
+        if mapping:
+            block[option] = mapping
+    return block, not inside_root
 
 
-def _split_by_folders(folder: Path) -> bool:
-    """Whether its folders are splits, not classes.
+def _has_split_folders(folder: Path) -> bool:
+    """Return whether the folders in a folder are splits, not classes.
 
     Raises:
-        InputError: some are, it seems, but others are not.
+        InputError: some folders look like splits, and others do not.
     """
     names = sorted(entry.name for entry in folder.glob("[!.]*") if entry.is_dir())
     if {"train", "test"} <= {*names} <= {*SPLITS}:
         return True
+
+    # A class may be called `train`. Two names of splits are no coincidence.
     likely = [name for name in names if name.lower() in (*SPLITS, "valid", "validation")]
     if "train" in map(str.lower, likely) and len(likely) > 1:
         raise InputError(
-            f"{folder}: {', '.join(likely)} look like splits; then name them train, test and, if there is one, val, "
-            f"with no folder beside them, and the classes' folders inside. These are here: {', '.join(names)}"
+            f"{folder}: the folders {', '.join(likely)} look like splits. Name them train, test and, optionally, val, "
+            f"put the folders of the classes into them, and remove all others. Folders: {', '.join(names)}"
         )
     return False
 
 
 def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
-    """Two columns of a CSV file as a mapping.
+    """Read a CSV file with two columns as a mapping.
+
+    Args:
+        file: the CSV file; its first line has the names of the columns.
+        key: name of the first column.
+        value: name of the second column.
 
     Raises:
-        InputError: it cannot be read, has other columns, or a key stands twice.
+        InputError: the file cannot be read, has other columns, a key without a value, or a key more than once.
     """
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
             lines = list(reader)
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{file} cannot be read as CSV (UTF-8): {error}") from error
-    if list(reader.fieldnames or []) != [key, value]:
-        raise InputError(f"{file}: its first line must be {key},{value}; it is {','.join(reader.fieldnames or [])}")
-    bad = [f"line {n}: {line[key]!r} has no {value}" for n, line in enumerate(lines, start=2) if not line[value]]
-    twice = [f"{name!r} stands {n} times" for name, n in Counter(line[key] for line in lines).items() if n > 1]
-    raise_all([*bad, *twice], f"{file} cannot be used")
+        raise InputError(f"cannot read {file} as CSV in UTF-8: {error}") from error
+
+    columns = list(reader.fieldnames or [])
+    if columns != [key, value]:
+        raise InputError(f"{file}: invalid first line {','.join(columns)!r}: expected {key},{value}")
+
+    empty = [f"line {n}: {line[key]!r} has no {value}" for n, line in enumerate(lines, start=2) if not line[value]]
+    counts = Counter(line[key] for line in lines)
+    repeated = [f"{name!r} is listed {n} times" for name, n in counts.items() if n > 1]
+    raise_all([*empty, *repeated], f"{file} is invalid")
     return {line[key]: line[value] for line in lines}
 
 
-def _too_few(listing: Listing, shots: int | None) -> Iterator[str]:
-    """Seen classes that have fewer training images than `shots`, and the lack of any seen class."""
+def _too_few_images(listing: Listing, shots: int | None) -> Iterator[str]:
+    """Yield a line for each seen class with fewer training images than `shots`, or one if there is no seen class."""
     counts = Counter(image.class_id for image in listing.images if image.split == "train")
     if listing.images and not counts:
-        yield "no class has training images: every folder is among the unseen names"
+        yield "no class has training images: every folder is listed in --unseen"
     for class_id, count in counts.items():
         if shots is not None and count < shots:
             yield f"{listing.classes[class_id]!r} has {count} training images, fewer than --shots {shots}"
 
 
-def _refuse_long_texts(listing: Listing) -> None:
-    """See that every name leaves room for a learned context, and fits every template with its description."""
+def _check_text_length(listing: Listing) -> None:
+    """Check that every class name leaves room for a learned context, and fits every template with its description.
+
+    Raises:
+        InputError: a text has too many tokens.
+    """
     class_tokens(listing.classes, context_length=OPENAI_CONTEXT_LENGTH, prompt=MAX_CONTEXT_VECTORS)
     for template in listing.templates:
-        if "{}" in template:
+        if "{}" in template:  # `mistakes` reports a template without it
             tokenize(format_prompts(template, listing.classes, listing.descriptions))
 
 
-def _catalog(listing: Listing) -> ClassCounts:
-    """What protocols may know of the images, if all can be read."""
+def _class_counts(listing: Listing) -> ClassCounts:
+    """Return the number of images of each class and split, assuming that all images are readable."""
     counts: dict[str, NDArray[np.int64]] = {split: np.zeros(len(listing.classes), np.int64) for split in SPLITS}
     for image in listing.images:
         counts[image.split][image.class_id] += 1
     return ClassCounts(listing.classes, counts)
 
 
-def _changed(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
-    """The text of `params.yaml` with the data set, the task and its rehearsal, checked."""
+def _with_task(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
+    """Return the checked text of `params.yaml` with the data set, the task and its validation proxy."""
     if not re.fullmatch(params.NAME, new.name):
         raise InputError(
-            f"the name {new.name!r} goes into file names: letters, digits, _ . and - after the first, no others"
+            f"invalid name {new.name!r}: it is used in file names; expected letters, digits, _, . and -, starting with "
+            "a letter or a digit"
         )
     text = overrides.insert(text, "data.sets", new.name, dataset)
-    for name, made in zip((new.name, proxy_task(new.name)), PROTOCOLS, strict=True):
-        text = overrides.insert(text, "tasks", name, {"protocol": made.protocol, "shots": new.shots})
+    for name, protocol in zip((new.name, proxy_task(new.name)), PROTOCOLS, strict=True):
+        text = overrides.insert(text, "tasks", name, {"protocol": protocol.protocol, "shots": new.shots})
     params.parse_text(text)
     return text
 
 
 def split_counts(listing: Listing) -> Mapping[str, int]:
-    """How many images of seen classes each split has."""
+    """Return split -> number of images of seen classes."""
     seen = seen_ids(listing)
     counts = Counter(image.split for image in listing.images if image.class_id in seen)
     return {split: counts[split] for split in SPLITS}
 
 
-def unjudged(listing: Listing) -> Iterator[str]:
-    """What to say of seen classes that have too few images to be judged by."""
+def too_small_splits(listing: Listing) -> Iterator[str]:
+    """Yield a note for each split in which seen classes have no images to be evaluated on."""
     seen = seen_ids(listing)
-    for split, what, means in (
-        ("val", "validation image", "the choice of a run does not count them"),
-        ("test", "test image", "no result counts them"),
+    for split, kind, consequence in (
+        ("val", "validation", "they are ignored when a run is selected"),
+        ("test", "test", "they are not included in test results"),
     ):
-        lack = sorted(seen - {image.class_id for image in listing.images if image.split == split})
-        if lack:
-            named = ", ".join(repr(listing.classes[class_id]) for class_id in lack[:SHOWN])
-            more = f" and {len(lack) - SHOWN} more" if len(lack) > SHOWN else ""
-            yield f"{len(lack)} of {len(seen)} classes have no {what}, so {means}: {named}{more}"
+        missing = sorted(seen - {image.class_id for image in listing.images if image.split == split})
+        if missing:
+            listed = ", ".join(repr(listing.classes[class_id]) for class_id in missing[:MAX_LISTED])
+            more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
+            yield f"{len(missing)} of {len(seen)} classes have no {kind} images, so {consequence}: {listed}{more}"
 
 
 def seen_ids(listing: Listing) -> frozenset[int]:
-    """The classes with training images."""
+    """Return the ids of the classes with training images."""
     return frozenset(image.class_id for image in listing.images if image.split == "train")

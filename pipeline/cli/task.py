@@ -1,4 +1,4 @@
-"""`shipyard task`: tasks of one's own."""
+"""`shipyard task`: tasks on the user's own images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.help import examples
 
-app = typer.Typer(help="Make a task of your own images.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Create a task from your own images.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command(
@@ -20,39 +20,58 @@ app = typer.Typer(help="Make a task of your own images.", no_args_is_help=True, 
     )
 )
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the data set and of its task.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name for the new data set and its task.")],
     images: Annotated[
-        Path, typer.Option(help="A folder with a folder per class, or a CSV or Parquet file: path,label[,split].")
+        Path,
+        typer.Option(help="Folder with one folder per class, or a CSV or Parquet file with path,label[,split]."),
     ],
     *,
     unseen: Annotated[
         Path | None,
-        typer.Option(help="Class names to learn without images, a line each; images there may be, to test."),
+        typer.Option(
+            help="Text file of classes that have no training images, one name per line. Any images they do have are "
+            "used only for testing."
+        ),
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="A prompt with {} for the class name; may repeat.")] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class; without it, all.")] = None,
-    aliases: Annotated[Path | None, typer.Option(help="CSV label,name: what CLIP shall read for a folder.")] = None,
-    descriptions: Annotated[Path | None, typer.Option(help="CSV name,description: a few words about a class.")] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Another number draws other splits.")] = 0,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt with {} for the class name. Can be repeated.")
+    ] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class. Default: all.")] = None,
+    aliases: Annotated[
+        Path | None,
+        typer.Option(help="CSV (label,name) that maps folder names to the class names used in prompts."),
+    ] = None,
+    descriptions: Annotated[
+        Path | None, typer.Option(help="CSV (name,description) that adds a short description to a class name.")
+    ] = None,
+    split_seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the random split into training, validation and test images.")
+    ] = 0,
 ) -> None:
-    """Make a task of your images and of names of classes without any.
+    """Create a task from your images and from names of classes without images.
 
-    Everything is checked first, and every fault told at once. Then the images are split into training, validation and
-    test, the task is written into params.yaml, and the next command is said.
+    All inputs are validated first and all problems are reported together. The images are split into training,
+    validation and test images, the task is added to params.yaml, and the next command to run is printed.
     """
-    from pipeline.cli.new_task import NewTask, create, seen_ids, split_counts, unjudged
+    from pipeline.cli.new_task import NewTask, create, seen_ids, split_counts, too_small_splits
 
-    wanted = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
-    made = create(wanted)
-    seen, counts = len(seen_ids(made.listing)), split_counts(made.listing)
-    only_named = len(made.listing.classes) - seen
-    judged = len(made.listing.images) - sum(counts.values())
-    print(f"{name}: {seen} classes with {', '.join(f'{count} {split}' for split, count in counts.items())} images")
-    print(f"{' ' * len(name)}  {only_named} classes from their names alone, with {judged} images to test them on")
-    for said in unjudged(made.listing):
-        print(f"note: {said}")
+    request = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
+    created = create(request)
+
+    listing = created.listing
+    seen = len(seen_ids(listing))
+    counts = split_counts(listing)
+    images_of_unseen = len(listing.images) - sum(counts.values())
+    images_of_seen = ", ".join(f"{count} {split}" for split, count in counts.items())
+
+    print(f"{name}: {seen} classes with {images_of_seen} images")
+    print(f"{' ' * len(name)}  {len(listing.classes) - seen} classes with only names, {images_of_unseen} test images")
+    for note in too_small_splits(listing):
+        print(f"note: {note}")
     print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{proxy_task(name)})")
-    print(f"         {made.names}, where a new class is a new line")
-    if made.absolute:
-        print("note: the images lie outside data.root, so their absolute path was written; colleagues need their own")
+    print(f"         {created.names}; to add a class, add a line to this file")
+    if created.absolute:
+        print(
+            "note: the images are outside data.root, so params.yaml has their absolute path; colleagues must change it"
+        )
     print(f"next: shipyard run {name}")
