@@ -1,6 +1,7 @@
-"""Judge a generator: its features of unseen classes against their test images, and what it learned of the seen ones.
+"""Stage `evaluate_generator`: compare synthetic features with test images, and measure what the generator learned.
 
-Only a report reads what is written here. Nothing that fits may: the images are the test's.
+The features of unseen classes are compared with these classes' test images. Only the report reads what is written
+here: nothing that fits or selects may, because the images are the test's.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from features.text.text_tower import TextTower
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.artifacts.scores import EncoderId
+from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import EvalRows, TrainTask, load_test
 from pipeline.generators._vae import kl_by_unit, latent_summary
 from pipeline.generators.base import Generator
 from pipeline.metrics.synthetic_features import nearest_mean_accuracy, quality, spread, with_two_or_more
-from pipeline.steps.fit import read_synthetic
 from pipeline.steps.synthesize import load_generator, sample
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.seeds import stream
@@ -39,23 +40,37 @@ def evaluate_generator(
 ) -> None:
     """Measure every seed's features and write `cell.quality(name)`.
 
+    Args:
+        generator: the settings that the generator was fitted with.
+        task: the task's classes and training images.
+        name: the generator's name.
+        seeds: the seeds that the generator was fitted for.
+        per_class: synthetic features per unseen class, and samples per seen class that are drawn here.
+        tower: the text tower, on `device`.
+        device: where to compute.
+        cell: paths of the task's files.
+
     Raises:
-        InputError: generator, features, task or text tower were not made for one another.
+        InputError: generator, features, task and text tower do not belong together.
     """
     task.check_tower(tower)
     header, eval_splits = load_test(cell.test)
     real = unseen_images(eval_splits, task.classes)
     classes = task.classes.to(device)
     ids = classes.seen_ids.repeat_interleave(per_class)
-    found = []
+
+    scores = []
     for seed in seeds:
         model = load_generator(generator, cell.generator(name), seed, tower, device)
         train = task.seed(seed)
+
+        # The label "judge_generator" is the stage's former name. It is part of the seed, so it must stay.
         seen = sample(model, ids, classes, tower, stream(seed, "judge_generator"))
         with torch.inference_mode():
             posterior = model.encode(train.to(device), classes)
-        unseen, by_class = _of_unseen(real, read_synthetic(cell.synthetic(name), seed, task.classes))
-        found.append(
+
+        unseen, by_class = _compare_unseen(real, read_synthetic(cell.synthetic(name), seed, task.classes))
+        scores.append(
             SeedQuality(
                 seed=seed,
                 unseen=unseen,
@@ -65,7 +80,8 @@ def evaluate_generator(
                 kl_by_latent=_kl_by_latent(*posterior) if posterior else [],
             )
         )
-    judged = GeneratorQuality(
+
+    result = GeneratorQuality(
         dataset=header.dataset,
         task=header.task,
         generator=name,
@@ -74,45 +90,60 @@ def evaluate_generator(
         classes=len(torch.unique(real.labels)),
         named=len(task.classes.unseen_ids),
         per_class=per_class,
-        seeds=tuple(found),
+        seeds=tuple(scores),
     )
-    write_json(cell.quality(name), judged.model_dump(mode="json"))
+    write_json(cell.quality(name), result.model_dump(mode="json"))
 
 
 def unseen_images(eval_splits: Sequence[EvalRows], classes: ClassSet) -> LabelledFeatures:
-    """Test images (N, 1, D) of the unseen classes that have at least two, each class's from its first eval_split."""
+    """Return the test images (N, 1, D) of the unseen classes that have at least two.
+
+    A class's images are taken from the first evaluation split that has any, because the splits share images.
+    """
     taken: set[int] = set()
-    features, labels = [np.empty((0, 1, classes.text_features.shape[1]), np.float16)], [np.empty(0, np.int64)]
+    features = [np.empty((0, 1, classes.text_features.shape[1]), np.float16)]
+    labels = [np.empty(0, np.int64)]
+
     for eval_split in eval_splits:
-        fresh = [i for i in classes.unseen_ids.tolist() if i not in taken and i in eval_split.rows.labels]
-        rows = np.isin(eval_split.rows.labels, fresh)
-        features.append(eval_split.rows.features[rows])
-        labels.append(eval_split.rows.labels[rows])
-        taken.update(fresh)
-    x, y = torch.from_numpy(np.concatenate(features)).float(), torch.from_numpy(np.concatenate(labels))
-    return _chosen(LabelledFeatures(x, y), with_two_or_more(y))
+        rows_of_split = eval_split.rows
+        new_ids = [i for i in classes.unseen_ids.tolist() if i not in taken and i in rows_of_split.labels]
+        rows = np.isin(rows_of_split.labels, new_ids)
+        features.append(rows_of_split.features[rows])
+        labels.append(rows_of_split.labels[rows])
+        taken.update(new_ids)
+
+    images = LabelledFeatures(
+        torch.from_numpy(np.concatenate(features)).float(), torch.from_numpy(np.concatenate(labels))
+    )
+    return _select(images, with_two_or_more(images.labels))
 
 
-def _of_unseen(real: LabelledFeatures, made: LabelledFeatures) -> tuple[dict[str, float], dict[int, float]]:
-    """The measures, and the nearest-mean accuracy of each class; empty where there is nothing to measure on."""
-    made = _chosen(made, torch.isin(made.labels, real.labels))
-    if not len(real) or not bool(with_two_or_more(made.labels).all()):
+def _compare_unseen(real: LabelledFeatures, synthetic: LabelledFeatures) -> tuple[dict[str, float], dict[int, float]]:
+    """Return all measures, and the nearest-mean accuracy of each class; both empty if a comparison is impossible."""
+    synthetic = _select(synthetic, torch.isin(synthetic.labels, real.labels))
+    if not len(real) or not bool(with_two_or_more(synthetic.labels).all()):
         return {}, {}
-    given = (real.centre, real.labels, made.centre, made.labels)
-    return quality(*given), nearest_mean_accuracy(*given)
+
+    arguments = (real.centre, real.labels, synthetic.centre, synthetic.labels)
+    return quality(*arguments), nearest_mean_accuracy(*arguments)
 
 
-def _spreads(real: LabelledFeatures, made: LabelledFeatures) -> dict[str, float]:
-    """Within-class spread of either kind that has two features of a class."""
-    kinds = {"spread_real": real, "spread_synthetic": made}
-    pairs = {name: _chosen(found, with_two_or_more(found.labels)) for name, found in kinds.items()}
-    return {name: spread(found.centre, found.labels) for name, found in pairs.items() if len(found)}
+def _spreads(real: LabelledFeatures, synthetic: LabelledFeatures) -> dict[str, float]:
+    """Return the within-class spread of real and of synthetic features, where a class has two of them."""
+    spreads = {}
+    for name, features in (("spread_real", real), ("spread_synthetic", synthetic)):
+        scorable = _select(features, with_two_or_more(features.labels))
+        if len(scorable):
+            spreads[name] = spread(scorable.centre, scorable.labels)
+    return spreads
 
 
 def _kl_by_latent(mu: Tensor, log_var: Tensor) -> list[float]:
-    found: list[float] = kl_by_unit(mu, log_var).mean(0).sort(descending=True).values.tolist()
-    return found
+    """Return the KL of each of Z latents, averaged over posteriors (N, Z), largest first."""
+    kl: list[float] = kl_by_unit(mu, log_var).mean(0).sort(descending=True).values.tolist()
+    return kl
 
 
-def _chosen(found: LabelledFeatures, rows: Tensor) -> LabelledFeatures:
-    return LabelledFeatures(found.features[rows], found.labels[rows])
+def _select(features: LabelledFeatures, rows: Tensor) -> LabelledFeatures:
+    """Return the rows for which `rows` (N,) bool is true."""
+    return LabelledFeatures(features.features[rows], features.labels[rows])

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from features.errors import InputError
 from features.formats.files import atomic_folder
 from features.formats.tensors import save_tensors
-from features.synthetic_store import load_synthetic
 from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import run_label, weights
+from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import TrainTask
 from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
-from pipeline.training.data import ClassSet, LabelledFeatures, refuse_unusable
+from pipeline.training.data import refuse_unusable
 from pipeline.training.log import TrainingLog, log_epochs_to
 from pipeline.training.seeds import stream
 
@@ -73,17 +72,3 @@ def fit(
                 words += [(seed, (owners[word.context], ""), word) for word in nearest_words(contexts, tower)]
         if words:
             write_words(part / "words.csv", words)
-
-
-def read_synthetic(folder: Path, seed: int, classes: ClassSet) -> LabelledFeatures:
-    """One seed's synthetic features (M, 1, D) of the task's unseen classes.
-
-    Raises:
-        InputError: names of the shards' classes are not the task's, or features have another dimension.
-    """
-    found = load_synthetic(folder / f"seed={seed}")
-    wanted = [classes.names[i] if i < len(classes) else None for i in found.class_ids]
-    if list(found.class_names) != wanted or found.features.shape[1] != classes.text_features.shape[1]:
-        raise InputError(f"{folder} was synthesized for other classes or another encoder; run `dvc repro synthesize`")
-    features = torch.from_numpy(found.features.astype(np.float32))[:, None]
-    return LabelledFeatures(features, torch.from_numpy(np.array(found.class_ids)))
