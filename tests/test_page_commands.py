@@ -23,7 +23,7 @@ from pages import (
     with_settings_of,
 )
 from pictures import picture
-from small_repo import make_repo, ran, run, warm_path
+from small_repo import make_repo, ran, run
 from typer.testing import CliRunner
 
 from features.datasets.base import SPLITS
@@ -143,10 +143,10 @@ TABLE: dict[str, dict[str, list[str]]] = {
             *("dvc push", "dvc pull", "dvc repro"),
         ],
         NO + "git's own; test_share.py clones in its place": ["git pull"],
-        SHARE + "test_a_methods_parameter_reruns_that_method_and_the_other_clone_gets_its_runs": [
+        SHARE + "test_a_methods_parameter_reruns_that_method_and_the_other_clone_pulls_the_runs": [
             *("dvc push --run-cache", "dvc pull --run-cache", "dvc repro --pull"),
         ],
-        SHARE + "test_two_people_may_share_one_cache_whose_files_are_links": [
+        SHARE + "test_two_clones_share_one_cache_by_hard_links": [
             *("dvc cache dir /srv/dvc-cache", "dvc config cache.shared group"),
             *("dvc config cache.type reflink,hardlink", "dvc checkout --relink"),
         ],
@@ -158,7 +158,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "shipyard features export artifacts/liteclip/features/twemoji.zarr twemoji.h5",
             "shipyard features import twemoji.h5 mine",
         ],
-        SHARE + "test_imported_features_go_through_the_pipeline_without_images": [
+        SHARE + "test_imported_features_run_through_the_pipeline_without_images": [
             "dvc commit --force index@lab extract@lab",
         ],
     },
@@ -212,23 +212,22 @@ def put_images(folder: Path, dataset: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def run_once(warm_path: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Create a repository with the shipped settings, made small, and run README's command on Caltech101."""
-    with warm_path():
-        repo = make_repo(tmp_path_factory.mktemp("desk") / "repo")
-        for folder in ("papers", "docs/results"):
-            shutil.copytree(ROOT / folder, repo / folder)
-        data = repo.parent / "shared/data"
-        put_images(data / "caltech-101/101_ObjectCategories", "caltech101")
-        put_images(data / "dtd/images", "dtd")
-        imagenet_sample(data)
-        for folder in ("textures-10", "food-101-mini/images"):
-            touch(data / folder, [f"{kind}/{i}.jpg" for kind in ("banded", "cracked", "dotted") for i in range(5)])
-        (repo / "params.yaml").write_text(small(params.read(ROOT / "params.yaml")), encoding="utf-8")
-        output = page_run(repo, "README.md", f".venv/bin/shipyard run caltech101 {DATA}")
-        run(repo, "git", "add", "--all")
-        run(repo, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Run")
-        yield repo, output
+    repo = make_repo(tmp_path_factory.mktemp("desk") / "repo")
+    for folder in ("papers", "docs/results"):
+        shutil.copytree(ROOT / folder, repo / folder)
+    data = repo.parent / "shared/data"
+    put_images(data / "caltech-101/101_ObjectCategories", "caltech101")
+    put_images(data / "dtd/images", "dtd")
+    imagenet_sample(data)
+    for folder in ("textures-10", "food-101-mini/images"):
+        touch(data / folder, [f"{kind}/{i}.jpg" for kind in ("banded", "cracked", "dotted") for i in range(5)])
+    (repo / "params.yaml").write_text(small(params.read(ROOT / "params.yaml")), encoding="utf-8")
+    output = page_run(repo, "README.md", f".venv/bin/shipyard run caltech101 {DATA}")
+    run(repo, "git", "add", "--all")
+    run(repo, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "Run")
+    return repo, output
 
 
 @pytest.fixture
@@ -251,6 +250,7 @@ def cells(dataset: str, *methods: str) -> set[str]:
     return {f"{stage}@{dataset}-base_to_new-{name}" for stage in ("fit", "evaluate") for name in methods}
 
 
+@pytest.mark.system
 def test_a_published_data_set_is_run(run_once: tuple[Path, str]) -> None:
     _, output = run_once
     assert "root: data -> ../shared/data" in output
@@ -270,6 +270,7 @@ def with_example(repo: Path, page: str, file: str) -> Iterator[None]:
 UNCHANGED = {"index@caltech101", "extract@caltech101", "text_tower", *cells("caltech101", "zero_shot")}
 
 
+@pytest.mark.system
 def test_the_example_method_runs_only_its_own_cells(repo: Path) -> None:
     with with_example(repo, "add_a_method", "pipeline/methods/class_means.py"):
         output = page_run(repo, "docs/add_a_method.md", ".venv/bin/shipyard run")
@@ -277,6 +278,7 @@ def test_the_example_method_runs_only_its_own_cells(repo: Path) -> None:
     assert not ran(output) & UNCHANGED
 
 
+@pytest.mark.system
 def test_the_example_data_set_is_listed_and_run(repo: Path) -> None:
     for number, image in enumerate(put_mushrooms(repo.parent / "shared/data")):
         picture(number).save(image)
@@ -287,6 +289,7 @@ def test_the_example_data_set_is_listed_and_run(repo: Path) -> None:
     assert ran(output) >= {"index@mushrooms", *cells("mushrooms", "zero_shot")}
 
 
+@pytest.mark.system
 def test_the_example_protocol_runs_only_the_cells_of_its_task(repo: Path) -> None:
     line = ".venv/bin/shipyard run --set 'grid.tasks=[every_third]'"
     with with_example(repo, "add_a_protocol", "pipeline/protocols/every_nth.py"):
@@ -299,6 +302,7 @@ def test_the_example_protocol_runs_only_the_cells_of_its_task(repo: Path) -> Non
     assert not ran(output) & UNCHANGED
 
 
+@pytest.mark.system
 def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
     with with_example(repo, "add_a_generator", "pipeline/generators/linear_map.py"):
         settings = ("grid.generators=[linear_map]", "visualization.methods=[pca]", "synthesis.per_class=2")
@@ -314,6 +318,7 @@ def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
     assert not ran(output) & UNCHANGED
 
 
+@pytest.mark.system
 def test_a_recipe_is_run(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the recipe on one of its data sets with one method; all other settings are the recipe's."""
     data, page = str(repo.parent / "shared/data"), "docs/reproduce_the_papers.md"
@@ -339,6 +344,7 @@ def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more
     assert calls[:2] == ["repro", "report"]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("page", ["README.md", "docs/reproduce_the_papers.md"])
 def test_the_settings_of_the_whole_recipe_are_written(repo: Path, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = [line for line in commands(ROOT / page) if line.endswith(RECIPE)]
@@ -347,6 +353,7 @@ def test_the_settings_of_the_whole_recipe_are_written(repo: Path, page: str, mon
     assert "context: 4" in params.read(repo / "params.yaml")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("page", [page for page in RESULTS if page not in IN_TABLE], ids=lambda page: page.stem)
 def test_the_commands_of_a_page_of_results_write_it(repo: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, (first, *rest) = params.read(repo / "params.yaml"), commands(page)
@@ -366,6 +373,7 @@ input()
 """
 
 
+@pytest.mark.system
 def test_extraction_is_run_on_a_ray_cluster(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use a cluster of one node with one actor, and a bucket behind S3's protocol."""
     pytest.importorskip("ray", reason="needs the extra `ray`")
