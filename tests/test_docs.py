@@ -269,7 +269,7 @@ def test_dvc_understands_every_command_of_the_pages() -> None:
 
 
 def test_make_targets_in_pages_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"\bmake\s([a-z]+)\b`", page.read_text(encoding="utf-8"))}
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"\bmake\s([a-z-]+)`", page.read_text(encoding="utf-8"))}
     assert named
     assert named <= targets
