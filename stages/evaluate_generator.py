@@ -1,4 +1,4 @@
-"""Stage `evaluate_generator`: a generator, its features and the test images of unseen classes -> how good they are."""
+"""Stage `evaluate_generator`: a generator, its features and test images of unseen classes -> measures per seed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from stages.options import Dataset, GeneratorName, Task
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/scores/<dataset>/<task>/<generator>.quality.json`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
-    made = load_task(cell)
-    values = params.block("generators", generator, made.header.trained_on)
+    cell = EncoderPaths(params.artifacts).cell(dataset, task)
+    device = compute_device(params)
+
+    train_task = load_task(cell)
+    values = params.block("generators", generator, train_task.header.trained_on)
+
     evaluate_generator(
         parse(find(pipeline.generators, generator, Generator), *values),
-        made,
+        train_task,
         name=generator,
         seeds=params.grid.seeds,
         per_class=params.synthesis.per_class,

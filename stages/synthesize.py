@@ -1,4 +1,4 @@
-"""Stage `synthesize`: a fitted generator and the names of unseen classes -> their features, one set a seed."""
+"""Stage `synthesize`: fitted generators and names of unseen classes -> their features, one set per seed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from stages.options import Dataset, GeneratorName, Task
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/synthetic/<dataset>/<task>/<generator>/`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
-    made = load_task(cell)
-    values = params.block("generators", generator, made.header.trained_on)
+    cell = EncoderPaths(params.artifacts).cell(dataset, task)
+    device = compute_device(params)
+
+    train_task = load_task(cell)
+    values = params.block("generators", generator, train_task.header.trained_on)
+
     synthesize(
         parse(find(pipeline.generators, generator, Generator), *values),
-        made,
+        train_task,
         seeds=params.grid.seeds,
         per_class=params.synthesis.per_class,
         tower=load_text_tower(params, device),

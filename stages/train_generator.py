@@ -1,4 +1,4 @@
-"""Stage `train_generator`: real features of seen classes -> a generator, one a seed."""
+"""Stage `train_generator`: real features of seen classes -> one fitted generator per seed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from stages.options import Dataset, GeneratorName, Task
 def main(dataset: Dataset, task: Task, generator: GeneratorName) -> None:
     """Write `artifacts/<encoder>/generators/<dataset>/<task>/<generator>/`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
-    made = load_train(cell.train)
-    values = params.block("generators", generator, made.header.trained_on)
+    cell = EncoderPaths(params.artifacts).cell(dataset, task)
+    device = compute_device(params)
+
+    # `train.h5` alone: what is learned must not depend on the names of unseen classes.
+    train_task = load_train(cell.train)
+    values = params.block("generators", generator, train_task.header.trained_on)
+
     train_generator(
         parse(find(pipeline.generators, generator, Generator), *values),
-        made,
+        train_task,
         seeds=params.grid.seeds,
         tower=load_text_tower(params, device),
         device=device,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.metrics.diagnostics import Scored, confusion, reliability, write_diagnostics
+from pipeline.metrics.diagnostics import SplitLogits, confusion, reliability, write_diagnostics
 from pipeline.steps.visualize_features import Points, pca, umap, write_projection
 from pipeline.training.log import TrainingLog, log_epochs_to, report_epoch
 
@@ -39,7 +39,7 @@ def test_reliability_bins_the_highest_probability() -> None:
 
 
 def test_seeds_are_pooled_and_names_stand_in_the_file(tmp_path: Path) -> None:
-    seeds = [Scored(LOGITS, LABELS, ("cat", "dog", "sea horse"))] * 2
+    seeds = [SplitLogits(LOGITS, LABELS, ("cat", "dog", "sea horse"))] * 2
     (tmp_path / "log.csv").write_text("seed,epoch,loss\n")
     write_diagnostics(tmp_path / "out", {"base": seeds}, tmp_path)
     found = {(r["class"], r["predicted"]): r["images"] for r in rows(tmp_path / "out/confusion.csv")}
@@ -49,7 +49,7 @@ def test_seeds_are_pooled_and_names_stand_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_log_has_no_curve(tmp_path: Path) -> None:
-    write_diagnostics(tmp_path / "out", {"base": [Scored(LOGITS, LABELS, "abc")]}, tmp_path)
+    write_diagnostics(tmp_path / "out", {"base": [SplitLogits(LOGITS, LABELS, "abc")]}, tmp_path)
     assert not (tmp_path / "out/training.csv").exists()
 
 

@@ -1,4 +1,4 @@
-"""Vectors read back as words: the nearest tokens, decoded as the tokenizer means them."""
+"""Learned vectors read back as words: the nearest tokens, decoded as the tokenizer means them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from small_task import CLASSES, TOWER, TRAIN, fit
+from small_task import ALL, CLASSES, TOWER, TRAIN, fit
 
-from features.text.prompts import token_text, words
+import pipeline.generators
+from features.lookup import find, names
+from features.text.prompts import token_text, tokenize_words
+from pipeline.generators._prompt_vae import PromptVae
+from pipeline.generators.base import Generator
 from pipeline.generators.ship import Ship
-from pipeline.steps.nearest_words import (
-    contexts_of,
-    nearest_words,
-    write_words,
-)
+from pipeline.inference.words import image_readers, prompt_methods
+from pipeline.steps.nearest_words import BLOCK, contexts_of, nearest_words, write_words
 from pipeline.training.data import first_of_each_class
 from pipeline.training.seeds import stream
 
@@ -25,21 +26,30 @@ TABLE = TOWER.token_embedding.weight
 
 
 def test_an_embedding_reads_back_as_its_own_word() -> None:
-    ids = words("a photo of a kite")
-    found = nearest_words(TABLE[ids][None], TOWER, count=2)
-    assert [word.word for word in found if word.rank == 1] == ["a", "photo", "of", "a", "kite"]
-    assert [word.vector for word in found] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert [word.distance for word in found if word.rank == 1] == [0.0] * 5
+    ids = tokenize_words("a photo of a kite")
+    words = nearest_words(TABLE[ids][None], TOWER, count=2)
+    assert [word.word for word in words if word.rank == 1] == ["a", "photo", "of", "a", "kite"]
+    assert [word.vector for word in words] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert [word.distance for word in words if word.rank == 1] == [0.0] * 5
 
 
-def test_the_nearest_are_by_euclidean_distance() -> None:
+def test_the_nearest_tokens_are_nearest_by_euclidean_distance() -> None:
     contexts = torch.randn(2, 3, 16, generator=stream(0, "x"))
-    found = nearest_words(contexts, TOWER, count=4)
-    assert len(found) == 2 * 3 * 4
-    for word in found[::5]:
+    words = nearest_words(contexts, TOWER, count=4)
+    assert len(words) == 2 * 3 * 4
+    for word in words[::5]:
         distances = np.linalg.norm(TABLE.numpy() - contexts[word.context, word.vector].numpy(), axis=1)
         assert word.token == np.argsort(distances)[word.rank - 1]
         assert word.distance == pytest.approx(np.sort(distances)[word.rank - 1], rel=1e-5)
+
+
+def test_contexts_and_vectors_are_numbered_across_blocks() -> None:
+    ids = tokenize_words("a photo of a kite")
+    contexts = TABLE[ids][None].repeat(BLOCK // len(ids) + 2, 1, 1)
+    words = nearest_words(contexts, TOWER, count=1)
+    assert len(words) > BLOCK
+    expected = [(context, vector, int(ids[vector])) for context in range(len(contexts)) for vector in range(len(ids))]
+    assert [(word.context, word.vector, word.token) for word in words] == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +62,7 @@ def test_a_piece_of_a_word_is_marked_and_bytes_are_decoded(token: int, text: str
 
 def test_tokens_of_a_word_join_to_the_word() -> None:
     for text in ("accordion", "straße", "日本"):
-        pieces = [token_text(int(token)) for token in words(text)]
+        pieces = [token_text(int(token)) for token in tokenize_words(text)]
         joined = "".join(piece.removesuffix("…") for piece in pieces)
         assert joined == text or "\\x" in joined  # a character may be split between tokens
         assert not pieces[-1].endswith("…")
@@ -64,6 +74,22 @@ def test_classifiers_that_learn_prompts_hold_their_contexts(name: str, shape: tu
     assert contexts is not None
     assert contexts.shape == shape
     assert contexts_of(fit("tip_adapter").state()) is None
+
+
+def test_methods_and_generators_with_prompts_are_listed_by_their_classes() -> None:
+    assert set(prompt_methods()) >= {"cocoop", "coop", "kgcoop", "plot", "proda", "vpt"}
+    assert not {"zero_shot", "tip_adapter", "clip_adapter"} & set(prompt_methods())
+    assert set(prompt_methods()) <= set(ALL)
+    assert set(image_readers()) >= {"ship", "ship_plus"}
+    assert "vae_scratch" not in image_readers()
+
+
+@pytest.mark.parametrize("name", names(pipeline.generators))
+def test_a_generator_says_whether_it_turns_images_into_prompts(name: str) -> None:
+    kind = find(pipeline.generators, name, Generator)
+    small = {key: 8 for key in ("encoder_width", "generator_width") if key in kind.model_fields}
+    model = kind.model_validate(small).build(32, TOWER, stream(0, "build"))
+    assert kind.reads_images == isinstance(model, PromptVae)
 
 
 def test_an_images_prompt_is_the_decoders_at_the_mean_of_its_posterior() -> None:
@@ -85,9 +111,9 @@ def test_the_first_image_of_each_class_is_read() -> None:
     assert all(not (TRAIN.labels[:row] == label).any() for label, row in enumerate(rows.tolist()))
 
 
-def test_words_are_a_tidy_file(tmp_path: Path) -> None:
-    found = nearest_words(TABLE[words("a kite")][None], tiny.tower(), count=1)
-    write_words(tmp_path / "words.csv", [(3, (CLASSES.names[0], "train/7"), word) for word in found])
+def test_words_are_written_as_a_tidy_file(tmp_path: Path) -> None:
+    words = nearest_words(TABLE[tokenize_words("a kite")][None], tiny.tower(), count=1)
+    write_words(tmp_path / "words.csv", [(3, (CLASSES.names[0], "train/7"), word) for word in words])
     with (tmp_path / "words.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["seed"], row["class"], row["image"], row["word"]) for row in rows] == [

@@ -1,4 +1,7 @@
-"""What `evaluate_generator` writes and `report` reads: `scores/<dataset>/<task>/<generator>.quality.json`."""
+"""Schema of `scores/<dataset>/<task>/<generator>.quality.json`, which `evaluate_generator` writes and `report` reads.
+
+It is a module of its own, because the report reads such files without importing torch.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,19 @@ from pydantic import Field
 
 from features.formats.untrusted import read_json
 from features.settings import Settings, parse
-from pipeline.artifacts.scores import REMEDY, EncoderId
+from pipeline.artifacts.scores import RECREATE_HINT, EncoderId
 
 
 class SeedQuality(Settings):
-    """What one seed's generator makes.
+    """Measures of one seed's generator.
 
     Attributes:
-        unseen: measures of `pipeline.metrics.synthetic_features` on the judged classes; empty where there is no test image.
-        nearest_mean: of the same, the accuracy in percent of each class, by its name.
-        seen: `spread_real` of the training images (centre crops) and `spread_synthetic` of as many classes' samples.
+        seed: the seed.
+        unseen: measures of `pipeline.metrics.synthetic_features` on the unseen classes; empty without test images.
+        nearest_mean: nearest-mean accuracy of each unseen class in percent, by class name; empty without test images.
+        seen: `spread_real` of the training images (centre crops), and `spread_synthetic` of samples of their classes.
         latent: `pipeline.generators._vae.latent_summary` of the training images; empty without an encoder.
-        kl_by_latent: nats of each latent, averaged over the images, largest first.
+        kl_by_latent: nats of each latent, averaged over the training images, largest first; empty without an encoder.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -32,11 +36,18 @@ class SeedQuality(Settings):
 
 
 class GeneratorQuality(Settings):
-    """One generator on one task of one data set, with every seed.
+    """Measures of one generator on one task of one data set, for every seed.
 
     Attributes:
-        images: test images of the judged classes. classes: unseen classes that have at least two of them.
-        named: all unseen classes. per_class: synthetic features of each.
+        dataset: the data set.
+        task: the task.
+        generator: the generator.
+        encoder: the encoder of the features.
+        images: number of test images of the measured classes.
+        classes: number of measured classes: unseen classes with at least two test images.
+        named: number of all unseen classes.
+        per_class: number of synthetic features per class.
+        seeds: measures of each seed.
     """
 
     dataset: str
@@ -54,7 +65,7 @@ def read_quality(path: Path) -> GeneratorQuality:
     """Read a file that `evaluate_generator` wrote.
 
     Raises:
-        InputError: it cannot be read, or it is none of ours.
+        InputError: the file cannot be read or does not follow the schema.
     """
-    values = read_json(path, REMEDY)
-    return parse(GeneratorQuality, values, f"{path} ({REMEDY})")
+    values = read_json(path, RECREATE_HINT)
+    return parse(GeneratorQuality, values, f"{path} ({RECREATE_HINT})")

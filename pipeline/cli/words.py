@@ -1,4 +1,4 @@
-"""`shipyard words`: learned prompts, read back as words."""
+"""The command `shipyard words`: print learned prompts as words."""
 
 from __future__ import annotations
 
@@ -21,34 +21,43 @@ app = typer.Typer()
     ),
 )
 def words(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A method such as coop or coop+ship, or ship.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Method that learns prompts, such as coop or coop+ship, or a generator: ship."
+        ),
+    ],
     *,
     image: Annotated[
-        list[str] | None, typer.Option(help="For ship: an image, by its path as the index has it; may repeat.")
+        list[str] | None,
+        typer.Option(help="Image to read as a prompt (generators only), by its path in the index. Can be repeated."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="One of grid.datasets; without it, the first.")] = None,
-    task: Annotated[str | None, typer.Option(help="One of grid.tasks; without it, the first.")] = None,
-    seed: Annotated[int | None, typer.Option(help="One of grid.seeds; without it, the first.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Words of each vector, nearest first.")] = 3,
+    dataset: Annotated[str | None, typer.Option(help="One of grid.datasets. Default: the first.")] = None,
+    task: Annotated[str | None, typer.Option(help="One of grid.tasks. Default: the first.")] = None,
+    seed: Annotated[int | None, typer.Option(help="One of grid.seeds. Default: the first.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of words per vector, nearest first.")] = 3,
 ) -> None:
-    """Print the words nearest to what a method or generator learned.
+    """Print the words nearest to the prompts that a method or generator learned.
 
-    The number behind a word is its distance. The nearest word need not mean what the vector does.
+    The number after each word is its distance. The nearest word need not mean what the vector does.
     """
     from features.text.text_tower import load_tower
     from pipeline.artifacts.paths import EncoderPaths
-    from pipeline.config import params
+    from pipeline.config.params import load
     from pipeline.inference.words import learned_contexts
     from pipeline.steps.nearest_words import nearest_words
 
-    found = params.load()
-    grid, encoded = found.grid, EncoderPaths(found.artifacts)
-    cell = encoded.cell(dataset or grid.datasets[0], task or grid.tasks[0])
-    chosen = grid.seeds[0] if seed is None else seed
-    tower = load_tower(encoded.text_tower)
-    owners, contexts = learned_contexts(found, cell, run, seed=chosen, images=image or [], tower=tower)
-    print(f"{run} on {cell.dataset}, {cell.task}, seed {chosen}: nearest tokens, and their distance")
-    for context, near in groupby(nearest_words(contexts, tower, count), key=lambda word: word.context):
+    params = load()
+    grid = params.grid
+    encoder = EncoderPaths(params.artifacts)
+    cell = encoder.cell(dataset or grid.datasets[0], task or grid.tasks[0])
+    seed = grid.seeds[0] if seed is None else seed
+
+    tower = load_tower(encoder.text_tower)
+    owners, contexts = learned_contexts(params, cell, run, seed=seed, images=image or [], tower=tower)
+
+    print(f"{run} on {cell.dataset}, {cell.task}, seed {seed}: nearest tokens and their distances")
+    for context, words_of_context in groupby(nearest_words(contexts, tower, count), key=lambda word: word.context):
         print(f"\n{owners[context]}" if owners[context] else "")
-        for vector, row in groupby(near, key=lambda word: word.vector):
-            print(f"{vector + 1:>4}  {', '.join(f'{word.word} ({word.distance:.3g})' for word in row)}")
+        for vector, words_of_vector in groupby(words_of_context, key=lambda word: word.vector):
+            print(f"{vector + 1:>4}  {', '.join(f'{word.word} ({word.distance:.3g})' for word in words_of_vector)}")

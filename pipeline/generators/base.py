@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from pydantic import PositiveInt
@@ -42,7 +43,13 @@ class FittedGenerator(nn.Module):
 
 
 class Generator(Settings):
-    """Base of every generator: its fields are the hyper-parameters; its data comes in `fit`."""
+    """Base of every generator: its fields are the hyper-parameters; its data comes in `fit`.
+
+    Class attributes:
+        reads_images: whether the fitted generator is a `PromptVae`, which turns an image into a prompt.
+    """
+
+    reads_images: ClassVar[bool] = False
 
     epochs: PositiveInt  # passes over the seen images, each a row of the log
 

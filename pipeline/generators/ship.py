@@ -14,7 +14,7 @@ image are drawn from the stored ones instead of being augmented anew.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, PositiveInt
@@ -30,6 +30,8 @@ from pipeline.training.data import ClassSet, LabelledFeatures
 
 class Ship(VaeGenerator):
     """Settings of SHIP. The values of the loss and of the optimizer are those of `VaeGenerator`."""
+
+    reads_images: ClassVar[bool] = True
 
     prompt_length: Annotated[int, Field(ge=1, le=16)] = 4  # L, global prompt vectors (Table 6: 4 is best)
     global_prompt: bool = True  # p beside r (Table 5: better with)

@@ -35,7 +35,7 @@ Tried and dropped:
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -88,6 +88,8 @@ class ShipPlusGenerator(PromptVae):
 
 class ShipPlus(VaeGenerator):
     """Settings of SHIP, as in `ship`, and of the residuals. A lower `kl_weight` leaks instances into classes."""
+
+    reads_images: ClassVar[bool] = True
 
     slope: NonNegativeFloat | None = None  # k, length of SHIP's sample in the mix; null: least squares
     residual_scale: NonNegativeFloat = 0.45  # sigma, factor of the residual (validation, see above)

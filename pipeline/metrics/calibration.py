@@ -1,4 +1,4 @@
-"""The temperature that lets a run's probabilities say how often it is right (Guo et al. 2017, section 4.2)."""
+"""Temperature scaling: calibrate a run's probabilities on labelled images (Guo et al. 2017, section 4.2)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from pipeline.artifacts.selection import HIGHEST, LOWEST
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """What to divide logits (..., N, C) by, so that their softmax is least surprised by labels (N,).
+    """Return the temperature T that minimises the cross-entropy of softmax(logits / T) with the labels.
 
-    Every class counts the same, however many images it has. (N + 1) / (N + 2) of an image counts for its label and the
-    rest for all classes alike, so that N right answers do not make the next one certain (after Platt 1999).
+    Every class counts the same, however many images it has. The targets are smoothed, so that N correct answers do not
+    make the next one certain (after Platt 1999): (N + 1) / (N + 2) of an image counts for its label, and the rest is
+    spread over all classes.
+
+    Args:
+        logits: (..., N, C); leading dimensions, such as seeds, share the labels.
+        labels: (N,) positions among the C classes.
 
     Returns:
-        The one temperature at which the cross-entropy, which is convex in 1 / T, is level; or exactly `HIGHEST` where
-        logits say no more of the labels than chance does, exactly `LOWEST` where no certainty is too much.
+        The minimiser, which is unique because the cross-entropy is convex in 1 / T. It is exactly `HIGHEST` if the
+        logits predict the labels no better than chance, and exactly `LOWEST` if no confidence is too high.
     """
-    exact, weights = logits.astype(np.float64), 1 / np.bincount(labels)[labels]
+    exact = logits.astype(np.float64)
+    weights = 1 / np.bincount(labels)[labels]  # of each image, so that each class weighs the same
     kept = (len(labels) + 1) / (len(labels) + 2)
-    wanted = kept * exact[..., np.arange(len(labels)), labels] + (1 - kept) * exact.mean(-1)
+    target = kept * exact[..., np.arange(len(labels)), labels] + (1 - kept) * exact.mean(-1)
 
     def slope(log_temperature: float) -> float:
-        """Of the cross-entropy in 1 / T."""
+        """Return the derivative of the cross-entropy with respect to 1 / T."""
         expected = (softmax(exact / np.exp(log_temperature), axis=-1) * exact).sum(-1)
-        return float(((expected - wanted) @ weights).sum())
+        return float(((expected - target) @ weights).sum())
 
+    # The slope falls as T grows, so a root lies between the bounds unless the slope has one sign at both.
     low, high = np.log(LOWEST), np.log(HIGHEST)
     if slope(high) >= 0:
         return HIGHEST

@@ -17,7 +17,7 @@ from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore,
 from pipeline.artifacts.task import EvalRows, Header, load_names, load_test
 from pipeline.methods.base import Classifier, Method
 from pipeline.metrics import accuracy as metrics
-from pipeline.metrics.diagnostics import Scored, write_diagnostics
+from pipeline.metrics.diagnostics import SplitLogits, write_diagnostics
 
 BATCH = 8192  # test images a pass, so that memory does not grow with the test set
 NAMED = 3  # classes that the reason for a dash names
@@ -120,10 +120,10 @@ def _places(eval_split: EvalRows) -> Tensor:
 
 def _scored(
     eval_splits: Sequence[EvalRows], names: Sequence[str], logits: Mapping[int, Mapping[str, Tensor]]
-) -> dict[str, list[Scored]]:
+) -> dict[str, list[SplitLogits]]:
     """Every eval_split that some seed could score, by name."""
     return {
-        eval_split.name: [Scored(seed[eval_split.name], _places(eval_split), candidates) for seed in scored]
+        eval_split.name: [SplitLogits(seed[eval_split.name], _places(eval_split), candidates) for seed in scored]
         for eval_split in eval_splits
         if (scored := [seed for seed in logits.values() if eval_split.name in seed])
         and (candidates := [names[int(c)] for c in eval_split.candidates])

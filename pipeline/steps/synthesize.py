@@ -1,4 +1,4 @@
-"""Stage `synthesize`: let a fitted generator make features of the unseen classes."""
+"""Stage `synthesize`: draw features of the unseen classes from a fitted generator."""
 
 from __future__ import annotations
 
@@ -34,44 +34,61 @@ def synthesize(
     fitted: Path,
     out: Path,
 ) -> None:
-    """Write `per_class` features of every unseen class, for every seed, into `out`; none where no class is unseen.
+    """Write features of every unseen class, for every seed, into the folder `out`.
+
+    A seed's shards are empty if no class is unseen.
+
+    Args:
+        generator: the settings that the generator was fitted with.
+        task: the task's classes.
+        seeds: the seeds that the generator was fitted for.
+        per_class: features per unseen class.
+        tower: the text tower, on `device`.
+        device: where to compute.
+        fitted: the folder that `train_generator` wrote.
+        out: the folder to write.
 
     Raises:
         InputError: the generator was fitted for another encoder.
     """
     task.check_tower(tower)
     classes = task.classes.to(device)
+    ids = classes.unseen_ids.repeat_interleave(per_class)
+    names = [classes.names[i] for i in ids.tolist()]
+
     with atomic_folder(out) as part:
         for seed in seeds:
             model = load_generator(generator, fitted, seed, tower, device)
-            ids = classes.unseen_ids.repeat_interleave(per_class)
-            features = sample(model, ids, classes, tower, stream(seed, "synthesize"))
-            names = [classes.names[i] for i in ids.tolist()]
-            origin = sha256(weights(fitted, seed))
-            found = SyntheticFeatures(features, ids.cpu().numpy(), names, seed, generator_sha256=origin)
-            save_synthetic(found, part / f"seed={seed}")
+            features = sample(model, ids, classes, tower, stream(seed, "synthesize"))  # the label is part of the seed
+
+            shard = SyntheticFeatures(
+                features, ids.cpu().numpy(), names, seed, generator_sha256=sha256(weights(fitted, seed))
+            )
+            save_synthetic(shard, part / f"seed={seed}")
 
 
 def load_generator(
     generator: Generator, fitted: Path, seed: int, tower: TextTower, device: torch.device
 ) -> FittedGenerator:
-    """One seed's fitted generator out of the folder that `train_generator` wrote.
+    """Load one seed's generator from the folder that `train_generator` wrote.
 
     Raises:
-        InputError: there is none, or it was fitted for another encoder.
+        InputError: the file is missing, or the generator was fitted for another encoder.
     """
+    # The first weights are drawn only to be replaced; buffers and shapes come from the settings.
     model = generator.build(tower.config.embed_dim, tower, stream(seed, "build")).to(device)
-    sha = tower.config.weights_sha256
-    model.load_state_dict(load_tensors(weights(fitted, seed), device, weights_sha256=sha))
+    state = load_tensors(weights(fitted, seed), device, weights_sha256=tower.config.weights_sha256)
+    model.load_state_dict(state)
     return model.eval()
 
 
 def sample(
     model: FittedGenerator, ids: Tensor, classes: ClassSet, tower: TextTower, rng: torch.Generator
 ) -> NDArray[np.float16]:
-    """One feature of each of ids (M,), in passes of bounded size: (M, D) float16."""
+    """Draw one feature for each of ids (M,), at most `BATCH` in one pass: (M, D) float16."""
     if not len(ids):
         return np.empty((0, classes.text_features.shape[1]), np.float16)
+
     with torch.inference_mode():
         parts = [model.sample(chunk, classes, tower, rng) for chunk in torch.split(ids, BATCH)]
     return torch.cat(parts).cpu().numpy().astype(np.float16)

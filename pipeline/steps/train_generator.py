@@ -24,31 +24,51 @@ from pipeline.training.seeds import stream
 def train_generator(
     generator: Generator, task: TrainTask, *, seeds: Sequence[int], tower: TextTower, device: torch.device, out: Path
 ) -> None:
-    """Fit on each seed's shots; write `seed=<s>.safetensors` and `log.csv`, a row a seed and epoch, into `out`.
+    """Fit a generator on each seed's shots and write the results into the folder `out`.
 
-    And `words.csv` for a generator of prompts with an encoder: the words of an image's prompt, one image a seen class.
+    The folder holds `seed=<s>.safetensors`, `log.csv` with a row per seed and epoch, and, for a generator that reads
+    images as prompts, `words.csv` with the words of one image's prompt per seen class.
+
+    Args:
+        generator: the settings to fit with.
+        task: the task's classes and training images.
+        seeds: a generator is fitted for each.
+        tower: the text tower, on `device`.
+        device: where to train.
+        out: the folder to write.
+
+    Raises:
+        InputError: the features or the text tower do not fit the task, or training diverged.
     """
     words: list[tuple[int, Sequence[str], Word]] = []
     task.check_tower(tower)
     classes = task.classes.to(device)
+
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
             train = task.seed(seed).to(device)
             refuse_unusable(classes, train=train)
-            take = partial(log.of(seed), generator.epochs)
-            fitted = generator.fit(train, classes, tower, stream(seed, "train_generator"), take)
+
+            # The label "train_generator" is part of the seed: another one would change every result.
+            rng = stream(seed, "train_generator")
+            fitted = generator.fit(train, classes, tower, rng, partial(log.of(seed), generator.epochs))
             save_tensors(fitted.state_dict(), weights(part, seed), weights_sha256=task.header.weights_sha256)
+
             if isinstance(fitted, PromptVae):
-                words += [(seed, *word) for word in _words(fitted, train, task, seed, tower)]
+                words += [(seed, owner, word) for owner, word in _words_of_images(fitted, train, task, seed, tower)]
+
         if words:
             write_words(part / "words.csv", words)
 
 
-def _words(
+def _words_of_images(
     model: PromptVae, train: LabelledFeatures, task: TrainTask, seed: int, tower: TextTower
-) -> list[tuple[Sequence[str], Word]]:
-    chosen = first_of_each_class(train)
-    rows, labels = task.rows(seed).rows[chosen.numpy()], train.labels.cpu()[chosen].tolist()
+) -> list[tuple[tuple[str, str], Word]]:
+    """Return the words of the first training image of each seen class, each with its class and its `train/<row>`."""
+    first = first_of_each_class(train)
+    rows = task.rows(seed).rows[first.numpy()]
+    labels = train.labels.cpu()[first].tolist()
     owners = [(task.classes.names[label], f"train/{row}") for label, row in zip(labels, rows, strict=True)]
-    found = nearest_words(model.contexts_of_images(train.centre[chosen]), tower)
-    return [(owners[word.context], word) for word in found]
+
+    words = nearest_words(model.contexts_of_images(train.centre[first]), tower)
+    return [(owners[word.context], word) for word in words]
