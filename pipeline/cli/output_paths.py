@@ -1,4 +1,4 @@
-"""Checks of the paths that a user names for output, made before any work starts."""
+"""Checks of output paths given by the user, before any work starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from features.errors import InputError, raise_all, shown
 from features.splits.listed import EXTENSIONS
 from pipeline.artifacts.paths import ROOT
 
-# Images of every kind that people keep, also those that the pipeline does not read.
+# All common image formats, including those that the pipeline cannot read.
 IMAGE_SUFFIXES = EXTENSIONS | {".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".raw", ".svg"}
 STDOUT = Path("-")
 
@@ -23,80 +23,83 @@ def check_outputs(
     data: Iterable[Path] = (),
     overwrite: bool = False,
 ) -> None:
-    """Refuse output paths where a write could destroy something that this command did not make.
+    """Check that writing to the output paths destroys nothing that this command did not create.
 
     Args:
-        outputs: option -> the file to write; None and `-` (standard output) are passed over.
+        outputs: option -> the file to write; None and `-` (standard output) are ignored.
         inputs: files and folders that the command reads.
         data: folders of data sets.
-        overwrite: allow an existing file to be replaced.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        InputError: lists every path that cannot be used, with its option and the reason.
+        InputError: lists every unusable path, with its option and the reason.
     """
     files = {option: path for option, path in outputs.items() if path is not None and path != STDOUT}
-    read = [Path(path) for path in inputs] if files else []
-    folders = [*data, ROOT] if files else []
+    if not files:
+        return
+
+    input_paths = [Path(path) for path in inputs]
+    folders = [*data, ROOT]
     problems = [
         f"{option} {shown(str(path))}: {reason}"
         for option, path in files.items()
-        for reason in _reasons(path, read, folders, overwrite)
+        for reason in _reasons(path, input_paths, folders, overwrite)
     ]
-    raise_all([*problems, *_named_twice(files)], "the output cannot be written; nothing was done")
+    raise_all([*problems, *_shared_paths(files)], "invalid output path; nothing was done")
 
 
 def _reasons(path: Path, inputs: list[Path], folders: list[Path], overwrite: bool) -> Iterator[str]:
-    """Yield the first reason why a path cannot be written, if there is one."""
+    """Yield the first reason why a path must not be written, if there is one."""
     if path.is_dir():
-        yield "is a folder; name a file"
+        yield "is a folder; expected a file"
     elif (same := _same_file(path, inputs)) is not None:
-        yield f"is the input {shown(str(same))}; name another file"
+        yield f"is the input {shown(str(same))}; use another file"
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        yield f"has the suffix of an image, {path.suffix}; name a file with another suffix"
-    elif (folder := _containing(path, [*folders, *(one for one in inputs if one.is_dir())])) is not None:
-        yield f"lies in {shown(str(folder))}, whose files are inputs or results; name a file elsewhere"
+        yield f"has the suffix of an image, {path.suffix}; use another suffix"
+    elif (folder := _containing(path, [*folders, *(path for path in inputs if path.is_dir())])) is not None:
+        yield f"is in {shown(str(folder))}, which holds inputs or results; use a file in another folder"
     elif not path.parent.is_dir():
-        yield f"there is no folder {shown(str(path.parent))}; create it first"
+        yield f"the folder {shown(str(path.parent))} does not exist; create it first"
     elif not os.access(path.parent, os.W_OK):
         yield f"the folder {shown(str(path.parent))} is not writable"
     elif path.exists() and not path.is_file():
-        yield "is not a regular file; name a file, or - for standard output"
+        yield "is not a regular file; use a file, or - for standard output"
     elif path.exists() and not overwrite:
-        yield "exists; remove it, name another file, or add --overwrite"
+        yield "already exists; remove it, use another file, or add --overwrite"
 
 
-def _named_twice(files: Mapping[str, Path]) -> Iterator[str]:
+def _shared_paths(files: Mapping[str, Path]) -> Iterator[str]:
     """Yield a line for each pair of options that name the same file."""
     first: dict[Path, str] = {}
     for option, path in files.items():
         other = first.setdefault(path.resolve(), option)
         if other != option:
-            yield f"{option} and {other} both name {shown(str(path))}; name two files"
+            yield f"{option} and {other} are the same file, {shown(str(path))}; use two files"
 
 
 def _same_file(path: Path, inputs: list[Path]) -> Path | None:
-    """Return the input that is the same file as `path`, by whatever name."""
+    """Return the input that is the same file as `path`, also through links."""
     if not path.exists():
-        return next((one for one in inputs if one == path), None)
-    for one in inputs:
-        with suppress(OSError):
-            if one.samefile(path):
-                return one
+        return next((other for other in inputs if other == path), None)
+    for other in inputs:
+        with suppress(OSError):  # the input does not exist
+            if other.samefile(path):
+                return other
     return None
 
 
 def _containing(path: Path, folders: list[Path]) -> Path | None:
-    """Return the folder that `path` lies in, links resolved."""
-    place = path.parent.resolve()
-    return next((folder for folder in folders if place.is_relative_to(folder.resolve())), None)
+    """Return the first of the folders that contains `path`, with links resolved; None if there is none."""
+    parent = path.parent.resolve()
+    return next((folder for folder in folders if parent.is_relative_to(folder.resolve())), None)
 
 
 def check_new_file(option: str, path: Path, *, inputs: Iterable[Path] = (), data: Iterable[Path] = ()) -> None:
-    """Refuse an output path as `check_outputs` does, for a command that never replaces a file.
+    """Check an output path like `check_outputs`, for a command that never replaces a file.
 
     Raises:
-        InputError: the path cannot be used.
+        InputError: the path is unusable.
     """
     if path.exists() and not path.is_dir():
-        raise InputError(f"{option} {shown(str(path))}: exists; remove it, or name another file")
+        raise InputError(f"{option} {shown(str(path))}: already exists; remove it, or use another file")
     check_outputs({option: path}, inputs=inputs, data=data)

@@ -1,4 +1,4 @@
-"""`shipyard predict` and `shipyard export`: use what was trained."""
+"""`shipyard predict` and `shipyard export`: use a trained classifier."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from pipeline.cli.help import OWN, examples
 if TYPE_CHECKING:
     from pipeline.inference.predict import Prediction
 
-Format = Literal[
-    "onnx", "torchscript", "safetensors", "open_clip"
-]  # as in pipeline.inference.export, which takes a while to import
-UNREADABLE = 3  # the exit status when some files could not be read, and all others were done
+# The same as in pipeline.inference.export, whose import would slow down --help.
+Format = Literal["onnx", "torchscript", "safetensors", "open_clip"]
+UNREADABLE = 3  # exit status if some files could not be read and all others were processed
 
 Task = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="As `shipyard task new` named it.", autocompletion=completion.own_tasks),
+    typer.Argument(metavar="NAME", help="Task made by `shipyard task new`.", autocompletion=completion.own_tasks),
 ]
-
 Run = Annotated[
-    str | None, typer.Option(metavar="RUN", help="A run, such as coop+ship, instead of the one that was chosen.")
+    str | None,
+    typer.Option(metavar="RUN", help="Run to use, such as coop+ship. Default: the run that was selected."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="A seed of it, instead of the first.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of the run. Default: the selected seed, or the first of grid.seeds.")
+]
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -47,21 +48,30 @@ app = typer.Typer(rich_markup_mode=None)
 )
 def predict(
     name: Task,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, folders, globs; - reads a list.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH", help="Files, folders or globs; - reads paths from standard input, one per line."
+        ),
+    ],
     *,
-    top: Annotated[int, typer.Option(min=1, help="How many classes of an image to tell.")] = 3,
-    csv: Annotated[Path | None, typer.Option(help="Write a line an image and rank; - prints it.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Write an entry an image; - prints it.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Write the rows of the CSV as Parquet.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with the pictures.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Number of top classes to report per image.")] = 3,
+    csv: Annotated[
+        Path | None, typer.Option(help="CSV file to write, one row per image and class; - for standard output.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="JSON file to write, one entry per image; - for standard output.")
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Parquet file to write, with the rows of --csv.")] = None,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write, with the images.")] = None,
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
 ) -> None:
     """Classify images, with calibrated probabilities.
 
-    Without a file to write, a table is printed, in which * marks classes learned from their names alone. Files that
-    cannot be read are told on stderr, the rest goes on, and the exit status is 3.
+    Without an output file, a table is printed, in which * marks classes without training images. Unreadable files are
+    listed on stderr, the remaining files are processed, and the exit status is 3.
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
@@ -69,57 +79,58 @@ def predict(
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
     from pipeline.config.params import load
-    from pipeline.inference import outputs as files
-    from pipeline.inference import predict as predicting
+    from pipeline.inference import outputs
+    from pipeline.inference import predict as inference
 
     params = load()
-    wanted = predicting.expand(paths, sys.stdin)
-    if not wanted:
-        raise InputError(f"no image is meant by {' '.join(paths)}: give files, folders or globs that match some")
+    images = inference.expand(paths, sys.stdin)
+    if not images:
+        raise InputError(f"no image matches {' '.join(paths)}: expected files, folders or globs")
     check_outputs(
         {"--csv": csv, "--json": json, "--parquet": parquet, "--html": html},
-        inputs=wanted,
+        inputs=images,
         data=data_folders(params),
         overwrite=overwrite,
     )
+
     keep_freed_memory()
-    model = predicting.open_model(params, name, run=run, seed=seed)
-    if said := calibration_warning(model.run, model.temperature):
-        print(f"note: {said}", file=sys.stderr)
-    with Progress("predict", len(wanted)) as progress:
-        found = list(predicting.predict(model, wanted, top, progress.advance))
-    writers: list[tuple[Path | None, Callable[[TextIO], None]]] = [
-        (csv, lambda out: files.write_csv(found, out)),
-        (json, lambda out: files.write_json(found, model, out)),
+    model = inference.open_model(params, name, run=run, seed=seed)
+    if warning := calibration_warning(model.run, model.temperature):
+        print(f"note: {warning}", file=sys.stderr)
+    with Progress("predict", len(images)) as progress:
+        predictions = list(inference.predict(model, images, top, progress.advance))
+
+    text_writers: list[tuple[Path | None, Callable[[TextIO], None]]] = [
+        (csv, lambda out: outputs.write_csv(predictions, out)),
+        (json, lambda out: outputs.write_json(predictions, model, out)),
     ]
-    for path, write in writers:
+    for path, write in text_writers:
         if path is not None:
-            with _text(path) as out:
+            with _open_text(path) as out:
                 write(out)
     if parquet is not None:
-        files.write_parquet(found, parquet)
+        outputs.write_parquet(predictions, parquet)
     if html is not None:
-        files.write_gallery(found, model, html)
+        outputs.write_gallery(predictions, model, html)
     if not any((csv, json, parquet, html)):
-        print(files.table(found))
-    _tell_problems(found)
+        print(outputs.table(predictions))
+
+    _report_unreadable(predictions)
 
 
-def _tell_problems(found: list[Prediction]) -> None:
-    """List what could not be read, and end with a status that says so."""
-    problems = [one for one in found if one.problem is not None]
-    for one in problems:
-        print(f"unreadable: {one.path}: {one.problem}", file=sys.stderr)
-    if problems:
-        print(
-            f"{len(problems)} of {len(found)} files could not be read; put good copies in their place", file=sys.stderr
-        )
+def _report_unreadable(predictions: list[Prediction]) -> None:
+    """List the unreadable files on stderr and exit with status 3; do nothing if there is none."""
+    unreadable = [prediction for prediction in predictions if prediction.problem is not None]
+    for prediction in unreadable:
+        print(f"unreadable: {prediction.path}: {prediction.problem}", file=sys.stderr)
+    if unreadable:
+        print(f"{len(unreadable)} of {len(predictions)} files could not be read; replace them", file=sys.stderr)
         raise typer.Exit(UNREADABLE)
 
 
 @contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
-    """A file that is written whole, or stdout for `-`."""
+def _open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file that is written atomically, or standard output for `-`."""
     if str(path) == "-":
         yield sys.stdout
     else:
@@ -137,23 +148,27 @@ def _text(path: Path) -> Iterator[TextIO]:
 def export(
     name: Task,
     *,
-    to: Annotated[Format, typer.Option(help="onnx, torchscript, safetensors; open_clip: zero-shot weights (D, C).")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    to: Annotated[Format, typer.Option(help="File format. open_clip: the zero-shot weights (D, C) only.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
 ) -> None:
-    """Write the trained classifier into one file, for other programs.
+    """Write the trained classifier to one file for other programs.
 
-    It holds the image tower too, but for open_clip, and in its metadata class names and preprocessing.
+    The file includes the image tower, except in the format open_clip. Its metadata has the class names and the
+    preprocessing.
     """
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
     from pipeline.config.params import load
-    from pipeline.inference import export as exporting
+    from pipeline.inference.export import export as write_model
     from pipeline.inference.predict import open_model
 
     params = load()
     check_outputs({"--out": out}, data=data_folders(params), overwrite=overwrite)
-    exporting.export(open_model(params, name, run=run, seed=seed, device="cpu"), to, out)
+
+    # Always on the CPU: the exported file must not depend on the device of this machine.
+    model = open_model(params, name, run=run, seed=seed, device="cpu")
+    write_model(model, to, out)
     print(f"{out}: {to}, {out.stat().st_size:,} bytes")
