@@ -118,7 +118,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         NO + "README's line, by make's .venv; .ci/run takes it for `demo`": ["make caltech"]
     },
     "docs/scale.md": {
-        INSTALLS: ["pip install 'shipyard-clip[ray]'", "pip install 'shipyard-clip[ray,s3]'"],
+        INSTALLS: ["pip install -e '.[ray]'", "pip install -e '.[ray,s3]'"],
         PARALLEL: [
             "shipyard run --jobs 4",
             "dvc --wait-for-lock repro --single-item fit@caltech101-base_to_new-coop",
