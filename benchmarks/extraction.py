@@ -120,8 +120,8 @@ def decode_only(job: Extraction) -> Callable[[], None]:
     images = [job.image(row) for row in range(len(job.index.paths))]
 
     def work() -> None:
-        recipe = DecodeSettings(job.folder, job.encoder.preprocess, job.views)
-        with Decoders(recipe, workers=cores(), slots=2 * cores(), crops=CROPS) as decoders:
+        settings = DecodeSettings(job.folder, job.encoder.preprocess, job.views)
+        with Decoders(settings, workers=cores(), slots=2 * cores(), crops=CROPS) as decoders:
             pending: list[Future[Decoded]] = []
             for image in images:
                 if len(pending) == 2 * cores():

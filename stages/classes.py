@@ -1,4 +1,4 @@
-"""Stage `classes`: class names and templates -> token ids and text features."""
+"""Stage `classes`: encode class names in their templates as token ids and text features."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from stages.options import Dataset
 
 def main(dataset: Dataset) -> None:
     """Write `artifacts/<encoder>/classes/<dataset>.h5`."""
-    encoded = paths.EncoderPaths(load().artifacts)
+    encoder_paths = paths.EncoderPaths(load().artifacts)
     names = read_names(paths.names(dataset))
-    tower = load_tower(encoded.text_tower)
+
+    # On the CPU, whatever compute.device is: the texts are few and short.
+    tower = load_tower(encoder_paths.text_tower)
     texts = encode_classes(
         names.classes, names.templates, tower, descriptions=names.descriptions, missing=names.missing
     )
-    save_classes(texts, encoded.classes(dataset))
+    save_classes(texts, encoder_paths.classes(dataset))
 
 
 if __name__ == "__main__":

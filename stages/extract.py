@@ -1,4 +1,4 @@
-"""Stage `extract`: indexed images, through the encoder's image tower -> a store of their features."""
+"""Stage `extract`: encode indexed images with the encoder's image tower, and store their features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from features.extraction.patch_tokens import patches_per_image
 from features.extraction.pipeline import Extraction, compute
 from features.extraction.ray_engine import OnRay
 from features.index import read_index
-from features.runtime.devices import pick_device
+from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.artifacts import paths
 from pipeline.config.params import PATH, load
 from stages.options import Dataset
@@ -29,10 +29,14 @@ def main(dataset: Dataset) -> None:
     if dataset not in sets:
         raise InputError(f"--dataset {dataset!r} is not in `data.sets` of {PATH}; {nearest(dataset, sets)}")
     folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").folder(Path(params.data.root))
-    low, high = settings.view_scale
+
+    keep_freed_memory()  # before the weights are loaded, so that freed blocks are not cut up between them
     load_on = partial(load_encoder, params.grid.encoder, spec.model, spec.pretrained)
-    on_ray = settings.engine == "ray"  # whose driver computes nothing, and may have no GPU
+    on_ray = settings.engine == "ray"
+    # The driver of a Ray cluster computes nothing, and may have no GPU.
     encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))
+
+    low, high = settings.view_scale
     scratch, bucket = shard_location(params.compute.shards, paths.SCRATCH / "extract")
     job = Extraction(
         index=read_index(paths.index(dataset)),

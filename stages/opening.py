@@ -1,4 +1,4 @@
-"""What the stages that compute open: the device, and the text tower on it."""
+"""Inputs that several stages load: the device, and the text tower on it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.config.params import Params
 
 
 def compute_device(params: Params) -> torch.device:
-    """The device that `compute.device` asks for."""
+    """Return the device that `compute.device` names."""
     return pick_device(params.compute.device)
 
 
 def load_text_tower(params: Params, device: torch.device) -> TextTower:
-    """The text tower that stage `text_tower` wrote, which computes in the precision that the parameters ask for."""
+    """Load the text tower that stage `text_tower` wrote; it computes in `text_tower.precision` of params.yaml."""
     tower = load_tower(EncoderPaths(params.artifacts).text_tower).to(device)
     tower.precision = params.text_tower.precision
     return tower

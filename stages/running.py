@@ -1,6 +1,7 @@
-"""What every stage does around its work: say errors plainly, leave nothing behind when interrupted, tell its time.
+"""Run a stage: print errors plainly, leave nothing behind when interrupted, report its time.
 
-A stage imports this before all else (pyproject.toml tells ruff so), so that Ctrl-C is answered from then on.
+A stage imports this module before everything else (`force-to-top` in pyproject.toml), so that Ctrl-C is handled while
+the other imports load.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from collections.abc import Callable
 
 from features.runtime.interruption import exit_cleanly_on_interrupt
 
-RESUME = "no output was changed; `dvc repro` goes on from here"
-exit_cleanly_on_interrupt(RESUME)
+RESUME_HINT = "no output was changed; `dvc repro` continues from here"
+exit_cleanly_on_interrupt(RESUME_HINT)
 
 
 def run(main: Callable[..., None]) -> None:
-    """Run one stage's `main` as a command line whose options are the function's arguments.
+    """Run a stage's `main` as a command line; the function's arguments are its options.
 
-    Exit status: 0 done, 1 an `InputError` (its text on stderr, no traceback), 2 wrong usage, 130 interrupted.
+    Exit status: 0 done; 1 an `InputError`, whose text is printed on stderr without a traceback; 2 wrong usage;
+    130 interrupted.
     """
-    import typer  # noqa: PLC0415 (above, it would delay the answer to Ctrl-C)
+    import typer  # noqa: PLC0415 (at the top it would delay the handling of Ctrl-C)
 
     from features.runtime.commandline import run_app  # noqa: PLC0415
     from stages.times import timed  # noqa: PLC0415
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(timed(main))
-    run_app(app, RESUME)
+    run_app(app, RESUME_HINT)

@@ -1,4 +1,4 @@
-"""Stage `text_tower`: the encoder -> its text tower alone, all that later stages need of CLIP."""
+"""Stage `text_tower`: take the text tower out of the encoder; later stages need nothing else of CLIP."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ def main() -> None:
     params = load()
     spec = params.encoder
     encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, "cpu")
-    save_tower(
-        from_open_clip(encoder.model, encoder.name, encoder.weights_sha256), EncoderPaths(params.artifacts).text_tower
-    )
+    tower = from_open_clip(encoder.model, encoder.name, encoder.weights_sha256)
+    save_tower(tower, EncoderPaths(params.artifacts).text_tower)
 
 
 if __name__ == "__main__":

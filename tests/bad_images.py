@@ -1,4 +1,4 @@
-"""Files that a folder of pictures may hold: what can be read, and what cannot, with the reason that is told."""
+"""Files that a folder of pictures may contain: readable ones, and unreadable ones with the reason in the error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, data: bytes = b"", *more: bytes) -> bytes:
-    """A PNG that claims a size and holds `data` as its pixels."""
+    """Return a PNG that claims a size and has `data` as its pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     body = chunk(b"IDAT", zlib.compress(data))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + body + chunk(b"IEND", b"")
@@ -54,7 +54,7 @@ def deep() -> Image.Image:
 
 
 def damaged(data: bytes, share: float) -> bytes:
-    """The same with one byte turned round."""
+    """Return the data with all bits of one byte flipped."""
     place = int(len(data) * share)
     return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
@@ -62,7 +62,7 @@ def damaged(data: bytes, share: float) -> bytes:
 FRAMES = [picture(1).resize(RGB.size), picture(2).resize(RGB.size)]
 UNKNOWN = "not an image of a known format"
 
-# File name -> bytes, and what the message says of it.
+# File name -> bytes, and a pattern of the reason.
 UNREADABLE: dict[str, tuple[bytes, str]] = {
     "empty.jpg": (b"", "it is empty"),
     "one byte.jpg": (b"\xff", UNKNOWN),
@@ -136,7 +136,7 @@ READABLE: dict[str, bytes] = {
 
 
 def write(folder: Path, files: dict[str, bytes]) -> list[str]:
-    """Put the files into a folder; their names in the order of the index."""
+    """Write the files into a folder; return their names in the order of the index."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -1,6 +1,8 @@
-"""Extractions on Ray in a process of their own, for Ray leaves warnings behind; prints what became of each.
+"""Run several extractions on Ray and print the results of each as JSON.
 
-`python on_ray.py <folder>`: `images` there holds pictures.
+They run in a process of their own because Ray leaves ResourceWarnings behind, which are errors in the tests.
+
+Usage: `python on_ray.py <folder>`; `<folder>/images` contains the pictures.
 """
 
 from __future__ import annotations
@@ -30,11 +32,14 @@ ENCODE_SHARD, ENCODE_CROPS = image_store_writer.encode_shard, Encoder.encode_cro
 
 
 def load(folder: Path, device: str, *, seed: int = 0, dies: bool = False) -> Encoder:
-    """The tiny encoder in an actor that cuts shards as the test does and writes down each that it finishes."""
+    """Load the tiny encoder in an actor with small shards, which logs each shard that it encodes.
+
+    With `dies`, the first actor to get to its second shard kills itself.
+    """
     image_store_writer.CROPS_IN_SHARD = CROPS
     calls = Counter[str]()
 
-    def noted(features: object, chunk: int) -> bytes:
+    def logged(features: object, chunk: int) -> bytes:
         with (folder / "log").open("a") as log:
             log.write(f"{os.getpid()}\n")
         return ENCODE_SHARD(features, chunk)  # type: ignore[arg-type]
@@ -46,7 +51,7 @@ def load(folder: Path, device: str, *, seed: int = 0, dies: bool = False) -> Enc
             os.kill(os.getpid(), signal.SIGKILL)
         return ENCODE_CROPS(self, crops, precision)  # type: ignore[arg-type]
 
-    image_store_writer.encode_shard = noted  # type: ignore[assignment]
+    image_store_writer.encode_shard = logged  # type: ignore[assignment]
     Encoder.encode_crops = ENCODE_CROPS  # type: ignore[method-assign]
     if dies and not (folder / "dead").exists():
         Encoder.encode_crops = dying  # type: ignore[assignment, method-assign]
@@ -54,30 +59,30 @@ def load(folder: Path, device: str, *, seed: int = 0, dies: bool = False) -> Enc
 
 
 def run(folder: Path, engine: object, out: str, bucket: Bucket | None = None) -> str:
-    """Extract; what the error says, if there is one."""
+    """Extract and return the error message, "" if there is none."""
     root = folder / "images"
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     order = {"train": 0, "val": 1, "test": 2}
     rows = sorted(((path, int(path.split("/")[1]), path.split("/")[0]) for path in paths), key=lambda r: order[r[2]])
-    made = job(root, index_of(root, rows), tiny_encoder(folder / "encoder"), bucket=bucket)  # type: ignore[arg-type]
+    extraction = job(root, index_of(root, rows), tiny_encoder(folder / "encoder"), bucket=bucket)  # type: ignore[arg-type]
     try:
-        extract(made, folder / out, folder / f"scratch-{out}", engine)  # type: ignore[arg-type]
+        extract(extraction, folder / out, folder / f"scratch-{out}", engine)  # type: ignore[arg-type]
     except InputError as error:
         return str(error)
     return ""
 
 
 def main(folder: Path) -> None:
-    import on_ray  # noqa: PLC0415 - this file, by the name that actors import it by
+    import on_ray  # noqa: PLC0415 - this file, by the name under which actors import it
     import ray
 
     image_store_writer.CROPS_IN_SHARD = CROPS
     run(folder, compute, "local.zarr")
     load_here = partial(on_ray.load, folder)
     with s3_server() as settings:
-        os.environ.update(settings)  # before Ray's processes are there, so that they have it too
+        os.environ.update(settings)  # before Ray's processes start, so that they inherit it
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        said = {
+        results = {
             "killed": run(folder, OnRay(partial(load_here, dies=True), "cpu"), "killed.zarr"),
             "wrote": (folder / "log").read_text(),
             "other weights": run(folder, OnRay(partial(load_here, seed=1), "cpu"), "other.zarr"),
@@ -86,7 +91,7 @@ def main(folder: Path) -> None:
             "no bucket": run(folder, OnRay(load_here, "cpu"), "none.zarr", Bucket("s3://nowhere/shards")),
         }
         ray.shutdown()
-    print(json.dumps(said))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

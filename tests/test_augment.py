@@ -138,8 +138,8 @@ def test_view_is_torchvisions_resized_crop(interpolation: str) -> None:
         left, top, w, h = _random_box(*image.size, (0.5, 1.0), rng)
         flip = rng.random() < 0.5
         expected = resized_crop(image, top, left, h, w, [24, 32], InterpolationMode(interpolation))
-        found = random_view(image, preprocess, (0.5, 1.0), key)
-        assert np.array_equal(np.asarray(found), np.asarray(hflip(expected) if flip else expected))
+        view = random_view(image, preprocess, (0.5, 1.0), key)
+        assert np.array_equal(np.asarray(view), np.asarray(hflip(expected) if flip else expected))
 
 
 def test_views_are_pinned() -> None:

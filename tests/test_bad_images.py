@@ -1,4 +1,4 @@
-"""Bad images of many kinds: found all at once, refused once, or marked and counted; good odd ones are read."""
+"""Bad images of many kinds are reported all at once, or marked and counted; odd but whole images are read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from features.image_store.store import INVALID, ImageStore
 from features.index import Index, write_index
 
 BAD = {name: data for name, (data, _) in UNREADABLE.items()}
-BY_INDEX_ONLY = ("thread.png",)  # a picture, yet none that can be cropped square
+TOO_ELONGATED = ("thread.png",)  # can be decoded, but not be cropped square
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +34,20 @@ def test_there_are_forty_kinds_of_bad_images() -> None:
     assert len(UNREADABLE) >= 40
 
 
-@pytest.mark.parametrize("name", [name for name in UNREADABLE if name not in BY_INDEX_ONLY])
-def test_what_is_no_picture_is_refused_with_its_reason(name: str) -> None:
-    data, why = UNREADABLE[name]
-    with pytest.raises(UnreadableImageError, match=why):
+@pytest.mark.parametrize("name", [name for name in UNREADABLE if name not in TOO_ELONGATED])
+def test_an_unreadable_image_is_an_error_with_its_reason(name: str) -> None:
+    data, reason = UNREADABLE[name]
+    with pytest.raises(UnreadableImageError, match=reason):
         decode(data)
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_what_is_odd_and_whole_is_read(name: str) -> None:
+def test_an_odd_but_whole_image_is_read(name: str) -> None:
     assert decode(READABLE[name]).mode == "RGB"
 
 
 def mixed(folder: Path) -> Index:
-    """Every file above: class 0 are the bad ones of train and val, class 1 the good ones, which test has too."""
+    """Write all files: class 0 are the bad ones (train, val), class 1 the good ones, which the test split has, too."""
     names = write(folder, BAD | READABLE)
     rows = [(name, int(name in READABLE), "val" if name.endswith(".tif") else "train") for name in names]
     rows += [(f"test/{name}", 1, "test") for name in write(folder / "test", {**READABLE, "page.jpg": BAD["page.jpg"]})]
@@ -55,12 +55,12 @@ def mixed(folder: Path) -> Index:
     return index_of(folder, sorted(rows, key=lambda row: (order[row[2]], row[0])))  # type: ignore[arg-type]
 
 
-def test_all_bad_images_are_told_once_with_the_remedy(tmp_path: Path, encoder: Encoder) -> None:
+def test_all_bad_images_are_reported_once_with_the_fix(tmp_path: Path, encoder: Encoder) -> None:
     index = mixed(tmp_path / "images")
-    with pytest.raises(InputError, match=rf"set extract.on_bad_image to skip.*\({len(BAD) + 1} problems\)") as caught:
+    with pytest.raises(InputError, match=rf"extract\.on_bad_image.*\({len(BAD) + 1} problems\)") as caught:
         extract(job(tmp_path / "images", index, encoder), tmp_path / "a.zarr", tmp_path / "scratch")
-    told = [line.removeprefix("  - ").split(": ")[0] for line in str(caught.value).splitlines()[1:]]
-    assert sorted(told) == sorted([*BAD, "test/page.jpg"])
+    names = [line.removeprefix("  - ").split(": ")[0] for line in str(caught.value).splitlines()[1:]]
+    assert sorted(names) == sorted([*BAD, "test/page.jpg"])
     assert not (tmp_path / "a.zarr").exists()
 
 
@@ -69,27 +69,27 @@ def test_skipped_images_are_marked_and_rows_stay_aligned(
     tmp_path: Path, encoder: Encoder, workers: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     index = mixed(tmp_path / "images")
-    made = job(tmp_path / "images", index, encoder, workers=workers, on_bad_image="skip")
-    extract(made, tmp_path / "a.zarr", tmp_path / "scratch")
+    extraction = job(tmp_path / "images", index, encoder, workers=workers, on_bad_image="skip")
+    extract(extraction, tmp_path / "a.zarr", tmp_path / "scratch")
     store = ImageStore.open(tmp_path / "a.zarr", verify=True)
     paths = iter(index.paths)
     for split in store.splits:
-        found = store.load(split)
-        of_split = [next(paths) for _ in found.labels]
-        assert found.valid.tolist() == [Path(path).name in READABLE for path in of_split]
-        assert found.labels.tolist() == index.class_ids[index.rows(split)].tolist()
-        assert np.array_equal(found.usable_labels, np.where(found.valid, found.labels, -1))
-        assert (np.abs(found.features).sum(axis=(1, 2)) > 0).tolist() == found.valid.tolist()
-    assert f"{len(BAD) + 1} images are marked invalid" in capfd.readouterr().err
-    said = (tmp_path / "a.zarr" / INVALID).read_text()
-    assert (said.count("empty.jpg"), said.count("page.jpg")) == (1, 2)
+        rows = store.load(split)
+        of_split = [next(paths) for _ in rows.labels]
+        assert rows.valid.tolist() == [Path(path).name in READABLE for path in of_split]
+        assert rows.labels.tolist() == index.class_ids[index.rows(split)].tolist()
+        assert np.array_equal(rows.usable_labels, np.where(rows.valid, rows.labels, -1))
+        assert (np.abs(rows.features).sum(axis=(1, 2)) > 0).tolist() == rows.valid.tolist()
+    assert f"{len(BAD) + 1} images" in capfd.readouterr().err
+    invalid = (tmp_path / "a.zarr" / INVALID).read_text()
+    assert (invalid.count("empty.jpg"), invalid.count("page.jpg")) == (1, 2)
     good = index_of(tmp_path / "images", [(f"test/{name}", 1, "test") for name in sorted(READABLE)])
     extract(job(tmp_path / "images", good, encoder), tmp_path / "good.zarr", tmp_path / "scratch")
     alone, among = ImageStore.open(tmp_path / "good.zarr").load("test"), store.load("test")
     np.testing.assert_allclose(among.features[among.valid].astype(float), alone.features.astype(float), atol=2e-3)
 
 
-def test_skipped_shards_do_not_serve_a_run_that_refuses(tmp_path: Path, encoder: Encoder) -> None:
+def test_shards_with_skipped_images_are_not_reused_by_a_run_that_may_not_skip(tmp_path: Path, encoder: Encoder) -> None:
     index, folder = mixed(tmp_path / "images"), tmp_path / "images"
     scratch = tmp_path / "scratch"
 
@@ -110,15 +110,15 @@ def test_an_image_that_changed_is_never_skipped(tmp_path: Path, encoder: Encoder
     data = bytearray((folder / "alpha.png").read_bytes())
     data[-1] ^= 1
     (folder / "alpha.png").write_bytes(data)
-    with pytest.raises(InputError, match=r"(?s)not those of the index.*alpha\.png: its bytes are not those"):
+    with pytest.raises(InputError, match=r"(?s)1 images.*alpha\.png: "):
         extract(job(folder, index, encoder, on_bad_image="skip"), tmp_path / "a.zarr", tmp_path / "scratch")
 
 
-# ----- what is wrong with the file rather than with its bytes ---------------------------------------------------------
+# ----- faults of the file instead of its bytes ------------------------------------------------------------------------
 
 
-def put(folder: Path, kind: str) -> str:
-    """Something under the name of an image that is no file of the data set; its path."""
+def create(folder: Path, kind: str) -> str:
+    """Put something that is no file of the data set under the name of an image; return its path."""
     outside, file = folder.parent / "elsewhere.png", folder / "cat" / "odd.png"
     outside.write_bytes(saved())
     file.parent.mkdir(parents=True)
@@ -148,9 +148,9 @@ KINDS = {
     "a dangling link": "No such file",
     "a link to itself": "symbolic links",
     "a link that leads out": "leads out of the data set's folder",
-    "a device": "no regular file",
-    "a pipe": "no regular file",
-    "a folder": "no regular file",
+    "a device": "regular file",
+    "a pipe": "regular file",
+    "a folder": "regular file",
     "a name that is not UTF-8": "not UTF-8; rename the file",
     "no permission": "Permission denied",
 }
@@ -158,7 +158,7 @@ KINDS = {
 
 @contextmanager
 def nobody(folder: Path) -> Iterator[None]:
-    """Work in the folder as a user who needs permissions, as root does not."""
+    """Work in the folder as a user who needs permissions; root does not."""
     folder.chmod(0o777)
     with chdir(folder):
         if os.geteuid() != 0:
@@ -172,8 +172,8 @@ def nobody(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_file_of_the_data_set_is_refused_at_the_index(tmp_path: Path, kind: str) -> None:
-    path = put(tmp_path / "images", kind)
+def test_something_that_is_no_file_of_the_data_set_is_an_error_of_the_index(tmp_path: Path, kind: str) -> None:
+    path = create(tmp_path / "images", kind)
     listing = Listing((Listed(path, 0, "train"),), ("cat",), ("a {}.",), Origin("t", "l", "h", "c"))
     someone = nobody if kind == "no permission" else chdir
     with someone(tmp_path), pytest.raises(InputError, match=KINDS[kind]):
@@ -181,7 +181,7 @@ def test_what_is_no_file_of_the_data_set_is_refused_at_the_index(tmp_path: Path,
     assert not (tmp_path / "i.parquet").exists()
 
 
-def test_an_image_that_may_no_longer_be_read_is_a_bad_image(tmp_path: Path, encoder: Encoder) -> None:
+def test_an_image_without_read_permission_is_a_bad_image(tmp_path: Path, encoder: Encoder) -> None:
     folder = tmp_path / "images"
     index = index_of(folder, [(name, 0, "train") for name in write(folder, READABLE)])
     (folder / "alpha.png").chmod(0)

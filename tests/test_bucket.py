@@ -1,4 +1,4 @@
-"""`compute.shards`: finished shards wait in a bucket or a shared folder, and whoever comes next goes on from them."""
+"""`compute.shards`: finished shards in a bucket or a shared folder, from which another machine continues."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from features.image_store import writer as image_store_writer
 from features.image_store.writer import shard_files, write_shard
 from features.index import Index
 
+pytestmark = pytest.mark.system  # an S3 server
+
 BUCKET = Bucket("s3://team/shards")
 COUNTS = {"train": 40, "val": 5, "test": 21}  # 5 shards
 
@@ -38,7 +40,7 @@ def server() -> Iterator[None]:
 
 
 def forget_clients() -> None:
-    """fsspec keeps one a process, and it knows its server from the environment of the time when it was made."""
+    """Drop fsspec's client, which it keeps for the process and which read the server's address when it was created."""
     s3fs.S3FileSystem.clear_instance_cache()
 
 
@@ -54,7 +56,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Index]:
-    """66 pictures, two of which are none."""
+    """66 files, two of which are no pictures."""
     folder = tmp_path_factory.mktemp("images")
     index = make_images(folder, COUNTS)  # type: ignore[arg-type]
     for row in (2, 41):
@@ -67,11 +69,11 @@ Store = Callable[[Path, Bucket | None], dict[str, bytes]]
 
 @pytest.fixture(scope="module")
 def stored(images: tuple[Path, Index], encoder: Encoder) -> Store:
-    """Makes the store on a machine that has nothing but the images and the bucket."""
+    """Return a function that extracts on a machine that has only the images and the bucket."""
 
     def make(machine: Path, bucket: Bucket | None) -> dict[str, bytes]:
-        made = job(*images, encoder, on_bad_image="skip", patches=4, bucket=bucket)
-        extract(made, machine / "a.zarr", machine / "scratch")
+        extraction_job = job(*images, encoder, on_bad_image="skip", patches=4, bucket=bucket)
+        extract(extraction_job, machine / "a.zarr", machine / "scratch")
         return contents(machine / "a.zarr")
 
     return make
@@ -85,45 +87,45 @@ def undisturbed(stored: Store, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def names() -> list[str]:
-    """What lies in the bucket."""
+    """Return the names of all files in the bucket."""
     with BUCKET._open() as (files, root):
         return [str(name).removeprefix(root) for name in files.find(root)]
 
 
 class MachineLost(BaseException):
-    """Nothing that a program could answer."""
+    """The loss of a machine: no handler of the program catches it."""
 
 
-def lost_at(monkeypatch: pytest.MonkeyPatch, module: object, name: str, time: int = 0) -> list[object]:
-    """The machine is lost as it does this for the given time, from 1, or never; returns what it did."""
+def lose_machine_at(monkeypatch: pytest.MonkeyPatch, module: object, name: str, number: int = 0) -> list[object]:
+    """Lose the machine at this call of the function, from 1 (0: never); return the list of its calls."""
     inner: Callable[..., Any] = getattr(module, name)
-    done: list[object] = []
+    calls: list[object] = []
 
     def call(*args: Any, **options: Any) -> Any:
-        done.append(args)
-        if 0 < time <= len(done):  # and nothing after it, whatever is waiting
+        calls.append(args)
+        if 0 < number <= len(calls):  # later calls fail, too: other threads may still be at work
             raise MachineLost
         return inner(*args, **options)
 
     monkeypatch.setattr(module, name, call)
-    return done
+    return calls
 
 
-IN_THE_THIRD_SHARD = (extraction_pipeline, "write_shard", 3)
-AS_THE_STORE_WAS_PUT_TOGETHER = (extraction, "write_store", 1)
+IN_THIRD_SHARD = (extraction_pipeline, "write_shard", 3)
+WHILE_THE_STORE_WAS_WRITTEN = (extraction, "write_store", 1)
 
 
-@pytest.mark.parametrize(("moment", "left"), [(IN_THE_THIRD_SHARD, 3), (AS_THE_STORE_WAS_PUT_TOGETHER, 0)])
-def test_another_machine_goes_on_from_what_a_lost_one_had_finished(
+@pytest.mark.parametrize(("moment", "left"), [(IN_THIRD_SHARD, 3), (WHILE_THE_STORE_WAS_WRITTEN, 0)])
+def test_another_machine_continues_from_the_finished_shards_of_a_lost_one(
     stored: Store, undisturbed: dict[str, bytes], tmp_path: Path, moment: tuple[object, str, int], left: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        lost_at(patch, *moment)
+        lose_machine_at(patch, *moment)
         with pytest.raises(MachineLost):
             stored(tmp_path / "lost", BUCKET)
     assert len([file for file in names() if "." not in Path(file).name]) == 5 - left
     with pytest.MonkeyPatch.context() as patch:
-        written = lost_at(patch, extraction_pipeline, "write_shard")
+        written = lose_machine_at(patch, extraction_pipeline, "write_shard")
         assert stored(tmp_path / "next", BUCKET) == undisturbed
     assert len(written) == left
     assert "invalid.json" in undisturbed
@@ -131,55 +133,53 @@ def test_another_machine_goes_on_from_what_a_lost_one_had_finished(
     assert not names()
 
 
-def test_a_shard_put_again_takes_the_place_of_all_that_was_said_of_it(tmp_path: Path) -> None:
+def test_a_shard_that_is_put_again_replaces_all_files_of_the_earlier_one(tmp_path: Path) -> None:
     arrays = [np.ones((2, 1, 4), np.float16)]
-    for folder, invalid in {"then": {"a.png": "permission denied"}, "now": {}}.items():
+    for folder, invalid in {"earlier": {"a.png": "permission denied"}, "later": {}}.items():
         write_shard(tmp_path / folder / "key", arrays, 1, invalid)
         BUCKET.put(tmp_path / folder / "key")
-    said, _, features = shard_files(tmp_path / "then/key")
-    assert said.exists()
-    BUCKET.fetch(tmp_path / "then", ["key", "another"])
-    assert not said.exists()
-    assert contents(tmp_path / "then") == contents(tmp_path / "now") == {"key": features.read_bytes()}
+    skipped, _, features = shard_files(tmp_path / "earlier/key")
+    assert skipped.exists()
+    BUCKET.fetch(tmp_path / "earlier", ["key", "another"])
+    assert not skipped.exists()
+    assert contents(tmp_path / "earlier") == contents(tmp_path / "later") == {"key": features.read_bytes()}
     BUCKET.clear()
 
 
-def refused(images: tuple[Path, Index], encoder: Encoder, folder: Path, address: str) -> str:
-    """What is said of a bucket that cannot be used, before any image is read."""
+def bucket_error(images: tuple[Path, Index], encoder: Encoder, folder: Path, address: str) -> str:
+    """Return the error for a bucket that cannot be used; it comes before any image is read."""
     with pytest.MonkeyPatch.context() as patch:
-        lost_at(patch, extraction, "compute", 1)
-        with pytest.raises(InputError, match=r"compute\.shards: .* cannot be used: .* set compute.shards to") as caught:
+        lose_machine_at(patch, extraction, "compute", 1)
+        with pytest.raises(InputError, match=r"compute\.shards: .*compute\.shards to null") as caught:
             extract(job(*images, encoder, bucket=Bucket(address)), folder / "a.zarr", folder / "s", extraction.compute)
     return str(caught.value)
 
 
-def test_a_bucket_that_is_not_there_is_told_before_work(
-    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path
-) -> None:
-    assert "bucket does not exist" in refused(images, encoder, tmp_path, "s3://nowhere/shards")
-    assert "Protocol not known: s4" in refused(images, encoder, tmp_path, "s4://team/shards")
+def test_a_missing_bucket_is_an_error_before_work(images: tuple[Path, Index], encoder: Encoder, tmp_path: Path) -> None:
+    assert "bucket does not exist" in bucket_error(images, encoder, tmp_path, "s3://nowhere/shards")
+    assert "Protocol not known: s4" in bucket_error(images, encoder, tmp_path, "s4://team/shards")
 
 
-def test_a_server_that_does_not_answer_is_told_before_work(
+def test_a_server_that_does_not_answer_is_an_error_before_work(
     images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     forget_clients()
     try:
-        assert f"127.0.0.1:{port}" in refused(images, encoder, tmp_path, "s3://team/shards")
+        assert f"127.0.0.1:{port}" in bucket_error(images, encoder, tmp_path, "s3://team/shards")
     finally:
         forget_clients()
 
 
-def test_without_a_client_for_s3_the_message_says_what_to_install(
+def test_without_a_client_for_s3_the_error_names_the_package(
     images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules["fsspec.registry"].__dict__["_registry"], "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    assert "pip install 'shipyard-clip[s3]'" in refused(images, encoder, tmp_path, "s3://team/shards")
+    assert "pip install -e '.[s3]'" in bucket_error(images, encoder, tmp_path, "s3://team/shards")
 
 
 def test_shards_in_a_shared_folder_give_the_same_bytes(
@@ -191,5 +191,5 @@ def test_shards_in_a_shared_folder_give_the_same_bytes(
     assert contents(tmp_path / "a.zarr") == undisturbed
     assert shard_location(None, tmp_path) == (tmp_path, None)
     assert shard_location("s3://team/shards", tmp_path) == (tmp_path, BUCKET)
-    with pytest.raises(InputError, match="write file:///shared/folder"):
+    with pytest.raises(InputError, match="file:///shared/folder"):
         shard_location("file://shared", tmp_path)

@@ -1,4 +1,4 @@
-"""The feature store: what is written is what is read, and no damage goes unseen."""
+"""The feature store: it reads what it wrote, its bytes depend on its content alone, and all damage is found."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pictures import contents, make_images
 
 from features.errors import InputError
+from features.formats.files import MARK
 from features.image_store import writer as image_store_writer
 from features.image_store.provenance import FORMAT, with_checksum
 from features.image_store.store import META, ImageStore
@@ -46,15 +47,15 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_store_writer, "CROPS_IN_SHARD", 64)
 
 
-def features(rows: int, views: int) -> NDArray[np.float16]:
+def random_features(rows: int, views: int) -> NDArray[np.float16]:
     return np.random.default_rng(rows).normal(size=(rows, views, DIM)).astype(np.float16)
 
 
 def write(out: Path, index: Index, change: Callable[[NDArray[np.float16]], object] = lambda _: None) -> Path:
-    """A store of random features; `change` may spoil a shard's before it is written."""
+    """Write a store of random features; `change` may alter the values of a shard before they are written."""
     finished = []
     for shard in plan_shards(index, 3):
-        values = features(len(shard.rows), shard.views)
+        values = random_features(len(shard.rows), shard.views)
         change(values)
         file = out.parent / f"{out.name}-{shard.split}-{shard.number}"
         file.write_bytes(encode_shard(values, chunk_rows(values.shape[1])))
@@ -63,30 +64,30 @@ def write(out: Path, index: Index, change: Callable[[NDArray[np.float16]], objec
     return out
 
 
-def test_round_trip(index: Index, tmp_path: Path) -> None:
+def test_a_store_reads_what_was_written(index: Index, tmp_path: Path) -> None:
     store = ImageStore.open(write(tmp_path / "a.zarr", index))
     store.verify()
     train, val, test = (store.load(split) for split in store.splits)
     assert (train.features.shape, train.features.dtype) == ((37, 3, DIM), np.float16)
     assert (val.features.shape, test.features.shape) == ((0, 1, DIM), (70, 1, DIM))
-    assert np.array_equal(train.features, np.concatenate([features(n, 3) for n in (16, 16, 5)]))
-    assert np.array_equal(test.features, np.concatenate([features(n, 1) for n in (64, 6)]))
+    assert np.array_equal(train.features, np.concatenate([random_features(n, 3) for n in (16, 16, 5)]))
+    assert np.array_equal(test.features, np.concatenate([random_features(n, 1) for n in (64, 6)]))
     assert np.array_equal(np.concatenate([train.labels, test.labels]), index.class_ids)
     assert train.valid.all()
     assert (train.labels.dtype, train.valid.dtype) == (np.int32, bool)
     assert store.load("train") is train
-    for part in ("37 images x 3 crops", "encoder tiny", "area 0.5 to 1", "3 classes"):
-        assert part in store.info()
+    for datum in ("37 images x 3 crops", "encoder tiny", "area 0.5 to 1", "3 classes"):
+        assert datum in store.info()
 
 
-def test_a_data_set_to_be_judged_on_has_no_training_images(tmp_path: Path) -> None:
+def test_a_store_may_have_no_training_images(tmp_path: Path) -> None:
     only_test = make_images(tmp_path / "images", {"train": 0, "val": 0, "test": 5})
     store = ImageStore.open(write(tmp_path / "a.zarr", only_test), verify=True)
     assert store.load("train").features.shape == (0, 3, DIM)
     assert store.load("test").features.shape == (5, 1, DIM)
 
 
-def test_layout_is_what_zarr_itself_reads_and_would_write(index: Index, tmp_path: Path) -> None:
+def test_zarr_reads_the_layout_and_would_write_the_same_bytes(index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
     group = zarr.open_group(path, mode="r")
     array = group["train/features"]
@@ -101,7 +102,7 @@ def test_layout_is_what_zarr_itself_reads_and_would_write(index: Index, tmp_path
     assert sizes == [16 * 3 * DIM * 2 + 8 * 16 + 4] * 2 + [6 * 3 * DIM * 2 + 8 * 16 + 4]  # chunks, their index, its crc
 
 
-def test_same_input_same_bytes_and_nothing_of_the_machine(index: Index, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes_without_paths_of_the_machine(index: Index, tmp_path: Path) -> None:
     first, second = (
         contents(write(tmp_path / name / "a.zarr", index)) for name in ("one", "two") if mkdir(tmp_path / name)
     )
@@ -110,7 +111,7 @@ def test_same_input_same_bytes_and_nothing_of_the_machine(index: Index, tmp_path
     meta = json.loads(first[META])
     assert meta["index_sha256"] == index_sha256(index)
     assert meta["rows"] == COUNTS
-    assert set(meta["files"]) == set(first) - {META}
+    assert set(meta["files"]) == set(first) - {META, MARK}
 
 
 def mkdir(folder: Path) -> bool:
@@ -118,45 +119,45 @@ def mkdir(folder: Path) -> bool:
     return True
 
 
-def test_incomplete_and_foreign_stores_are_refused(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no feature store .*none.zarr"):
+def test_missing_incomplete_and_foreign_stores_are_errors(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.zarr"):
         ImageStore.open(tmp_path / "none.zarr")
     path = write(tmp_path / "a.zarr", index)
     meta = json.loads((path / META).read_text())
     del meta["sha256"]
-    for text, why in (
-        (None, "no complete feature store, for it has no meta.json"),
-        ("{", "cannot be read"),
-        (json.dumps({**meta, "format": "other/1"}), r"the format 'other/1', this program reads 'shipyard-image-fea"),
-        (json.dumps({**meta, "dim": 6}), "is damaged: its bytes are not those that were written"),
-        (with_checksum(meta)[:-1], "is damaged: its bytes are not those that were written"),
-        (json.dumps({**meta, "dim": "5", "speed": 1}), r"(?s)dim: '5' cannot be used.*speed: unknown key"),
+    for text, reason in (
+        (None, r"a\.zarr.*meta\.json"),
+        ("{", r"meta\.json"),
+        (json.dumps({**meta, "format": "other/1"}), r"'other/1'.*'shipyard-image-features/1'"),
+        (json.dumps({**meta, "dim": 6}), r"meta\.json is damaged"),
+        (with_checksum(meta)[:-1], r"meta\.json is damaged"),
+        (json.dumps({**meta, "dim": "5", "speed": 1}), r"(?s)dim: .*'5'.*speed: "),
         (with_checksum({**meta, "dim": 6}), r"train/features is float16 \(37, 3, 5\), not float16 \(37, 3, 6\)"),
     ):
         (path / META).unlink(missing_ok=True)
         if text is not None:
             (path / META).write_text(text)
-        with pytest.raises(InputError, match=why):
+        with pytest.raises(InputError, match=reason):
             ImageStore.open(path).load("train")
 
 
-def test_unknown_split(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'trian' is no split; did you mean 'train'"):
+def test_an_unknown_split_is_an_error(index: Index, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'trian'.*'train'"):
         ImageStore.open(write(tmp_path / "a.zarr", index)).load("trian")  # type: ignore[arg-type]
 
 
-def test_every_file_is_under_guard(index: Index, tmp_path: Path) -> None:
+def test_a_changed_truncated_or_missing_file_is_found(index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
     for name, data in contents(path).items():
-        if name == META:
+        if name in (META, MARK):
             continue
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
         (path / name).write_bytes(flipped)
-        with pytest.raises(InputError, match=rf"(?s)damaged.*1 problem\).*{name}: its bytes have changed"):
+        with pytest.raises(InputError, match=rf"(?s)1 problem\).*{name}: "):
             ImageStore.open(path).verify()
         (path / name).write_bytes(data[:-1])
-        with pytest.raises(InputError, match=f"{name} has {len(data) - 1:,} bytes, not {len(data):,}"):
+        with pytest.raises(InputError, match=f"{name}.*{len(data) - 1:,}.*{len(data):,}"):
             ImageStore.open(path)
         (path / name).unlink()
         with pytest.raises(InputError, match=f"{name} is missing"):
@@ -165,40 +166,43 @@ def test_every_file_is_under_guard(index: Index, tmp_path: Path) -> None:
     ImageStore.open(path).verify()
 
 
-def test_another_layout_than_ours_is_refused(index: Index, tmp_path: Path) -> None:
-    for number, (how, why) in enumerate(
+def test_another_layout_is_an_error(index: Index, tmp_path: Path) -> None:
+    for number, (layout, reason) in enumerate(
         (
-            ({"chunks": (2, 3, DIM), "shards": (16, 3, DIM)}, "all that is read is"),
-            ({"chunks": (16, 3, DIM), "compressors": None}, "ours hold whole rows"),
-            ({"chunks": (2, 1, DIM), "shards": (16, 3, DIM), "compressors": None}, "ours hold whole rows"),
+            ({"chunks": (2, 3, DIM), "shards": (16, 3, DIM)}, "zstd"),
+            ({"chunks": (16, 3, DIM), "compressors": None}, r"\(16, 3, 5\) in shards of None"),
+            (
+                {"chunks": (2, 1, DIM), "shards": (16, 3, DIM), "compressors": None},
+                r"\(2, 1, 5\) in shards of \(16, 3, 5\)",
+            ),
         )
     ):
         path = write(tmp_path / f"{number}.zarr", index)
         shutil.rmtree(path / "train/features")
-        zarr.create_array(path / "train/features", shape=(37, 3, DIM), dtype="f2", **how)[...] = 0  # type: ignore[arg-type]
+        zarr.create_array(path / "train/features", shape=(37, 3, DIM), dtype="f2", **layout)[...] = 0  # type: ignore[arg-type]
         meta = json.loads((path / META).read_text())
-        kept = {name: facts for name, facts in meta["files"].items() if not name.startswith("train/features")}
-        facts = {key: value for key, value in meta.items() if key != "sha256"}
-        (path / META).write_text(with_checksum({**facts, "files": kept}))
-        with pytest.raises(InputError, match=rf"{why}|claims"):
+        kept = {name: record for name, record in meta["files"].items() if not name.startswith("train/features")}
+        metadata = {key: value for key, value in meta.items() if key != "sha256"}
+        (path / META).write_text(with_checksum({**metadata, "files": kept}))
+        with pytest.raises(InputError, match=rf"{reason}|claims"):
             ImageStore.open(path).load("train")
 
 
-@pytest.mark.parametrize("at", [-1 - 4, 1])  # of the shard's index, and none of it
-def test_a_shard_whose_index_is_not_in_order_is_refused(at: int, index: Index, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [-1 - 4, 1])  # a byte of the shard's index, and one of its values
+def test_a_shard_whose_index_is_not_in_order_is_an_error(at: int, index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
     file = path / "train/features/c/0/0/0"
     data = bytearray(file.read_bytes())
     data[at] ^= 1
     file.write_bytes(data)
     if at == 1:
-        assert len(ImageStore.open(path).load("train").features) == 37  # values are `verify`'s business
+        assert len(ImageStore.open(path).load("train").features) == 37  # values are only checked by `verify`
     else:
-        with pytest.raises(InputError, match="chunks are not in order"):
+        with pytest.raises(InputError, match="features/c/0/0/0"):
             ImageStore.open(path).load("train")
 
 
-def test_all_damage_is_told_at_once(index: Index, tmp_path: Path) -> None:
+def test_all_damage_is_reported_at_once(index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
     shutil.rmtree(path / "test/labels/c")
     (path / "train/features/c/1/0/0").unlink()
@@ -208,27 +212,25 @@ def test_all_damage_is_told_at_once(index: Index, tmp_path: Path) -> None:
     assert "train/features/c/1/0/0 is missing" in str(caught.value)
 
 
-def test_values_that_cannot_be_are_found(index: Index, tmp_path: Path) -> None:
+def test_verify_finds_impossible_values_and_unexpected_files(index: Index, tmp_path: Path) -> None:
     def spoil(values: NDArray[np.float16]) -> None:
         values[3, 0, 1] = np.inf
 
     path = write(tmp_path / "a.zarr", index, spoil)
-    with pytest.raises(
-        InputError, match=r"(?s)train: features of 3 rows are not finite, the first is row 3.*test: feat"
-    ):
+    with pytest.raises(InputError, match=r"(?s)train: .*3 rows.*row 3.*test: "):
         ImageStore.open(path).verify()
     (path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"notes\.txt does not belong here"):
+    with pytest.raises(InputError, match=r"notes\.txt"):
         ImageStore.open(path).verify()
     meta = json.loads((path / META).read_text())
     del meta["sha256"]
     (path / "notes.txt").unlink()
     (path / META).write_text(with_checksum({**meta, "classes": 2}))
-    with pytest.raises(InputError, match="train: 12 labels are not in 0 to 1"):
+    with pytest.raises(InputError, match=r"train: 12 labels.*0 to 1"):
         ImageStore.open(path).verify()
 
 
-def test_shards_are_named_by_what_their_images_are(index: Index) -> None:
+def test_shard_keys_depend_on_paths_and_contents_of_their_images(index: Index) -> None:
     shards = plan_shards(index, 3)
     assert [(shard.split, shard.number, len(shard.rows)) for shard in shards] == [
         ("train", 0, 16),
@@ -247,7 +249,7 @@ def test_shards_are_named_by_what_their_images_are(index: Index) -> None:
     assert [a.key == b.key for a, b in zip(shards, other, strict=True)] == [True, False, True, True, True]
 
 
-def test_failed_write_leaves_what_was_there(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_earlier_store(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.zarr", index)
     before = contents(path)
 
@@ -255,21 +257,22 @@ def test_failed_write_leaves_what_was_there(index: Index, tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(image_store_writer, "_link", full)
-    with pytest.raises(InputError, match=r"cannot write .*a.zarr: No space left on device"):
+    with pytest.raises(InputError, match=r"a\.zarr: No space left on device"):
         write(path, index)
     assert contents(path) == before
     assert not list(tmp_path.glob(".*"))
 
 
-def test_other_file_systems_get_copies(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_copied_if_they_cannot_be_linked(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linked = contents(write(tmp_path / "a.zarr", index))
-
     link = os.link
 
     def within_one_folder(source: Path, target: Path) -> None:
         if source.parent != target.parent:
             raise OSError(18, "Invalid cross-device link")
-        link(source, target)  # how zarr itself puts a file in place
+        link(source, target)  # zarr itself renames its files by a link
 
     monkeypatch.setattr(os, "link", within_one_folder)
     assert contents(write(tmp_path / "b.zarr", index)) == linked

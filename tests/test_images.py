@@ -31,26 +31,26 @@ def test_rgb_is_untouched() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
-def test_formats(kind: str) -> None:
-    found = decode(saved(RGB, kind))
-    assert (found.mode, found.size) == ("RGB", RGB.size)
+def test_every_format_is_read_as_rgb(kind: str) -> None:
+    image = decode(saved(RGB, kind))
+    assert (image.mode, image.size) == ("RGB", RGB.size)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "LA", "RGBA"])
-def test_modes(mode: str) -> None:
+def test_every_mode_becomes_rgb(mode: str) -> None:
     kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
-    found = decode(saved(RGB.convert(mode), kind))
-    assert found.mode == "RGB"
-    assert np.abs(np.asarray(found, int) - np.asarray(RGB.convert(mode).convert("RGB"), int)).mean() < 8
+    image = decode(saved(RGB.convert(mode), kind))
+    assert image.mode == "RGB"
+    assert np.abs(np.asarray(image, int) - np.asarray(RGB.convert(mode).convert("RGB"), int)).mean() < 8
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparency_is_put_on_white(mode: str) -> None:
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     image.putpixel((0, 0), (0, 0, 0, 255))
-    found = decode(saved(image.convert(mode)))
-    assert found.getpixel((3, 3)) == (255, 255, 255)
-    assert found.getpixel((0, 0)) == (0, 0, 0)
+    image = decode(saved(image.convert(mode)))
+    assert image.getpixel((3, 3)) == (255, 255, 255)
+    assert image.getpixel((0, 0)) == (0, 0, 0)
 
 
 def test_transparent_colour_of_a_picture_without_alpha() -> None:
@@ -120,8 +120,8 @@ def test_only_pillows_warnings_are_ignored_in_any_number_of_threads() -> None:
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
         Image.open(io.BytesIO(ODD))
     with ThreadPoolExecutor(8) as pool:
-        found = [*pool.map(decode, [ODD] * 300)]
-    assert {image.size for image in found} == {RGB.size}
+        decoded = [*pool.map(decode, [ODD] * 300)]
+    assert {image.size for image in decoded} == {RGB.size}
     with pytest.raises(UserWarning, match="ours"):
         warnings.warn("ours", UserWarning, stacklevel=1)
 

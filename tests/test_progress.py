@@ -1,4 +1,4 @@
-"""Progress as people meet it: on a terminal, without colour, in a log, quiet and verbose."""
+"""Progress lines on a terminal, without colour, in a log, quiet and verbose."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(**changes: str) -> dict[str, str]:
 def in_a_log(**changes: str) -> str:
     command = [sys.executable, "-c", WORK]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(**changes), cwd=ROOT)
-    assert not done.stdout, "progress is no output"
+    assert not done.stdout, "progress goes to stderr"
     return done.stderr
 
 
@@ -42,7 +42,7 @@ def on_a_terminal(**changes: str) -> str:
         try:
             while part := os.read(ours, 4096):
                 parts.append(part)
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # Linux: the other end is closed
             pass
         assert child.wait() == 0
     os.close(ours)
@@ -53,33 +53,33 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_a_terminal_shows_a_bar_with_rate_and_remaining_time_in_colour() -> None:
-    said = on_a_terminal()
-    assert "━" in said
-    assert re.search(r"3/3 images, [\d.]+/s, loss 2", said)
-    assert "left" in said
-    assert COLOUR.search(said)
+    output = on_a_terminal()
+    assert "━" in output
+    assert re.search(r"3/3 images, [\d.]+/s, loss 2", output)
+    assert "left" in output
+    assert COLOUR.search(output)
 
 
-def test_no_color_takes_the_colour_alone() -> None:
-    said = on_a_terminal(NO_COLOR="1")
-    assert "━" in said
-    assert not COLOUR.search(said)
+def test_no_color_removes_only_the_colour() -> None:
+    output = on_a_terminal(NO_COLOR="1")
+    assert "━" in output
+    assert not COLOUR.search(output)
 
 
-def test_a_log_has_one_line_a_job() -> None:
+def test_a_log_has_one_line_per_job() -> None:
     assert re.fullmatch(SUMMARY + "\n", in_a_log())
 
 
-def test_quiet_says_nothing() -> None:
+def test_quiet_prints_nothing() -> None:
     assert in_a_log(**{VERBOSITY: "quiet"}) == ""
 
 
-def test_verbose_says_every_step() -> None:
+def test_verbose_prints_every_step() -> None:
     *steps, last = in_a_log(**{VERBOSITY: "verbose"}).splitlines()
     assert steps == [f"extract birds: {n + 1}/3 images, loss {n}" for n in range(3)]
     assert re.fullmatch(SUMMARY, last)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
-def test_times_are_read_as_on_a_clock(seconds: float, said: str) -> None:
-    assert clock(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
+def test_clock_shows_seconds_as_minutes_and_hours(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

@@ -1,4 +1,4 @@
-"""Images that were left out (`extract.on_bad_image: skip`), from the files to every table that they touch."""
+"""Images that were left out (`extract.on_bad_image: skip`), from the files to every table that they affect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD = ("train/cat/0.png", "train/kite/1.png", "test/drum/0.png", "test/drum/2.pn
 
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four classes of pictures, four of which are none: three of the seen classes `cat` and `drum`."""
+    """Write files of four classes; four files are no pictures, three of them of the seen classes `cat` and `drum`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(Path(__file__).parents[1] / "assets")
     write_encoder(tmp_path)
@@ -36,7 +36,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(Path(), {**PARAMS, "grid": {**PARAMS["grid"], **grid}, **changed})
 
 
-def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_table_shows_how_many_images_were_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     stage("index", dataset="mine")
     stage("extract", dataset="mine")
     stage("text_tower")
@@ -46,10 +46,10 @@ def test_every_table_counts_what_was_left_out_of_it(capsys: pytest.CaptureFixtur
     stage("evaluate", **CELL, method="zero_shot")
     write_report(load(), Path("report"))
     capsys.readouterr()
-    counts = "Left out because they could not be read (extract.on_bad_image: skip): 2 of base, 1 of training."
-    assert counts in Path("report/summary.md").read_text(encoding="utf-8")
-    assert counts in Path("report/index.html").read_text(encoding="utf-8")
-    assert counts in results_text(read_summary(Path("report")), Path("report"), Path("page"))
+    sentence = "Left out because they could not be read (extract.on_bad_image: skip): 2 of base, 1 of training."
+    assert sentence in Path("report/summary.md").read_text(encoding="utf-8")
+    assert sentence in Path("report/index.html").read_text(encoding="utf-8")
+    assert sentence in results_text(read_summary(Path("report")), Path("report"), Path("page"))
     with Path("report/results.csv").open(encoding="utf-8") as file:
-        found = {row["eval_split"]: (row["n"], row["unreadable_images"]) for row in csv.DictReader(file)}
-    assert found == {"base": ("4", "3"), "new": ("6", "1"), "harmonic_mean": ("10", "3")}
+        counts = {row["eval_split"]: (row["n"], row["unreadable_images"]) for row in csv.DictReader(file)}
+    assert counts == {"base": ("4", "3"), "new": ("6", "1"), "harmonic_mean": ("10", "3")}

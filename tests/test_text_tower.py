@@ -110,9 +110,9 @@ def test_passes_of_bounded_size_change_neither_features_nor_gradients(
     (expected * direction).sum().backward()
     length = 5 + int(tokens.argmax(-1).max())
     monkeypatch.setattr(text_tower, "PASS_BYTES", prompts * 4 * text_tower.KEPT_FLOATS * 2 * 16 * length)
-    found = tower(parts, tokens)
-    (found * direction).sum().backward()
-    torch.testing.assert_close(found, expected)
+    features = tower(parts, tokens)
+    (features * direction).sum().backward()
+    torch.testing.assert_close(features, expected)
     torch.testing.assert_close(parts.grad, whole.grad)
 
 

@@ -89,7 +89,7 @@ def _two_extractions(space: Workspace, stage: Stage) -> Row:
     while not list(scratch.glob("*.lock")) and os.waitpid(first, os.WNOHANG) == (0, 0):
         time.sleep(0.001)
     os.killpg(first, signal.SIGSTOP)
-    wrong = _refused(space, stage, "another process extracts the same features now")
+    wrong = _refused(space, stage, "another process is extracting the same features")
     os.killpg(first, signal.SIGCONT)
     disturbed = finish(first) != 0 or not space.whole()
     wrong = wrong or ("the first was disturbed" if disturbed else "")

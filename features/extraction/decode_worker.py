@@ -1,8 +1,8 @@
-"""One process that decodes: batches of images in, their crops into shared memory, what went wrong back out.
+"""A process that decodes images: it reads jobs, writes crops into shared memory, and answers with the failures.
 
-`python -m features.extraction.decode_worker <file descriptor> <settings>` reads a job a line from stdin and answers a
-line on stdout, both JSON; it ends when stdin does, so it never outlives the process that started it. Without torch and
-without pickling it starts in a fifth of a second, forks nothing, and needs no room in /dev/shm.
+`python -m features.extraction.decode_worker <file descriptor> <settings>` reads one job a line from stdin and answers
+with one line on stdout, both JSON. It ends when stdin does, so it never outlives the process that started it. Without
+torch and pickle it starts in 0.2 s. It forks nothing and needs no room in /dev/shm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ImageRef(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Why an image gave no crops: it cannot be decoded, or it is not the file that was indexed."""
+    """The reason why an image gave no crops: it cannot be decoded, or it is not the file that was indexed."""
 
     kind: Literal["unreadable", "changed"]
     path: str
@@ -41,37 +41,38 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """Where images lie and how they become crops."""
+    """The folder of the images, and how they become crops."""
 
     folder: Path
     preprocess: Preprocess
     views: Views
 
-    def dumps(self) -> str:
-        """As JSON, for a process's command line."""
+    def to_json(self) -> str:
+        """Return the settings as JSON, for the command line of a process."""
         return json.dumps([str(self.folder), vars(self.preprocess), vars(self.views)])
 
     @classmethod
-    def loads(cls, text: str) -> DecodeSettings:
-        """From `dumps`."""
+    def from_json(cls, text: str) -> DecodeSettings:
+        """Read what `to_json` wrote."""
         folder, preprocess, views = json.loads(text)
         return cls(Path(folder), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)))
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Turn lists back into tuples, which JSON does not know."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def decode_batch(images: Sequence[ImageRef], recipe: DecodeSettings, out: NDArray[np.uint8]) -> list[Problem]:
-    """Fill `out` (N, K, height, width, 3) with the crops of N images; rows of images with a problem hold nothing."""
+def decode_batch(images: Sequence[ImageRef], settings: DecodeSettings, out: NDArray[np.uint8]) -> list[Problem]:
+    """Fill `out` (N, K, height, width, 3) with the crops of N images; the rows of failed images are undefined."""
     problems = []
-    for image, crop in zip(images, out, strict=True):
+    for image, crops in zip(images, out, strict=True):
         try:
-            data = (recipe.folder / image.path).read_bytes()
+            data = (settings.folder / image.path).read_bytes()
             if (len(data), hashlib.sha256(data).hexdigest()) != (image.size, image.sha256):
                 problems.append(Problem("changed", image.path, "its bytes are not those that were indexed"))
             else:
-                fill_crops(decode(data), image.path, recipe.preprocess, recipe.views, crop)
+                fill_crops(decode(data), image.path, settings.preprocess, settings.views, crops)
         except OSError as error:
             problems.append(Problem("unreadable", image.path, error.strerror or str(error)))
         except UnreadableImageError as error:
@@ -81,13 +82,14 @@ def decode_batch(images: Sequence[ImageRef], recipe: DecodeSettings, out: NDArra
 
 def main() -> None:
     """Answer jobs until stdin ends."""
-    recipe = DecodeSettings.loads(sys.argv[2])
+    settings = DecodeSettings.from_json(sys.argv[2])
     memory = mmap.mmap(int(sys.argv[1]), 0)
+
     for line in sys.stdin:
         offset, count, views, images = json.loads(line)
-        shape = (count, views, *recipe.preprocess.size, 3)
+        shape = (count, views, *settings.preprocess.size, 3)
         out = np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset).reshape(shape)
-        print(json.dumps(decode_batch([ImageRef(*image) for image in images], recipe, out)), flush=True)
+        print(json.dumps(decode_batch([ImageRef(*image) for image in images], settings, out)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Images -> a store of features; a kill, an error or a full disk costs at most the shards in work."""
+"""Extract features from images into a store; a kill, an error or a full disk loses at most the shards in work."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from features.errors import InputError, raise_all, shown
 from features.extraction.decode_worker import Problem
@@ -19,80 +20,88 @@ from features.image_store.store import INVALID
 from features.image_store.writer import Shard, plan_shards, shard_files, write_store
 from features.runtime.progress import Progress, quiet
 
-REVISION = 1  # of all between a file's bytes and its features; another one makes shards of interrupted runs void
-SHOWN = 20  # changed files that a message names; there may be as many as images
+REVISION = 1  # of the code between a file's bytes and its features; raising it discards shards of interrupted runs
+MAX_LISTED = 20  # changed files that a message lists; there may be as many as images
 
-Engine = Callable[[Extraction, Sequence[Shard], Path, Advance], list[Problem]]  # where shards are computed
+Engine = Callable[[Extraction, Sequence[Shard], Path, Advance], list[Problem]]  # computes shards, here or on a cluster
 
 
 def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute) -> None:
-    """Write the store `out`; finished shards wait below `scratch` until all are there, and a rerun goes on from them.
+    """Write the store `out`.
 
-    They wait in `job.bucket` as well, if there is one, and a rerun on another machine goes on from those.
+    Finished shards are kept in a folder of `scratch` until all are complete, and in `job.bucket` if there is one. A
+    rerun continues from them, on another machine from those in the bucket.
 
     Raises:
-        InputError: files that are not those of the index, images that cannot be decoded (all of them, once the others
-            are done), features that are not finite, a full disk, another extraction of the same at work, or a bucket
-            that cannot be used.
+        InputError: files differ from the index, images cannot be decoded (all are listed, after the others were done),
+            features are not finite, the disk is full, another process extracts the same features, or the bucket cannot
+            be used.
     """
-    facts = job.facts()
-    key = hashlib.sha256(canonical_json([REVISION, facts]).encode()).hexdigest()[:16]
-    kept = scratch / f"{out.stem}-{key}"
+    provenance = job.provenance()
+
+    # The key holds everything that decides a feature, so shards of other settings or weights are never reused.
+    key = hashlib.sha256(canonical_json([REVISION, provenance]).encode()).hexdigest()[:16]
+    shard_folder = scratch / f"{out.stem}-{key}"
     shards = plan_shards(job.index, 1 + job.views.count, job.patches)
-    bucket = job.bucket.of(kept.name) if job.bucket else None
+    bucket = job.bucket.subfolder(shard_folder.name) if job.bucket else None
     job = replace(job, bucket=bucket)
-    with _alone(scratch / f"{kept.name}.lock"):
+
+    with _exclusive(scratch / f"{shard_folder.name}.lock"):
         if bucket:
-            bucket.try_out()
-            bucket.fetch(kept, [shard.key for shard in shards if not (kept / shard.key).exists()])
-        todo = [shard for shard in shards if not _finished(job, kept / shard.key)]
-        _refuse_changed(job, todo)
+            bucket.check_access()
+            bucket.fetch(shard_folder, [shard.key for shard in shards if not (shard_folder / shard.key).exists()])
+
+        todo = [shard for shard in shards if not _is_finished(job, shard_folder / shard.key)]
+        _check_unchanged(job, todo)
         total = len(job.index.paths)
         if job.patches and not quiet():
-            print(f"extract {out.stem}: {cost(job)}", file=sys.stderr, flush=True)
+            print(f"extract {out.stem}: {patch_tokens_cost(job)}", file=sys.stderr, flush=True)
+
         done = total - sum(len(shard.rows) for shard in todo)
         with Progress(f"extract {out.stem}", total, done=done) as progress:
             if todo:
-                problems = engine(job, todo, kept, progress.advance)
-                _refuse_problems([problem for problem in problems if not job.may_skip(problem)], job.folder)
-            finished = [(shard, kept / shard.key) for shard in shards]
-            invalid = _invalid(kept, shards)
-            write_store(out, job.index, finished, job.encoder.embed_dim, facts, invalid=invalid)
-        _tell(invalid, out)
-        remove(kept)
+                problems = engine(job, todo, shard_folder, progress.advance)
+                _raise_problems([problem for problem in problems if not job.may_skip(problem)], job.folder)
+            finished = [(shard, shard_folder / shard.key) for shard in shards]
+            invalid = _skipped_images(shard_folder, shards)
+            write_store(out, job.index, finished, job.encoder.embed_dim, provenance, invalid=invalid)
+
+        # Only after the store is in place: a kill before this line costs no shard.
+        _report_skipped(invalid, out)
+        remove(shard_folder)
         if bucket:
             bucket.clear()
 
 
-def cost(job: Extraction) -> str:
-    """What patch tokens take on disk, said before they are made; every task copies those of its images."""
+def patch_tokens_cost(job: Extraction) -> str:
+    """Return a line on the disk space of patch tokens, printed before they are computed."""
     images, d = len(job.index.paths), job.encoder.embed_dim
-    taken = 2 * images * job.patches * d
+    size = 2 * images * job.patches * d  # float16
     return (
-        f"patch tokens of {images:,} images take {taken / 1e6:,.1f} MB ({job.patches} of {d} float16 each), those of a "
-        "task's images as much again in its train.h5 and test.h5; extract.patch_tokens: false leaves them out"
+        f"patch tokens of {images:,} images take {size / 1e6:,.1f} MB ({job.patches} of {d} float16 each). Every task "
+        "copies those of its images into its train.h5 and test.h5. Set extract.patch_tokens: false to leave them out"
     )
 
 
-def _finished(job: Extraction, file: Path) -> bool:
-    """Whether a shard needs no work; one with invalid images is no use to a run that refuses them."""
+def _is_finished(job: Extraction, file: Path) -> bool:
+    """Return whether a shard needs no work; one with skipped images is not finished for a run that may not skip."""
     return file.is_file() and (job.on_bad_image == "skip" or not shard_files(file)[0].exists())
 
 
-def _invalid(kept: Path, shards: Sequence[Shard]) -> dict[str, str]:
-    """Path -> reason of every image that was left out, also by earlier runs, in the index's order of shards."""
+def _skipped_images(shard_folder: Path, shards: Sequence[Shard]) -> dict[str, str]:
+    """Return path -> reason of every image that this run or an earlier one left out, in the order of the shards."""
     invalid: dict[str, str] = {}
-    for file in (shard_files(kept / shard.key)[0] for shard in shards):
+    for file in (shard_files(shard_folder / shard.key)[0] for shard in shards):
         if file.exists():
             invalid |= json.loads(file.read_text(encoding="utf-8"))
     return invalid
 
 
-def _tell(invalid: Mapping[str, str], out: Path) -> None:
+def _report_skipped(invalid: Mapping[str, str], out: Path) -> None:
     if invalid:
         lines = [f"  - {shown(path)}: {reason}" for path, reason in invalid.items()]
         print(
-            f"{len(invalid):,} images are marked invalid, for extract.on_bad_image is skip ({out / INVALID}):",
+            f"{len(invalid):,} images are marked invalid because extract.on_bad_image is skip ({out / INVALID}):",
             *lines,
             sep="\n",
             file=sys.stderr,
@@ -100,51 +109,56 @@ def _tell(invalid: Mapping[str, str], out: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Refuse a second extraction of the same at the same time; the system frees the lock with the process."""
+def _exclusive(lock: Path) -> Iterator[None]:
+    """Refuse a second extraction of the same features at the same time.
+
+    The operating system frees the lock when the process ends, however it ends. The empty lock file stays: removing it
+    would let two processes hold locks on two files of one name.
+    """
+    file_lock = FileLock(lock, timeout=0)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("w")
+        file_lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is extracting the same features ({lock}): wait until it ends") from None
     except OSError as error:
         raise InputError(f"cannot write {lock}: {error.strerror or error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another process extracts the same features now ({lock}): wait for it") from None
+
+    try:
         yield
-        lock.unlink()
+    finally:
+        file_lock.release()
 
 
-def _refuse_changed(job: Extraction, todo: Sequence[Shard]) -> None:
-    """See before any work that the files are there in the length that the index knows."""
-    wrong = []
+def _check_unchanged(job: Extraction, todo: Sequence[Shard]) -> None:
+    """Check before any work that all files exist with the sizes of the index; their sha256 is checked when read."""
+    problems = []
     for row in (row for shard in todo for row in shard.rows):
         image = job.image(row)
         try:
             size = (job.folder / image.path).stat().st_size
         except OSError as error:
-            wrong.append(f"{shown(image.path)}: {error.strerror or error}")
+            problems.append(f"{shown(image.path)}: {error.strerror or error}")
             continue
         if size != image.size:
-            wrong.append(f"{shown(image.path)}: {size:,} bytes, {image.size:,} when it was indexed")
-    _raise_changed(wrong, job.folder)
+            problems.append(f"{shown(image.path)}: {size:,} bytes, {image.size:,} when it was indexed")
+    _raise_changed(problems, job.folder)
 
 
-def _raise_changed(wrong: Sequence[str], folder: Path) -> None:
-    more = [f"... and {len(wrong) - SHOWN:,} more"] if len(wrong) > SHOWN else []
+def _raise_changed(problems: Sequence[str], folder: Path) -> None:
+    more = [f"... and {len(problems) - MAX_LISTED:,} more"] if len(problems) > MAX_LISTED else []
     raise_all(
-        [*wrong[:SHOWN], *more],
-        f"{len(wrong):,} images in {folder} are not those of the index: bring them back, or rerun the index "
+        [*problems[:MAX_LISTED], *more],
+        f"{len(problems):,} images in {folder} differ from the index: restore them, or rerun the index "
         "(dvc repro --force index; shards of unchanged images are kept)",
     )
 
 
-def _refuse_problems(problems: Sequence[Problem], folder: Path) -> None:
+def _raise_problems(problems: Sequence[Problem], folder: Path) -> None:
     _raise_changed([f"{shown(path)}: {reason}" for kind, path, reason in problems if kind == "changed"], folder)
     raise_all(
         [f"{shown(path)}: {reason}" for _, path, reason in problems],
-        f"images in {folder} cannot be read: put good copies in their place, or remove them from the data set, then "
-        "run again from the index; or set extract.on_bad_image to skip, which leaves them out and says so in every "
-        "table. What is finished of the others is kept",
+        f"images in {folder} cannot be read: replace them with good copies, or remove them from the data set, and run "
+        "again from the index. Or set extract.on_bad_image to skip: they are then left out, and every table shows how "
+        "many. Finished shards of the other images are kept",
     )

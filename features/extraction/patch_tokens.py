@@ -1,10 +1,11 @@
-"""Local features of an image: what an image tower knows of each patch, in the space that it shares with texts.
+"""Patch tokens: local features of an image, one for each patch, in the space that images share with texts.
 
-CLIP trains the pooled feature alone; these are what pooling starts from, brought to the same D dimensions:
+CLIP trains the pooled feature alone. Patch tokens are the values that are pooled, brought to the same D dimensions:
+
 - open_clip's ViT: the last block's patch tokens, through the final norm and the projection.
-- its ResNet: each position of the attention pool as a query of its own, as PLOT's code (Chen et al. 2023) has it.
-- timm's convolutional networks that pool by an average and project by one layer: the layer at each position, so that
-  their mean is the pooled feature.
+- open_clip's ResNet: each position of the attention pool as a query of its own, as in PLOT's code (Chen et al. 2023).
+- timm's convolutional networks that pool by an average and project by one layer: the layer at each position. Their mean
+  is the pooled feature.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ Encode = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
 
 
 def patches_per_image(encoder: Encoder) -> int:
-    """P: how many patch tokens a crop has.
+    """Return P, the number of patch tokens of a crop, by encoding a blank one.
 
     Raises:
-        InputError: it is not known how this encoder's image tower would give them.
+        InputError: patch tokens of this encoder's image tower are not supported.
     """
     height, width = encoder.preprocess.size
     blank = torch.zeros(1, height, width, 3, dtype=torch.uint8)
@@ -35,60 +36,59 @@ def patches_per_image(encoder: Encoder) -> int:
 
 
 def encode_with_patches(encoder: Encoder, crops: Tensor, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
-    """(N, D) features and (N, P, D) patch tokens, float32 and not normalised, of (N, height, width, 3) uint8 crops.
+    """Encode crops (N, height, width, 3) uint8 as (N, D) features and (N, P, D) patch tokens.
+
+    Both are float32 and not normalised.
 
     Raises:
-        InputError: it is not known how this encoder's image tower would give patch tokens.
+        InputError: patch tokens of this encoder's image tower are not supported.
     """
     visual: Any = encoder.model.visual
-    encode = _way(visual)
+    encode = _encode_function(visual)
     if encode is None:
         raise InputError(
-            f"encoder {encoder.name!r}: its image tower, a {type(visual).__name__}, gives no patch tokens that lie in "
-            "the space of its features; known are open_clip's own ViTs without an attention pool, its ResNets, and "
-            "timm's convolutional networks with average pooling: set extract.patch_tokens: false, or another encoder"
+            f"encoder {encoder.name!r}: no patch tokens in the space of its features are known for its image tower, a "
+            f"{type(visual).__name__}. Supported are open_clip's own ViTs without an attention pool, its ResNets, and "
+            "timm's convolutional networks with average pooling. Set extract.patch_tokens: false, or another encoder"
         )
     with torch.inference_mode(), autocast(encoder.device, precision):
         features, patches = encode(visual, encoder.normalize(crops))
         return features.float(), patches.float()
 
 
-def _way(visual: Any) -> Encode | None:
+def _encode_function(visual: Any) -> Encode | None:
+    """Return the function for this kind of image tower, or None if it is not supported."""
     kind = type(visual).__name__
     if kind == "VisionTransformer" and visual.attn_pool is None and not visual.final_ln_after_pool:
         return _vit if visual.pool_type in {"tok", "avg"} and visual.proj is not None else None
     if kind == "ModifiedResNet":
         return _resnet
-    pool = getattr(getattr(visual, "trunk", None), "global_pool", None)
-    if (
-        kind == "TimmModel"
-        and getattr(pool, "pool_type", None) == "avg"
-        and set(dict(visual.head.named_children()))
-        == {
-            "drop",
-            "proj",
-        }
-    ):
-        return _timm
+    if kind == "TimmModel":
+        pool = getattr(getattr(visual, "trunk", None), "global_pool", None)
+        head = {name for name, _ in visual.head.named_children()}
+        if getattr(pool, "pool_type", None) == "avg" and head == {"drop", "proj"}:
+            return _timm
     return None
 
 
 def _vit(visual: Any, images: Tensor) -> tuple[Tensor, Tensor]:
-    found = visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NLC")
-    return found["image_features"], found["image_intermediates"][-1] @ visual.proj
+    outputs = visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NLC")
+    return outputs["image_features"], outputs["image_intermediates"][-1] @ visual.proj
 
 
 def _resnet(visual: Any, images: Tensor) -> tuple[Tensor, Tensor]:
-    found = visual.forward_intermediates(images, indices=1)
-    pool, grid = visual.attnpool, found["image_intermediates"][-1].flatten(2).mT  # (N, P, W)
+    outputs = visual.forward_intermediates(images, indices=1)
+    pool = visual.attnpool
+    grid = outputs["image_intermediates"][-1].flatten(2).mT  # (N, P, W)
+
+    # As in the pool itself, the mean comes before the positions. The pool's only query is the mean; here all are.
     x = torch.cat([grid.mean(1, keepdim=True), grid], dim=1) + pool.positional_embedding
     q, k, v = (
         layer(x).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
         for layer in (pool.q_proj, pool.k_proj, pool.v_proj)
     )
-    return found["image_features"], pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))[
-        :, 1:
-    ]
+    attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+    return outputs["image_features"], pool.c_proj(attended)[:, 1:]
 
 
 def _timm(visual: Any, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,13 @@
-"""Shards on a Ray cluster: actors hold the encoder, each takes whole shards and writes them whole.
+"""Compute shards on a Ray cluster: actors hold the encoder, and each computes and writes whole shards.
 
-An actor computes a shard exactly as a process of one's own does (`pipeline.compute`), so the store has the
-same bytes. One that dies costs its shard, which another takes. The driver alone puts the store together.
+An actor computes a shard exactly as a local process does (`pipeline.compute`), so the store has the same bytes. An
+actor that dies loses its shard, which another actor computes again. The driver alone writes the store.
 
-The images and the project must be at the same path on every node; so must the folder where finished shards wait, if
-they do not wait in a bucket (`features.extraction.bucket`).
+The images and the project must be at the same path on every node, and so must the folder of finished shards unless they
+go to a bucket (`features.extraction.bucket`).
+
+Not `ray.util.ActorPool`: it neither replaces an actor that died nor knows which shard died with it, so a shard that
+kills every actor could be neither given up nor named.
 """
 
 from __future__ import annotations
@@ -24,12 +27,13 @@ from features.extraction.decode_worker import Problem
 from features.extraction.pipeline import Advance, Extraction, compute
 from features.image_store.writer import Shard
 from features.index import Index
+from features.runtime.devices import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TRIES = 3  # of a shard, before its actors' deaths are taken for its own doing
-INSTALL = "extract.engine is ray, which is not installed: pip install 'shipyard-clip[ray]', or set it to local"
+MAX_DEATHS = 3  # actors that may die over one shard before the shard itself is taken to be the cause
+INSTALL_HINT = "extract.engine is ray, which is not installed: pip install -e '.[ray]', or set it to local"
 
 
 @dataclass(frozen=True)
@@ -37,40 +41,50 @@ class OnRay:
     """The engine `ray` of `features.extraction.extract.extract`.
 
     Attributes:
-        load: makes the encoder on the device of this name, in each actor.
-        device: `compute.device`; with `auto`, an actor has a GPU if the cluster has any.
+        load: loads the encoder onto the device of this name; called in each actor.
+        device: `compute.device`; with `auto`, each actor gets a GPU if the cluster has any.
     """
 
     load: Callable[[str], Encoder]
     device: str
 
-    def __call__(self, job: Extraction, todo: Sequence[Shard], kept: Path, advance: Advance) -> list[Problem]:
-        """Compute the missing shards into `kept`; see `pipeline.compute`.
+    def __call__(self, job: Extraction, todo: Sequence[Shard], shard_folder: Path, advance: Advance) -> list[Problem]:
+        """Compute the missing shards into `shard_folder`; see `pipeline.compute`.
 
         Raises:
-            InputError: Ray is not installed or has not the resources, an actor's weights differ from the driver's, or
-                a shard's actors died `TRIES` times.
+            InputError: Ray is not installed or lacks the resources, an actor's weights differ from the driver's, or
+                `MAX_DEATHS` actors died over one shard.
         """
         with _cluster() as ray:
             cpus, resources = max(1, job.workers), ray.cluster_resources()
             gpus = int(self.device == "cuda" or (self.device == "auto" and resources.get("GPU", 0) >= 1))
-            room = _room(resources, cpus, gpus)
+            most_actors = _most_actors(resources, cpus, gpus)
             remote = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus)
-            # The index stays here: a shard takes along its own rows alone.
-            plain = replace(job, folder=job.folder.resolve(), encoder=None, index=None)  # type: ignore[arg-type]
-            node = _Node(self.load, "cuda" if gpus else "cpu", Path.cwd(), cpus, job.encoder.weights_sha256)
+
+            # Neither encoder nor index are sent: an actor loads the encoder, and a shard brings its own rows.
+            light = replace(job, folder=job.folder.resolve(), encoder=None, index=None)  # type: ignore[arg-type]
+            node = _NodeSettings(self.load, "cuda" if gpus else "cpu", Path.cwd(), cpus, job.encoder.weights_sha256)
             dispatch = _Dispatch(
-                ray, lambda: remote.remote(node, plain, kept.resolve()), job.index, advance, deque(todo)
+                ray, lambda: remote.remote(node, light, shard_folder.resolve()), job.index, advance, deque(todo)
             )
-            problems = dispatch.run(min(room, len(todo)))
+            problems = dispatch.run(min(most_actors, len(todo)))
+
         if job.bucket:
-            job.bucket.fetch(kept, [shard.key for shard in todo])
+            job.bucket.fetch(shard_folder, [shard.key for shard in todo])
         return problems
 
 
 @dataclass(frozen=True)
-class _Node:
-    """What an actor is told of where it computes, and of the weights that it must find there."""
+class _NodeSettings:
+    """Settings of an actor.
+
+    Attributes:
+        load: loads the encoder onto `device`.
+        device: `cpu` or `cuda`.
+        root: the project's folder, which relative paths start from.
+        cpus: cores to compute on.
+        weights_sha256: the driver's weights, which the actor's must equal.
+    """
 
     load: Callable[[str], Encoder]
     device: str
@@ -82,18 +96,20 @@ class _Node:
 class _Actor:
     """A process that holds the encoder."""
 
-    def __init__(self, node: _Node, job: Extraction, kept: Path) -> None:
-        self.node, self.job, self.kept = node, job, kept
+    def __init__(self, node: _NodeSettings, job: Extraction, shard_folder: Path) -> None:
+        self.node, self.job, self.shard_folder = node, job, shard_folder
 
     def ready(self) -> list[Problem]:
-        """Load the encoder; here and not before, for Ray tells only of a method what went wrong.
+        """Load the encoder; in a method, because Ray hides what an actor's `__init__` raises.
 
         Raises:
-            InputError: the weights are not here, or not the driver's; or the bucket cannot be used from here.
+            InputError: the weights are missing or differ from the driver's, or this node cannot use the bucket.
         """
         os.chdir(self.node.root)
+        keep_freed_memory()
         if self.job.bucket:
-            self.job.bucket.try_out()
+            self.job.bucket.check_access()
+
         encoder = self.node.load(self.node.device)
         if encoder.weights_sha256 != self.node.weights_sha256:
             raise InputError(
@@ -104,57 +120,59 @@ class _Actor:
         return []
 
     def run(self, index: Index, shard: Shard) -> list[Problem]:
-        """Write one shard, whose images `index` holds alone; say which of them failed."""
+        """Write one shard and return its images that failed; `index` holds the images of this shard alone."""
         job = replace(self.job, index=index)
-        with TemporaryDirectory() if job.bucket else nullcontext(self.kept) as kept:
-            return compute(job, [shard], Path(kept), lambda _: None, cpus=self.node.cpus)
+        with TemporaryDirectory() if job.bucket else nullcontext(self.shard_folder) as folder:
+            return compute(job, [shard], Path(folder), lambda _: None, cpus=self.node.cpus)
 
 
 @dataclass
 class _Dispatch:
-    """Shards to actors: a new actor says that it is ready, then gets one shard after the other."""
+    """The shards in work on actors: a new actor loads the encoder, then gets one shard after the other."""
 
     ray: Any
     start: Callable[[], Any]
     index: Index
     advance: Advance
     todo: deque[Shard]
-    working: dict[Any, tuple[Any, Shard | None]] = field(default_factory=dict)  # answer to come -> actor, its shard
-    found: dict[str, list[Problem]] = field(default_factory=dict)
-    deaths: dict[str, int] = field(default_factory=dict)
+    working: dict[Any, tuple[Any, Shard | None]] = field(default_factory=dict)  # pending result -> actor, its shard
+    finished: dict[str, list[Problem]] = field(default_factory=dict)  # key of a shard -> its images that failed
+    deaths: dict[str, int] = field(default_factory=dict)  # key of a shard, "" while loading -> actors that died
 
     def run(self, actors: int) -> list[Problem]:
-        """Bring all shards to disk; the problems are in the order of the shards."""
+        """Compute all shards and return the images that failed, in the order of the shards."""
         order = [shard.key for shard in self.todo]
         for _ in range(actors):
-            self._add()
-        while len(self.found) < len(order):
-            (answer, *_), _ = self.ray.wait(list(self.working), num_returns=1)
-            actor, shard = self.working.pop(answer)
-            problems = self._result(answer, shard)
+            self._add_actor()
+
+        while len(self.finished) < len(order):
+            (result, *_), _ = self.ray.wait(list(self.working), num_returns=1)
+            actor, shard = self.working.pop(result)
+            problems = self._get(result, shard)
             if problems is None:
-                self._add()
+                self._add_actor()
                 continue
             if shard is not None:
-                self.found[shard.key] = problems
+                self.finished[shard.key] = problems
                 self.advance(len(shard.rows))
             if self.todo:
-                self._hand(actor, self.todo.popleft())
-        return [problem for key in order for problem in self.found[key]]
+                self._assign(actor, self.todo.popleft())
+        return [problem for key in order for problem in self.finished[key]]
 
-    def _add(self) -> None:
+    def _add_actor(self) -> None:
         actor = self.start()
         self.working[actor.ready.remote()] = (actor, None)
 
-    def _hand(self, actor: Any, shard: Shard) -> None:
-        own = replace(shard, rows=range(len(shard.rows)))
-        self.working[actor.run.remote(_part(self.index, shard.rows), own)] = (actor, shard)
+    def _assign(self, actor: Any, shard: Shard) -> None:
+        # The actor gets the shard's rows of the index alone, so there they are counted from 0.
+        local = replace(shard, rows=range(len(shard.rows)))
+        self.working[actor.run.remote(_slice(self.index, shard.rows), local)] = (actor, shard)
 
-    def _result(self, answer: Any, shard: Shard | None) -> list[Problem] | None:
-        """What an actor says, or None where it died: then its shard is to be done again."""
+    def _get(self, result: Any, shard: Shard | None) -> list[Problem] | None:
+        """Return an actor's result; None if the actor died, and then its shard is queued again."""
         errors = self.ray.exceptions
         try:
-            problems: list[Problem] = self.ray.get(answer)
+            problems: list[Problem] = self.ray.get(result)
             return problems
         except errors.RayTaskError as error:
             if isinstance(error.cause, InputError):
@@ -163,56 +181,64 @@ class _Dispatch:
         except errors.RayActorError as error:
             key = shard.key if shard else ""
             self.deaths[key] = self.deaths.get(key, 0) + 1
-            if self.deaths[key] >= TRIES:
-                what = f"shard {shard.split} {shard.number}" if shard else "the encoder"
+            if self.deaths[key] >= MAX_DEATHS:
+                work = f"shard {shard.split} {shard.number}" if shard else "the encoder"
                 last = str(error).strip().splitlines()[-1].strip()
                 raise InputError(
-                    f"Ray processes died {TRIES} times over {what} ({last}). Finished shards are kept. Usual reasons: "
-                    "too little memory (lower compute.batch or compute.workers); the project not installed on a node"
+                    f"{MAX_DEATHS} Ray processes died while they computed {work} ({last}). Finished shards are kept. "
+                    "Usual reasons: too little memory (lower compute.batch or compute.workers); the project is not "
+                    "installed on a node"
                 ) from error
             if shard is not None:
                 self.todo.appendleft(shard)
             return None
 
 
-def _part(index: Index, rows: range) -> Index:
-    """The index of some consecutive rows."""
+def _slice(index: Index, rows: range) -> Index:
+    """Return the index of some consecutive rows."""
     cut = slice(rows.start, rows.stop)
     return Index(index.paths[cut], index.class_ids[cut], index.splits[cut], index.sizes[cut], index.sha256[cut])
 
 
-def _room(resources: Mapping[str, float], cpus: int, gpus: int) -> int:
-    """How many actors of so many CPUs and GPUs there is room for."""
-    room = int(resources.get("CPU", 0) // cpus)
-    room = min(room, int(resources.get("GPU", 0) // gpus)) if gpus else room
-    if room < 1:
-        has = ", ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
+def _most_actors(resources: Mapping[str, float], cpus: int, gpus: int) -> int:
+    """Return how many actors with these CPUs and GPUs fit into the cluster.
+
+    Raises:
+        InputError: not a single one fits.
+    """
+    most = int(resources.get("CPU", 0) // cpus)
+    if gpus:
+        most = min(most, int(resources.get("GPU", 0) // gpus))
+    if most < 1:
+        available = ", ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
         raise InputError(
-            f"the Ray cluster has {has}, and one process needs {cpus} CPUs (compute.workers) and {gpus} GPUs: start "
-            "its nodes first, lower compute.workers, or set compute.device to cpu"
+            f"the Ray cluster has {available}, and one process needs {cpus} CPUs (compute.workers) and {gpus} GPUs: "
+            "start its nodes first, lower compute.workers, or set compute.device to cpu"
         )
-    return room
+    return most
 
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """Ray, connected to the cluster of RAY_ADDRESS, to one that runs here, or to a new one of this machine."""
+    """Yield Ray, connected to the cluster of RAY_ADDRESS, to one that runs on this machine, or to a new local one."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError(INSTALL) from None
+        raise InputError(INSTALL_HINT) from None
     if ray.is_initialized():
         yield ray
         return
+
     try:
         ray.init(include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # also a bare Exception: "The current node timed out during startup"
         address = os.environ.get("RAY_ADDRESS", "not set")
         raise InputError(
-            f"no Ray cluster (RAY_ADDRESS: {address}): {error}; if the lines above speak of a token, set "
-            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's"
+            f"cannot connect to a Ray cluster or start one (RAY_ADDRESS: {address}): {error or type(error).__name__}. "
+            "If the lines above mention a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's"
         ) from error
+
     try:
         yield ray
     finally:

@@ -1,4 +1,4 @@
-"""What made image features: the part of a store's `meta.json` that travels with them wherever they go."""
+"""Provenance of image features: the part of a store's `meta.json` that goes along with the features everywhere."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from features.formats.files import canonical_json
 from features.settings import Settings
 
 FORMAT = "shipyard-image-features/1"
-CHECKSUM = "sha256"  # key in meta.json: of all the others
+CHECKSUM = "sha256"  # key of meta.json for the checksum of all its other keys
 
 
 class Origin(Settings):
-    """The file that features were imported from: its suffix ("" of a folder), sha256 and type of numbers."""
+    """The file that features were imported from.
+
+    Attributes:
+        suffix: suffix of the file, "" for a folder.
+        sha256: checksum of the file.
+        dtype: type of its numbers.
+    """
 
     suffix: str
     sha256: str
@@ -24,14 +30,18 @@ class Origin(Settings):
 
 
 class Provenance(Settings):
-    """What made the features.
+    """The encoder and the settings that made image features.
 
     Attributes:
-        encoder: its name in `params.yaml`. weights_sha256: of its weights (`features.encoding.encoder`).
-        preprocess: the fields of `features.encoding.augment.Preprocess`. precision: of the forward pass.
-        views: random views of a training image, beside view 0; view_scale and view_seed say which.
-        imported: where features that were not extracted here came from; then preprocess, precision and view_scale are
-            empty, for unknown.
+        format: version of the store's layout.
+        encoder: name of the encoder in `params.yaml`.
+        weights_sha256: identity of its weights (`features.encoding.encoder`).
+        preprocess: the fields of `features.encoding.augment.Preprocess`.
+        precision: of the forward pass.
+        views: number of random views of a training image; view 0, the centre crop, is not counted.
+        view_scale, view_seed: settings of these views.
+        imported: origin of features that were not extracted by this project. Then preprocess, precision and view_scale
+            are empty, which means unknown.
     """
 
     format: Literal["shipyard-image-features/1"]
@@ -45,6 +55,7 @@ class Provenance(Settings):
     imported: Origin | None = None
 
 
-def with_checksum(facts: Mapping[str, Any]) -> str:
-    """The text of `meta.json`: the facts, and the sha256 of their own text."""
-    return canonical_json({**facts, CHECKSUM: hashlib.sha256(canonical_json(facts).encode()).hexdigest()})
+def with_checksum(metadata: Mapping[str, Any]) -> str:
+    """Return the text of `meta.json`: the metadata, and the sha256 of their canonical JSON."""
+    checksum = hashlib.sha256(canonical_json(metadata).encode()).hexdigest()
+    return canonical_json({**metadata, CHECKSUM: checksum})

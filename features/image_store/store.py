@@ -1,14 +1,14 @@
-"""Image features on disk: a Zarr v3 store with a group a split, and `meta.json`, which says what made them.
+"""Image features on disk: a Zarr v3 store with one group for each split, and its metadata in `meta.json`.
 
     <split>/features  (N, K, D) float16: K views of each of N images, not normalised; view 0 is the centre crop
-    <split>/patches   (N, P, D) float16, if `extract.patch_tokens` asked for them: local features of the centre crop
+    <split>/patches   (N, P, D) float16, only with `extract.patch_tokens`: local features of the centre crop
     <split>/labels    (N,) int32: class ids of the index
-    <split>/valid     (N,) bool: false where there is no feature, for a missing chunk would read as zeros
+    <split>/valid     (N,) bool: false if an image has no features; a missing chunk would read as zeros
 
-The rows are the index's. Where images were left out (`extract.on_bad_image: skip`), `invalid.json` says why, by path.
-`meta.json` is written last and lists every file with its sha256, and its own: a store is complete if it is there, and a
-flipped byte anywhere is found. Nothing in a store depends on the time, the machine or the folder, so the same input
-gives the same bytes.
+The rows are those of the index. If images were left out (`extract.on_bad_image: skip`), `invalid.json` maps their paths
+to the reasons. `meta.json` is written last. It lists every file with its sha256, and its own checksum: a store is
+complete if `meta.json` exists, and a flipped byte anywhere is found. Nothing in a store depends on the time, the
+machine or the folder, so the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,29 +30,32 @@ from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
 from features.formats.untrusted import wrap_parser_errors
 from features.image_store.provenance import CHECKSUM, FORMAT, Provenance, with_checksum
-from features.image_store.shard_reader import read_features, refuse_other_codecs
+from features.image_store.shard_reader import check_codecs, read_features
 from features.settings import Settings, parse
 
 META = "meta.json"
 INVALID = "invalid.json"
-AGAIN = "make it anew: dvc repro extract (or bring it whole: dvc pull)"
+EXTRACT_HINT = "recreate it with `dvc repro extract`, or fetch it with `dvc pull`"
 
 
 class FileRecord(Settings):
-    """What a file of the store must be."""
+    """Size in bytes and sha256 of a file of the store."""
 
     bytes: int
     sha256: str
 
 
 class Meta(Provenance):
-    """What made the features, and which files hold them.
+    """Content of `meta.json`: provenance of the features, their shapes, and the files of the store.
 
     Attributes:
-        patches: P, patch tokens of an image (`features.extraction.patch_tokens`); 0 where there are none.
-        dim: D. classes: C, labels are 0 to C - 1.
-        index_sha256: of the images' order, classes and bytes (`features.image_store.writer.index_sha256`).
-        rows: N of each split. files: by path inside the store.
+        patches: P, patch tokens of an image (`features.extraction.patch_tokens`); 0 if there are none.
+        dtype: type of the features.
+        dim: D.
+        index_sha256: identity of the images (`features.image_store.writer.index_sha256`).
+        classes: C; labels are 0 to C - 1.
+        rows: N of each split.
+        files: every file but `meta.json`, by its path inside the store.
     """
 
     patches: int = 0
@@ -64,8 +67,9 @@ class Meta(Provenance):
     files: dict[str, FileRecord]
 
     def shape(self, split: SplitName) -> tuple[int, int, int]:
-        """(N, K, D) of a split's features."""
-        return self.rows[split], 1 + self.views if split == "train" else 1, self.dim
+        """Return the shape (N, K, D) of a split's features; only training images have random views."""
+        k = 1 + self.views if split == "train" else 1
+        return self.rows[split], k, self.dim
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,9 @@ class Split:
     """One split in memory.
 
     Attributes:
-        features: (N, K, D) float16, view 0 the centre crop. labels: (N,) int32. valid: (N,) bool.
+        features: (N, K, D) float16; view 0 is the centre crop.
+        labels: (N,) int32.
+        valid: (N,) bool; false if an image has no features.
     """
 
     features: NDArray[np.float16]
@@ -82,7 +88,7 @@ class Split:
 
     @property
     def usable_labels(self) -> NDArray[np.int32]:
-        """(N,) int32: the labels, and -1 where there is no feature."""
+        """Labels (N,) int32, and -1 for images without features."""
         return np.where(self.valid, self.labels, np.int32(-1))
 
 
@@ -95,31 +101,32 @@ class ImageStore:
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> ImageStore:
-        """Open a store, and see that every file is there in its full length; `verify` reads and checks every byte.
+        """Open a store and check that every file exists in its full length; `verify` also checks every byte.
 
         Raises:
-            InputError: there is no store, it is incomplete, or its files are not what `meta.json` says; lists all.
+            InputError: the store does not exist, is incomplete, or its files differ from `meta.json`; lists all
+                differences.
         """
         store = cls(path, _read_meta(path))
-        problems = list(store._wrong_lengths())
-        raise_all(problems, f"{path} is damaged; {AGAIN}")
+        problems = list(store._size_problems())
+        raise_all(problems, f"{path} is damaged; {EXTRACT_HINT}")
         if verify:
             store.verify()
         return store
 
     @property
     def splits(self) -> tuple[SplitName, ...]:
-        """The splits in the order of the index; one may have no rows."""
+        """All splits in the order of the index; a split may have no rows."""
         return SPLITS
 
     def load(self, split: SplitName) -> Split:
-        """One split's arrays, read once and kept.
+        """Return the arrays of a split; they are read once and kept in memory.
 
         Raises:
-            InputError: no such split, or arrays of another shape or type than `meta.json` says.
+            InputError: the split is unknown, or shapes or types of its arrays differ from `meta.json`.
         """
         if split not in SPLITS:
-            raise InputError(f"{split!r} is no split; {nearest(split, SPLITS)}")
+            raise InputError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
         if split not in self._loaded:
             rows = self.meta.rows[split]
             self._loaded[split] = Split(
@@ -130,33 +137,34 @@ class ImageStore:
         return self._loaded[split]
 
     def patches(self, split: SplitName, rows: NDArray[np.int64]) -> NDArray[np.float16] | None:
-        """(n, P, D) float16 patch tokens of some of a split's rows; None where none are stored. They are not kept."""
+        """Read patch tokens (n, P, D) float16 of n rows of a split; None if none are stored. They are not kept."""
         if not self.meta.patches:
             return None
         shape = (self.meta.rows[split], self.meta.patches, self.meta.dim)
         return self._read(f"{split}/patches", shape, np.float16, rows)
 
     def info(self) -> str:
-        """What the store holds and what made it, for people."""
+        """Return a readable summary of the content and the provenance of the store."""
         meta = self.meta
-        size = sum(facts.bytes for facts in meta.files.values())
+        size = sum(record.bytes for record in meta.files.values())
         rows = (f"  {split:<6} {meta.shape(split)[0]:>9,} images x {meta.shape(split)[1]} crops" for split in SPLITS)
         return "\n".join(
             [
                 f"{self.path}: {meta.dim}-dimensional features, {size / 1e6:.1f} MB in {len(meta.files)} files",
                 *rows,
                 f"  encoder {meta.encoder}, weights {meta.weights_sha256[:12]}, computed in {meta.precision}",
-                *self._views(),
+                *self._view_lines(),
                 *([f"  {meta.patches} patch tokens of each centre crop"] if meta.patches else []),
                 f"  index {meta.index_sha256[:12]}, {meta.classes} classes",
             ]
         )
 
-    def _views(self) -> list[str]:
+    def _view_lines(self) -> list[str]:
         meta = self.meta
         if meta.imported is not None:
             origin = meta.imported
-            return [f"  imported from {origin.suffix or 'a folder'} {origin.sha256[:12]}, {origin.dtype} there"]
+            return [f"  imported from {origin.suffix or 'a folder'} {origin.sha256[:12]}, which had {origin.dtype}"]
+
         low, high = meta.view_scale
         return [
             f"  views {meta.views}, area {low:g} to {high:g}, seed {meta.view_seed}",
@@ -164,87 +172,104 @@ class ImageStore:
         ]
 
     def verify(self) -> None:
-        """Read every byte and check it.
+        """Check every byte of the store.
 
         Raises:
-            InputError: lists every file that is missing, too many or changed, every feature that is not finite and
-                every label that is no class.
+            InputError: lists every file that is missing, unexpected or changed, or else every split with features that
+                are not finite or labels that are no class.
         """
-        problems = list(self._wrong_lengths()) or list(self._wrong_files())
+        # Values are only checked in whole files: a damaged file would be reported twice.
+        problems = list(self._size_problems()) or list(self._file_problems())
         if not problems:
-            problems = [problem for split in SPLITS for problem in self._wrong_values(split)]
-        raise_all(problems, f"{self.path} is damaged; {AGAIN}")
+            problems = [problem for split in SPLITS for problem in self._value_problems(split)]
+        raise_all(problems, f"{self.path} is damaged; {EXTRACT_HINT}")
 
     def _features(self, split: SplitName) -> NDArray[np.float16]:
         path = self.path / split / "features"
         try:
             return read_features(path, self.meta.shape(split))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(f"{path} cannot be read: {error}; {AGAIN}") from error
+            raise InputError(f"{path} cannot be read: {error}; {EXTRACT_HINT}") from error
 
     def _read(
         self, name: str, shape: tuple[int, ...], dtype: type[np.generic], rows: NDArray[np.int64] | None = None
     ) -> NDArray[Any]:
-        """A whole array, or some of its rows."""
+        """Read a whole array, or some of its rows."""
         try:
             array = zarr.open_array(store=self.path / name, mode="r", zarr_format=3)
             if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
                 raise InputError(f"{self.path}/{name} is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
-            refuse_other_codecs(array, self.path / name)
+            check_codecs(array, self.path / name)
             return np.asarray(array[...] if rows is None else array.oindex[rows])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise InputError(f"{self.path}/{name} cannot be read: {error}; {AGAIN}") from error
+            raise InputError(f"{self.path}/{name} cannot be read: {error}; {EXTRACT_HINT}") from error
 
-    def _wrong_lengths(self) -> Iterator[str]:
-        for name, facts in self.meta.files.items():
+    def _size_problems(self) -> Iterator[str]:
+        """Yield the files that are missing or of another size, and the arrays that are larger than their files."""
+        for name, record in self.meta.files.items():
             file = self.path / name
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                yield f"{name} leaves the store"
+                yield f"{name} is outside the store"
             elif not file.is_file():
                 yield f"{name} is missing"
-            elif (found := file.stat().st_size) != facts.bytes:
-                yield f"{name} has {found:,} bytes, not {facts.bytes:,}"
+            elif (size := file.stat().st_size) != record.bytes:
+                yield f"{name} has {size:,} bytes, not {record.bytes:,}"
+
+        # A foreign `meta.json` must not make us allocate arrays for which there is no data.
         for split in SPLITS:
             n, k, d = self.meta.shape(split)
             for kind, claimed in {"features": 2 * n * k * d, "labels": 4 * n, "valid": n}.items():
-                files = self.meta.files.items()
-                held = sum(facts.bytes for name, facts in files if name.startswith(f"{split}/{kind}/c/"))
+                chunks = f"{split}/{kind}/c/"
+                held = sum(record.bytes for name, record in self.meta.files.items() if name.startswith(chunks))
                 if claimed > held:
                     yield f"{split}/{kind} claims {claimed:,} bytes, but its files hold {held:,}"
 
-    def _wrong_files(self) -> Iterator[str]:
-        for name, facts in self.meta.files.items():
-            if sha256(self.path / name) != facts.sha256:
+    def _file_problems(self) -> Iterator[str]:
+        """Yield the files whose sha256 differs, and those that `meta.json` does not list."""
+        for name, record in self.meta.files.items():
+            if sha256(self.path / name) != record.sha256:
                 yield f"{name}: its bytes have changed"
-        there = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-        yield from (f"{name} does not belong here" for name in sorted(there - {*self.meta.files, META, MARK}))
 
-    def _wrong_values(self, split: SplitName) -> Iterator[str]:
-        found = ImageStore(self.path, self.meta).load(split)  # not kept: `verify` may read more than fits
-        finite = np.isfinite(found.features).all(axis=(1, 2)) | ~found.valid
-        for rows in np.array_split(np.arange(len(finite)), len(finite) // 512 + 1):  # as many as a shard has
+        existing = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
+        yield from (f"{name} does not belong here" for name in sorted(existing - {*self.meta.files, META, MARK}))
+
+    def _value_problems(self, split: SplitName) -> Iterator[str]:
+        """Yield what is wrong with the values of a split."""
+        # A second store object, so that the arrays are not kept: all splits together may be more than the memory.
+        arrays = ImageStore(self.path, self.meta).load(split)
+        finite = np.isfinite(arrays.features).all(axis=(1, 2)) | ~arrays.valid
+
+        # About 512 rows at a time, as many as a shard has.
+        for rows in np.array_split(np.arange(len(finite)), len(finite) // 512 + 1):
             patches = self.patches(split, rows)
-            finite[rows] &= True if patches is None else np.isfinite(patches).all(axis=(1, 2))
+            if patches is not None:
+                finite[rows] &= np.isfinite(patches).all(axis=(1, 2))
         if not finite.all():
             count, first = np.count_nonzero(~finite), finite.argmin()
             yield f"{split}: features of {count} rows are not finite, the first is row {first}"
-        strange = (found.labels < 0) | (found.labels >= self.meta.classes)
-        if strange.any():
-            yield f"{split}: {np.count_nonzero(strange)} labels are not in 0 to {self.meta.classes - 1}"
+
+        no_class = (arrays.labels < 0) | (arrays.labels >= self.meta.classes)
+        if no_class.any():
+            yield f"{split}: {np.count_nonzero(no_class)} labels are not in 0 to {self.meta.classes - 1}"
 
 
 def _read_meta(path: Path) -> Meta:
+    """Read `meta.json` and check its format, its keys and its checksum, in this order."""
     if not path.is_dir():
-        raise InputError(f"there is no feature store {path}: `dvc repro` makes it, `dvc pull` brings it")
+        raise InputError(
+            f"the feature store {path} does not exist: create it with `dvc repro`, or fetch it: `dvc pull`"
+        )
     if not (path / META).exists():
-        raise InputError(f"{path} is no complete feature store, for it has no {META}; {AGAIN}")
-    with wrap_parser_errors(path / META, AGAIN):
+        raise InputError(f"{path} is not a complete feature store: it has no {META}; {EXTRACT_HINT}")
+
+    with wrap_parser_errors(path / META, EXTRACT_HINT):
         text = (path / META).read_text(encoding="utf-8")
-        values = json.loads(text, parse_constant=int)  # refuses NaN, which is no JSON
+        values = json.loads(text, parse_constant=int)  # NaN, which is no JSON, raises a ValueError
     if isinstance(values, dict) and values.get("format") != FORMAT:
-        raise InputError(f"{path} has the format {values.get('format')!r}, this program reads {FORMAT!r}; {AGAIN}")
-    facts = {key: value for key, value in values.items() if key != CHECKSUM} if isinstance(values, dict) else values
-    meta = parse(Meta, facts, str(path / META))
-    if text != with_checksum(facts):
-        raise InputError(f"{path / META} is damaged: its bytes are not those that were written; {AGAIN}")
+        raise InputError(f"{path} has the format {values.get('format')!r}; expected {FORMAT!r}; {EXTRACT_HINT}")
+
+    metadata = {key: value for key, value in values.items() if key != CHECKSUM} if isinstance(values, dict) else values
+    meta = parse(Meta, metadata, str(path / META))
+    if text != with_checksum(metadata):
+        raise InputError(f"{path / META} is damaged: its bytes differ from those that were written; {EXTRACT_HINT}")
     return meta
