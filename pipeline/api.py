@@ -1,23 +1,26 @@
-"""The pipeline without DVC, for notebooks and scripts: features of images and names, a method fitted, a score.
+"""The pipeline without DVC, for notebooks and scripts: features of images and names, a fitted method, an accuracy.
 
     from pipeline import api
 
     clip = api.load_clip()
     classes = api.class_set(clip, seen=["cat", "dog"], unseen=["fox"])
     train = api.labelled(api.image_features(clip, paths), labels)
-    made = api.synthesize("ship", train, classes, clip.tower)
-    classifier = api.fit("coop", train, classes, synthetic=made, tower=clip.tower)
+    synthetic = api.synthesize("ship", train, classes, clip.tower)
+    classifier = api.fit("coop", train, classes, synthetic=synthetic, tower=clip.tower)
     api.accuracy(classifier, test)
 
-The same functions as the stages', the same seeds; nothing is written. Names of methods and generators are those of the
-files in `pipeline/methods` and `pipeline/generators`, and settings are their fields.
+These are the functions and seeds of the stages; nothing is written. Names of methods and generators are those of the
+files in `pipeline/methods` and `pipeline/generators`. Their settings come, in this order, from the keywords of the
+call, from the repository's `params.yaml` with its values for the encoder of `tower`, and from the fields of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -34,33 +37,43 @@ from features.encoding.open_clip_text import from_open_clip
 from features.image_store.store import ImageStore
 from features.lookup import find
 from features.runtime.devices import pick_device
-from features.settings import parse
+from features.settings import Settings, parse
 from features.text.classes import encode_classes
 from features.text.text_tower import TextTower
+from pipeline.config.params import PATH, Params, load
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.metrics import accuracy as metrics
 from pipeline.steps.evaluate import score
 from pipeline.steps.synthesize import sample
-from pipeline.training.data import ClassSet, LabelledFeatures, refuse_unusable
+from pipeline.training.data import ClassSet, LabelledFeatures, check_usable
 from pipeline.training.seeds import stream
 
-BATCH = 16  # images a pass: what a CPU does best
+PARAMS = Path(__file__).resolve().parent.parent / PATH  # of the repository that this module belongs to
+BATCH = 16  # images per pass; a CPU is fastest so
+ANY_ENCODER = "default"  # no encoder has this name: `{default: ..., liteclip: ...}` gives its default
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A frozen CLIP: the whole of it for images, its text tower for names and prompts, on one device."""
+    """A frozen CLIP on one device.
+
+    Attributes:
+        encoder: the whole CLIP, for images.
+        tower: its text tower, for names and prompts.
+    """
 
     encoder: Encoder
     tower: TextTower
 
 
 def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None = None, device: str = "auto") -> Clip:
-    """Load any CLIP that open_clip can make; the default is the small stand-in that comes with the project.
+    """Load any CLIP that open_clip supports; the default is LiteCLIP, the small stand-in of this project.
 
     Raises:
-        InputError: an unknown model, or weights that are not here and cannot be fetched.
+        InputError: an unknown model, or weights that are neither on disk nor can be downloaded.
     """
     encoder = load_encoder(model.rpartition("/")[2], model, pretrained, pick_device(device))
     tower = from_open_clip(encoder.model, encoder.name, encoder.weights_sha256)
@@ -70,7 +83,7 @@ def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None =
 def class_set(
     clip: Clip, seen: Sequence[str], unseen: Sequence[str] = (), templates: Sequence[str] = ("a photo of a {}.",)
 ) -> ClassSet:
-    """Classes by name, the seen ones first: label i is `[*seen, *unseen][i]`."""
+    """Return classes by name, the seen ones first: label i is `[*seen, *unseen][i]`."""
     names = (*seen, *unseen)
     texts = encode_classes(names, templates, clip.tower)
     return ClassSet(
@@ -83,10 +96,10 @@ def class_set(
 
 
 def image_features(clip: Clip, paths: Sequence[Path]) -> Tensor:
-    """Centre-crop features of image files: (N, D) float32, not normalised.
+    """Return centre-crop features (N, D) of image files, float32 and not normalised.
 
     Raises:
-        UnreadableImageError: a file is no image, or cut short.
+        UnreadableImageError: a file is not an image, or is truncated.
     """
     crops = np.stack([np.asarray(centre_crop(read_image(path), clip.encoder.preprocess)) for path in paths])
     batches = torch.split(torch.from_numpy(crops), BATCH)
@@ -94,18 +107,21 @@ def image_features(clip: Clip, paths: Sequence[Path]) -> Tensor:
 
 
 def load_store(path: Path, split: Split) -> LabelledFeatures:
-    """One split of a Zarr store of image features, with all its views; labels are the data set's class ids.
+    """Return one split of a Zarr store of image features, with all its views; labels are the data set's class ids.
+
+    Images that could not be read are left out.
 
     Raises:
-        InputError: there is no such store or split, or it is damaged.
+        InputError: no such store or split, or a damaged one.
     """
-    found = ImageStore.open(Path(path)).load(split)
-    features, labels = found.features[found.valid].astype(np.float32), found.labels[found.valid].astype(np.int64)
+    rows = ImageStore.open(Path(path)).load(split)
+    features = rows.features[rows.valid].astype(np.float32)
+    labels = rows.labels[rows.valid].astype(np.int64)
     return LabelledFeatures(torch.from_numpy(features), torch.from_numpy(labels))
 
 
 def labelled(features: Tensor, labels: Sequence[int]) -> LabelledFeatures:
-    """Features (N, D) with labels, positions in a `ClassSet`."""
+    """Return features (N, D) with labels, which are positions in a `ClassSet`."""
     return LabelledFeatures(features[:, None], torch.tensor(labels, dtype=torch.int64, device=features.device))
 
 
@@ -117,18 +133,34 @@ def synthesize(
     *,
     per_class: int = 64,
     seed: int = 1,
+    dataset: str | None = None,
     **settings: object,
 ) -> LabelledFeatures:
-    """Train a generator on images of seen classes; `per_class` features of each unseen class (M, 1, D).
+    """Train a generator on images of seen classes and sample features of the unseen ones.
+
+    Args:
+        generator: name of a file in `pipeline/generators`.
+        train: (N, K, D) features of seen classes.
+        classes: the classes that labels are positions in.
+        tower: the frozen text tower. Settings that params.yaml makes depend on the encoder take its value.
+        per_class: samples of each unseen class.
+        seed: of the training and of the samples.
+        dataset: name of the data set, for settings that params.yaml makes depend on it.
+        settings: override those of params.yaml.
+
+    Returns:
+        (M, 1, D) unit features of the unseen classes.
 
     Raises:
         InputError: an unknown generator or setting.
     """
-    chosen = parse(find(pipeline.generators, generator, Generator), settings, generator)
+    kind = find(pipeline.generators, generator, Generator)
+    chosen = _settings(kind, "generators", generator, settings, tower=tower, dataset=dataset)
     fitted = chosen.fit(train, classes, tower, stream(seed, "train_generator"), lambda _: None)
+
     ids = classes.unseen_ids.repeat_interleave(per_class)
-    made = torch.from_numpy(sample(fitted, ids, classes, tower, stream(seed, "synthesize"))).float()
-    return LabelledFeatures(made[:, None].to(ids.device), ids)
+    samples = torch.from_numpy(sample(fitted, ids, classes, tower, stream(seed, "synthesize"))).float()
+    return LabelledFeatures(samples[:, None].to(ids.device), ids)
 
 
 def fit(
@@ -140,30 +172,89 @@ def fit(
     validation: LabelledFeatures | None = None,
     tower: TextTower | None = None,
     seed: int = 1,
+    dataset: str | None = None,
     **settings: object,
 ) -> Classifier:
-    """Fit a method; `validation` is of seen classes, none at all by default.
+    """Fit a method with the settings that stage `fit` would take.
+
+    Args:
+        method: name of a file in `pipeline/methods`.
+        train: (N, K, D) features of seen classes.
+        classes: the classes that labels are positions in.
+        synthetic: (M, 1, D) features of unseen classes.
+        validation: (V, 1, D) features of seen classes, on which a method selects a setting; none by default.
+        tower: the frozen text tower, for a method that needs one. Settings that params.yaml makes depend on the encoder
+            take its value: CoOp's learning rate is 0.03 for LiteCLIP and 0.002 for other encoders.
+        seed: of everything random.
+        dataset: name of the data set, for settings that params.yaml makes depend on it.
+        settings: override those of params.yaml.
 
     Raises:
-        InputError: an unknown method or setting, or features that do not fit together.
+        InputError: an unknown method or setting, features that do not fit together, or no `tower` for a method that
+            needs it.
     """
-    chosen = parse(find(pipeline.methods, method, Method), settings, method)
+    kind = find(pipeline.methods, method, Method)
+    chosen = _settings(kind, "methods", method, settings, tower=tower, dataset=dataset)
     held_out = validation or LabelledFeatures(train.features[:0, :1], train.labels[:0])
-    refuse_unusable(classes, train=train, validation=held_out, synthetic=synthetic)
-    fitted = chosen.fit(
-        FitData(train, classes, synthetic=synthetic, validation=held_out, tower=tower, rng=stream(seed, "finetune"))
-    )
+    check_usable(classes, train=train, validation=held_out, synthetic=synthetic)
+
+    rng = stream(seed, "finetune")  # the label of stage `fit`; part of the seed
+    fitted = chosen.fit(FitData(train, classes, synthetic=synthetic, validation=held_out, tower=tower, rng=rng))
     return fitted if tower is None else fitted.with_text_tower(tower)
 
 
 def accuracy(classifier: Classifier, test: LabelledFeatures, candidates: Tensor | None = None) -> float:
-    """Top-1 accuracy in percent among `candidates` (M,), all classes by default.
+    """Return the top-1 accuracy in percent among `candidates` (M,), which are all classes by default.
 
     Raises:
         InputError: a candidate that the classifier cannot score.
     """
     ids = torch.arange(len(classifier.scored)) if candidates is None else candidates.cpu()
-    places = {int(class_id): place for place, class_id in enumerate(ids)}
-    labels = torch.tensor([places[int(label)] for label in test.labels])
+    index = {int(class_id): i for i, class_id in enumerate(ids)}
+    labels = torch.tensor([index[int(label)] for label in test.labels])
     logits = score(classifier, F.normalize(test.features[:, 0], dim=-1), ids.to(test.labels.device))
     return metrics.accuracy(logits, labels)
+
+
+def _settings(
+    base: type[AnySettings],
+    kind: Literal["methods", "generators"],
+    name: str,
+    overrides: Mapping[str, object],
+    *,
+    tower: TextTower | None,
+    dataset: str | None,
+) -> AnySettings:
+    """Return the settings of a method or generator, as the stages would read them for the encoder of `tower`.
+
+    Warns:
+        There is no params.yaml beside the code (an installed package), so the defaults of the file are taken, which are
+        those of OpenAI's ViT-B/16.
+
+    Raises:
+        InputError: unknown settings, or a params.yaml that is not valid.
+    """
+    if not PARAMS.exists():
+        warnings.warn(
+            f"no {PATH} in {PARAMS.parent}: {kind}.{name} takes its default settings, which suit OpenAI's ViT-B/16; "
+            "pass those that other encoders need, such as learning_rate",
+            stacklevel=3,
+        )
+        return parse(base, dict(overrides), name)
+
+    params = load(PARAMS)
+    grid = params.grid.model_copy(update={"encoder": ANY_ENCODER if tower is None else _encoder_name(tower, params)})
+    values, _ = params.model_copy(update={"grid": grid}).block(kind, name, dataset)
+    return parse(base, {**values, **overrides}, name)
+
+
+def _encoder_name(tower: TextTower, params: Params) -> str:
+    """Return the name that a tower's encoder has in `encoders` of params.yaml.
+
+    A tower of stage `text_tower` carries this name, one of `load_clip` the last part of the model's name.
+    """
+    name = tower.config.encoder
+    if name in params.encoders:
+        return name
+    same_model = (key for key, spec in params.encoders.items() if spec.model.rpartition("/")[2] == name)
+    return next(same_model, name)

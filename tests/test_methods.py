@@ -20,7 +20,7 @@ from pipeline.artifacts.task import Header, Rows, load_train, save_train
 from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.base import Classifier, FitData
 from pipeline.steps.fit import fit as fit_step
-from pipeline.training.data import LabelledFeatures, refuse_unusable
+from pipeline.training.data import LabelledFeatures, check_usable
 from pipeline.training.seeds import stream
 
 CPU = torch.device("cpu")
@@ -175,7 +175,7 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
     unseen.patches[2, 4, 1] = torch.nan
     short = LabelledFeatures(VALIDATION.features[..., :31], VALIDATION.labels)
     with pytest.raises(InputError, match="3 problems") as caught:
-        refuse_unusable(CLASSES, train=broken, validation=short, synthetic=None)
+        check_usable(CLASSES, train=broken, validation=short, synthetic=None)
     for part in (
         "train: 1 of 32 images have features that are NaN or infinite",
         "train: 1 of 32 labels are none of the 6 classes",
@@ -183,8 +183,8 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
     ):
         assert part in str(caught.value)
     with pytest.raises(InputError, match="validation: 1 of 12 images have features that are NaN or infinite"):
-        refuse_unusable(CLASSES, validation=unseen)
-    refuse_unusable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)
+        check_usable(CLASSES, validation=unseen)
+    check_usable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)
 
 
 def test_features_that_no_method_can_use_stop_finetune_before_it_writes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import TrainTask
 from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
-from pipeline.training.data import refuse_unusable
+from pipeline.training.data import check_usable
 from pipeline.training.log import TrainingLog, log_epochs_to
 from pipeline.training.seeds import stream
 
@@ -60,7 +60,7 @@ def fit(
             train, validation = (given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images))
             extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
             extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
-            refuse_unusable(classes, train=train, validation=validation, synthetic=extra)
+            check_usable(classes, train=train, validation=validation, synthetic=extra)
             rng = stream(seed, "finetune")
             with log_epochs_to(log.of(seed)):
                 classifier = method.fit(

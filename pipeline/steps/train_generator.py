@@ -16,7 +16,7 @@ from pipeline.artifacts.task import TrainTask
 from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.base import Generator
 from pipeline.steps.nearest_words import Word, nearest_words, write_words
-from pipeline.training.data import LabelledFeatures, first_of_each_class, refuse_unusable
+from pipeline.training.data import LabelledFeatures, first_of_each_class, check_usable
 from pipeline.training.log import TrainingLog
 from pipeline.training.seeds import stream
 
@@ -47,7 +47,7 @@ def train_generator(
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
             train = task.seed(seed).to(device)
-            refuse_unusable(classes, train=train)
+            check_usable(classes, train=train)
 
             # The label "train_generator" is part of the seed: another one would change every result.
             rng = stream(seed, "train_generator")

@@ -121,7 +121,7 @@ def gather(table: Tensor, *places: Tensor) -> Tensor:
     return table[tuple(place.to(table.device, non_blocking=True) for place in places)]
 
 
-def refuse_unusable(classes: ClassSet, **given: LabelledFeatures | None) -> None:
+def check_usable(classes: ClassSet, **given: LabelledFeatures | None) -> None:
     """Refuse features that no method can be fitted on; `given` by what they are to `fit`.
 
     Raises:
