@@ -173,6 +173,44 @@ def test_the_example_data_set_is_read_checked_and_listed(tmp_path: Path) -> None
     assert list(mistakes(listing)) == []
 
 
+@pytest.mark.usefixtures("add")
+@pytest.mark.parametrize(
+    ("file", "text", "names"),
+    [
+        ("train.txt", None, ["train.txt"]),
+        ("val.txt", "val_0.jpg\n\tcep\tcep\n", ["val.txt", "line 1", "'val_0.jpg'", "line 2"]),
+        ("images/test_1.jpg", None, ["test_1.jpg"]),
+    ],
+    ids=["no split file", "lines of another form", "no image"],
+)
+def test_the_example_data_set_reports_a_faulty_copy(
+    tmp_path: Path, file: str, text: str | None, names: list[str]
+) -> None:
+    for image in put_mushrooms(tmp_path):
+        image.write_bytes(b"")
+    (tmp_path / "mushrooms" / file).unlink()
+    if text is not None:
+        (tmp_path / "mushrooms" / file).write_text(text, encoding="utf-8")
+
+    reader = reader_of(params.parse_text(shipped_with("add_a_dataset")), "mushrooms")
+    faults = "\n".join(reader.read(tmp_path).faults)
+    assert all(name in faults for name in names), faults
+
+
+@pytest.mark.usefixtures("add")
+def test_the_example_data_set_reports_that_nothing_can_be_read(tmp_path: Path) -> None:
+    reader = reader_of(params.parse_text(shipped_with("add_a_dataset")), "mushrooms")
+    with pytest.raises(InputError, match="mushrooms"):
+        reader.read(tmp_path)
+
+    put_mushrooms(tmp_path)
+    for split in ("train", "val", "test"):
+        (tmp_path / f"mushrooms/{split}.txt").unlink()
+    with pytest.raises(InputError) as caught:
+        reader.read(tmp_path)
+    assert all(f"{split}.txt" in str(caught.value) for split in ("train", "val", "test"))
+
+
 def plan(count: int, **settings: int) -> Plan:
     """Return the plan of the example protocol for a data set with `count` classes."""
     class_counts = ClassCounts(
