@@ -79,6 +79,12 @@ def test_the_pages_name_the_files_of_their_examples(page: str) -> None:
     assert f"`{path}`" in (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_the_examples_are_short(page: str) -> None:
+    assert len(example(page).splitlines()) <= (60 if page == "add_a_method" else 80)
+    assert len((ROOT / f"docs/{page}.md").read_text(encoding="utf-8").splitlines()) <= 140
+
+
 @pytest.mark.usefixtures("add")
 @pytest.mark.parametrize("page", EXAMPLES)
 def test_the_settings_of_the_examples_are_valid(page: str) -> None:
