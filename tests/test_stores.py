@@ -54,8 +54,8 @@ def write_classes(path: Path) -> None:
 
 
 def write_synthetic(path: Path) -> None:
-    made = SyntheticFeatures(rows(6, 1).features[:, 0], np.arange(6), list("abcdef"), 3, "1" * 64)
-    save_synthetic(made, path / "seed=3")
+    synthetic = SyntheticFeatures(rows(6, 1).features[:, 0], np.arange(6), list("abcdef"), 3, "1" * 64)
+    save_synthetic(synthetic, path / "seed=3")
 
 
 def write_tensors(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_same_content_gives_the_same_bytes(write: Callable[[Path], None], tm
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_disk_that_takes_no_more_is_a_plain_error(write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_full_disk_is_a_plain_error(write: Callable[[Path], None], tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))  # bytes of any file of this process
     try:
@@ -88,11 +88,11 @@ def test_a_disk_that_takes_no_more_is_a_plain_error(write: Callable[[Path], None
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_disk_that_is_read_only_is_a_plain_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_disk_is_a_plain_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, missing_ok: bool = False) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(Path, "unlink", refuse)  # what such a disk does even where there is nothing to unlink
+    monkeypatch.setattr(Path, "unlink", refuse)  # such a disk refuses even to unlink a missing file
     with pytest.raises(InputError, match=r"cannot write .*Read-only file system"):
         write_tensors(tmp_path / "x")
 
@@ -106,14 +106,14 @@ def test_class_texts_round_trip(tmp_path: Path) -> None:
     assert again.text_features.shape == (2, 2, 32)
 
 
-def test_a_description_is_read_with_the_name_in_every_template() -> None:
-    told = encode_classes(["cat", "sea_horse"], ["a {}."], TOWER, descriptions={"sea_horse": "a fish"})
-    spelt = encode_classes(["cat", "sea horse, a fish"], ["a {}."], TOWER)
-    assert np.array_equal(told.text_features, spelt.text_features)
-    assert np.array_equal(told.tokens, encode_classes(["cat", "sea_horse"], ["a {}."], TOWER).tokens)
+def test_a_description_is_encoded_with_the_name_in_every_template() -> None:
+    described = encode_classes(["cat", "sea_horse"], ["a {}."], TOWER, descriptions={"sea_horse": "a fish"})
+    spelled_out = encode_classes(["cat", "sea horse, a fish"], ["a {}."], TOWER)
+    assert np.array_equal(described.text_features, spelled_out.text_features)
+    assert np.array_equal(described.tokens, encode_classes(["cat", "sea_horse"], ["a {}."], TOWER).tokens)
 
 
-def test_a_class_that_is_added_changes_no_other_by_a_bit() -> None:
+def test_an_added_class_changes_no_other_by_a_bit() -> None:
     names, templates = ["cat", "sea_horse", "grand piano"], ["a {}.", "the {}, seen"]
     tower = tiny.tower(width=48, embed_dim=64)  # wide enough that sums round otherwise in another batch
     before = encode_classes(names, templates, tower)
@@ -148,14 +148,14 @@ def test_the_classes_of_a_task_are_the_seen_ones_and_then_those_of_their_own_fil
     save_train(cell.unseen, HEADER, unseen, {})
     task = load_task(cell)
     for name, value in vars(classes).items():
-        found = getattr(task.classes, name)
-        assert torch.equal(found, value) if isinstance(value, torch.Tensor) else found == value
+        loaded = getattr(task.classes, name)
+        assert torch.equal(loaded, value) if isinstance(value, torch.Tensor) else loaded == value
     assert load_train(cell.train).classes.names == names[:4]
     assert len(task.seed(1)) == 8
     save_train(cell.unseen, HEADER, classes.subset(classes.unseen_ids[:0]), {})
     assert load_task(cell).classes.names == names[:4], "no class is unseen"
     save_train(cell.unseen, replace(HEADER, weights_sha256="1" * 64), unseen, {})
-    with pytest.raises(InputError, match=r"train\.h5 and .*unseen\.h5 were not written together"):
+    with pytest.raises(InputError, match=r"train\.h5.*unseen\.h5"):
         load_task(cell)
 
 
@@ -199,8 +199,8 @@ def test_non_finite_synthetic_features_are_refused(tmp_path: Path) -> None:
 
 def test_tensors_written_for_other_weights_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "w")
-    tensors, facts = read_tensors(tmp_path / "w")
-    assert facts == {"weights_sha256": "0", "other": "1", "third": "2"}
+    tensors, metadata = read_tensors(tmp_path / "w")
+    assert metadata == {"weights_sha256": "0", "other": "1", "third": "2"}
     assert torch.equal(tensors["b"], torch.ones(3, 2))
     with pytest.raises(InputError, match="written for"):
         load_tensors(tmp_path / "w", torch.device("cpu"), weights_sha256="9")
@@ -208,7 +208,7 @@ def test_tensors_written_for_other_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("load", [load_train, load_test, load_classes, load_synthetic, read_tensors])
 @pytest.mark.parametrize("content", [None, b"", b"something else altogether", b"\x89HDF\r\n\x1a\nPAR1" + bytes(64)])
-def test_what_is_missing_or_damaged_is_a_clear_error(
+def test_a_missing_or_damaged_file_is_a_clear_error(
     load: Callable[[Path], object], content: bytes | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "seed=1"

@@ -235,7 +235,7 @@ class TextTower(nn.Module):
             in_suffix = _attend(of_suffix, (k, v), causal).index_select(0, rows)
             x = block(x, torch.cat([in_prefix, in_suffix]))
 
-        # The last block computes only the EOT's row, so its queries are the EOTs' (T = 1); keys and values are of all.
+        # The last block computes only the EOT's row: only the EOTs have queries (t = 1), all rows have keys and values.
         qkv = last.qkv(last.ln_1(x))
         _, k, v = last.split_heads(qkv[:prefix_rows].view(g, p, -1))
         q, suffix_k, suffix_v = last.split_heads(_pad(qkv[prefix_rows:], rows, (g, c, t)))
