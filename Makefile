@@ -1,5 +1,5 @@
-# `make test` and `make demo` each do all the set-up that they need: Python 3.11 or newer, git and make suffice.
-# Options: PYTHON=<interpreter to build .venv from>, VENV=<folder>, WORKERS=<test processes>, DATA=<folder of data sets>.
+# Every target installs what it needs first. Requirements: Python 3.11 or newer, git and make.
+# Options: PYTHON=<interpreter for .venv>, VENV=<folder>, WORKERS=<test processes>, DATA=<folder of data sets>.
 
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 VENV    ?= .venv
@@ -9,15 +9,15 @@ DATA    ?= ../shared/data
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup test demo docs caltech results bench lint format constraints clean
+.PHONY: help setup test test-all demo docs caltech results bench lint format constraints clean
 
-help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-setup: $(STAMP)  ## make .venv and install; nothing to do until pyproject.toml or constraints.txt change
+setup: $(STAMP)  ## create .venv and install everything; does nothing unless pyproject.toml or constraints.txt changed
 
-# The stamp is written last, so an install that was interrupted is done again. Bytecode is left to the first import: most
-# of the files are never imported, and to compile them all is a minute and a half of one core.
+# The stamp is written last, so an interrupted installation is repeated. Bytecode is not compiled here: it would take a
+# minute and a half on one core, and most of the files are never imported.
 $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
@@ -27,43 +27,50 @@ $(STAMP): pyproject.toml constraints.txt
 	  -c constraints.txt -e '.[demo,dev,docs]'
 	@touch $@
 
-# A worker computes with one thread: with more than there are cores, they spin to wait for one another.
-test: $(STAMP)  ## every test; a file stays on one worker, for some share costly fixtures
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# Each worker computes with one thread: more threads than cores spend their time waiting for one another. A file stays
+# on one worker, because its tests share costly fixtures. tests/conftest.py puts the longest files first, so pytest-xdist
+# must not sort them by their number of tests.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-demo: $(STAMP)  ## the whole pipeline on the pictures and the encoder that come with the project
+test: $(STAMP)  ## run all tests that need no cluster, browser or server: 8 minutes on two cores
+	$(PYTEST) -m "not system"
+
+test-all: $(STAMP)  ## run all tests; .ci/run runs this
+	$(PYTEST)
+
+demo: $(STAMP)  ## run the whole pipeline on the images and the encoder that come with the project
 	$(BIN)/shipyard run
 
-caltech: $(STAMP)  ## Caltech101, from DATA/caltech-101; changes two lines of params.yaml and says which
+caltech: $(STAMP)  ## run Caltech101 from DATA/caltech-101; changes two lines of params.yaml and prints them
 	$(BIN)/shipyard run caltech101 --set data.root=$(DATA)
 
-results: $(STAMP)  ## every docs/results/*.yaml, from DATA: its tables into the page of the same name
+results: $(STAMP)  ## run every docs/results/*.yaml on DATA and put its tables into the page of the same name
 	@for recipe in docs/results/*.yaml; do \
 	  $(BIN)/shipyard run --recipe $$recipe --set data.root=$(DATA) && \
 	  $(BIN)/shipyard report --into $${recipe%.yaml}.md || exit 1; done
 
-bench: $(STAMP)  ## compare with what the papers' code does at each step; writes benchmarks/latest.json
+bench: $(STAMP)  ## compare each step with the papers' code; writes benchmarks/latest.json
 	$(BIN)/python -m benchmarks
 
-docs: $(STAMP)  ## the pages of docs/ as a site in build/site; a link that leads nowhere is an error
+docs: $(STAMP)  ## build the pages of docs/ as a site in build/site; a broken link is an error
 	$(BIN)/mkdocs build --quiet --strict
 
-lint: $(STAMP)  ## style and types
+lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP)  ## mend style
+format: $(STAMP)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-constraints:  ## resolve every dependency anew and write constraints.txt
+constraints:  ## resolve all dependencies again and write constraints.txt
 	rm -rf build/resolve && "$(PYTHON)" -m venv build/resolve
 	build/resolve/bin/python -m pip install -qq -e '.[demo,dev,docs]'
-	{ echo '# Exact versions of everything that `pip install -e .[demo,dev,docs]` brings; `make constraints` writes this file anew.'; \
+	{ echo '# Exact versions of everything that `pip install -e .[demo,dev,docs]` brings; written by `make constraints`.'; \
 	  build/resolve/bin/python -m pip freeze --exclude-editable; } > constraints.txt
 	rm -rf build/resolve
 
-clean:  ## remove .venv and the tools' caches; results in artifacts/ and DVC's cache stay
+clean:  ## remove .venv and the caches of tools; keeps artifacts/ and DVC's cache
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

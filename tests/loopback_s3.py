@@ -1,4 +1,4 @@
-"""An S3 server on loopback, with the empty bucket `team`."""
+"""An S3 server on the loopback interface, with one empty bucket, `team`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import requests
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
-    """The environment in which every client of S3 speaks to it."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (a second that few tests need)
+    """Yield the environment variables with which every S3 client talks to the server."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 (takes a second, and few tests need it)
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -1,4 +1,8 @@
-"""A real DVC repository, small enough to run in a test: real pictures, and an encoder with random weights."""
+"""A real DVC repository that is small enough to run in a test: real pictures, and an encoder with random weights.
+
+`make_repo` writes one in which nothing has run. The fixture `reproduced_repo` of conftest.py is one after `dvc repro`,
+made once for all tests; a test copies it by `copy_repo`, which takes seconds less than to run its stages again.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ ENCODER = {
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }
-NAMED = {"unseen": "classes/mine.txt"}  # a comment, and no name yet
+NAMED = {"unseen": "classes/mine.txt"}  # the file holds one comment and no name
 PARAMS: dict[str, Any] = {
     "grid": {
         "encoder": "tiny",
@@ -64,19 +68,28 @@ PARAMS: dict[str, Any] = {
 
 
 @contextmanager
-def warm_path() -> Iterator[None]:
-    """Until the end, the PATH begins with a `python`, a `dvc` and a `shipyard` that start at once."""
+def path_with(folder: Path) -> Iterator[None]:
+    """Put the programs of `warm.programs` first on the PATH, those of this Python next, until the block ends."""
     before = os.environ["PATH"]
-    with warm.programs() as folder:
-        os.environ["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), before])
-        try:
-            yield
-        finally:
-            os.environ["PATH"] = before
+    os.environ["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+@contextmanager
+def warm_path() -> Iterator[None]:
+    """Start the programs of `warm.programs` and put them on the PATH, until the block ends.
+
+    The fixture `warm_path` of conftest.py does this with one server for all tests of a worker.
+    """
+    with warm.programs() as folder, path_with(folder):
+        yield
 
 
 def run(repo: Path, *command: str, check: bool = True) -> str:
-    """The output of a command in the repository."""
+    """Run a command in the repository and return its stdout, then its stderr."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)}
     done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -84,49 +97,58 @@ def run(repo: Path, *command: str, check: bool = True) -> str:
 
 
 def ran(output: str) -> set[str]:
-    """The stages that `dvc repro` says it ran."""
+    """Return the stages that `dvc repro` reports as run."""
     return set(re.findall(r"Running stage '([^']+)'", output))
 
 
 def lock(repo: Path) -> dict[str, Any]:
-    """What DVC last ran, by stage."""
+    """Return the stages of dvc.lock: dependencies, parameters and outputs of each stage when it last ran."""
     stages: dict[str, Any] = yaml.safe_load((repo / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     return stages
 
 
 def write_params(repo: Path, params: dict[str, Any]) -> None:
+    """Write params.yaml."""
     (repo / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
 def write_encoder(folder: Path) -> None:
-    """`encoder/`, an encoder with random weights."""
+    """Write `encoder/`, the configuration of an encoder whose weights are drawn at random."""
     (folder / "encoder").mkdir()
     (folder / "encoder/open_clip_config.json").write_text(json.dumps(ENCODER), encoding="utf-8")
 
 
 def stage(name: str, **options: str) -> None:
-    """Run a stage here and now, in the current folder."""
+    """Run a stage in this process, in the current folder."""
     import_module(f"stages.{name}").main(**options)
 
 
-def make_repo(made: Path, params: dict[str, Any] = PARAMS) -> Path:
-    """The code, the encoder and pictures of four classes in a new git and DVC repository; nothing has run in it."""
+def make_repo(repo: Path, params: dict[str, Any] = PARAMS) -> Path:
+    """Write the code, the encoder and pictures of four classes into a new git and DVC repository, and run nothing."""
     for name in ("classes", "draws", "features", "pipeline", "stages", "assets/published"):
-        shutil.copytree(ROOT / name, made / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, repo / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(ROOT / name, made / name)
-    write_encoder(made)
+        shutil.copy(ROOT / name, repo / name)
+    write_encoder(repo)
+
     number = 0
     for split, count in {"train": 3, "val": 1, "test": 3}.items():
         for name in ("cat", "sea horse", "kite", "drum"):
-            folder = made / "data/mine" / split / name
+            folder = repo / "data/mine" / split / name
             folder.mkdir(parents=True)
             for i in range(count):
-                picture(number := number + 1).save(folder / f"{i}.png")
-    (made / "classes/mine.txt").write_text("# only named: none yet\n", encoding="utf-8")
-    write_params(made, params)
-    run(made, "git", "init", "-q")
-    run(made, "dvc", "init", "-q")
-    run(made, "dvc", "config", "core.analytics", "false")
-    shutil.copytree(ROOT / ".dvc/plots", made / ".dvc/plots")
-    return made
+                number += 1
+                picture(number).save(folder / f"{i}.png")
+    (repo / "classes/mine.txt").write_text("# only named: none yet\n", encoding="utf-8")
+    write_params(repo, params)
+
+    run(repo, "git", "init", "-q")
+    run(repo, "dvc", "init", "-q")
+    run(repo, "dvc", "config", "core.analytics", "false")
+    shutil.copytree(ROOT / ".dvc/plots", repo / ".dvc/plots")
+    return repo
+
+
+def copy_repo(repo: Path, place: Path) -> Path:
+    """Copy a repository with its outputs and DVC's cache; what was up to date is up to date in the copy."""
+    return shutil.copytree(repo, place, symlinks=True)

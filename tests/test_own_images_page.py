@@ -15,10 +15,12 @@ import pytest
 import yaml
 from pages import commands
 from pictures import picture
-from small_repo import PARAMS, ROOT, lock, make_repo, ran, run, warm_path
+from small_repo import PARAMS, ROOT, lock, make_repo, ran, run
 from typer.testing import CliRunner
 
 from pipeline.cli import app as cli
+
+pytestmark = pytest.mark.system  # every command of a page, and the ONNX exporter
 
 PAGE = (ROOT / "docs/own_images.md").read_text(encoding="utf-8")
 COMMANDS = commands(ROOT / "docs/own_images.md")
@@ -34,10 +36,10 @@ class PageRun:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRun]:
+def done(warm_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageRun]:
     """Run all commands of the page one after another, except the one that installs."""
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
-    with pytest.MonkeyPatch.context() as patch, warm_path():
+    with pytest.MonkeyPatch.context() as patch:
         page_run = PageRun(repository(tmp_path_factory.mktemp("repo")))
         patch.chdir(page_run.folder)
         patch.setattr(cli, "repro", lambda: page_run.repros.append(run(page_run.folder, "dvc", "repro")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pictures import contents
-from small_repo import PARAMS, lock, make_repo, ran, run, warm_path, write_params
+from small_repo import PARAMS, copy_repo, lock, ran, run, write_params
 
 FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
 FEW["grid"] |= {"methods": ["zero_shot", "coop", "kgcoop"], "generators": [], "seeds": [1]}
@@ -24,13 +26,33 @@ PARALLEL = ("run", "--jobs", "4")
 COOP, KGCOOP = "fit@mine-base_to_new-coop", "fit@mine-base_to_new-kgcoop"
 
 
+CELLS = {f"{stage}@mine-base_to_new-{name}" for stage in ("fit", "evaluate") for name in FEW["grid"]["methods"]}
+
+
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small repository after one run with several jobs, and what it said; tests put back what they change."""
-    with warm_path():
-        made = make_repo(tmp_path_factory.mktemp("repo"), FEW)
-        (made / "said").write_text(run(made, "shipyard", *PARALLEL), encoding="utf-8")
-        yield made
+def repo(reproduced_repo: Path, warm_path: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small repository after one run with several jobs; each test restores what it changes.
+
+    `one_by_one.lock` is its dvc.lock after `dvc repro`, and `jobs.txt` what the run with several jobs printed.
+    """
+    made = copy_repo(reproduced_repo, tmp_path_factory.mktemp("desk") / "repo")
+    write_params(made, FEW)
+    run(made, "dvc", "repro")
+    (made / "dvc.lock").rename(made / "one_by_one.lock")
+    forget_cells(made)
+    (made / "jobs.txt").write_text(run(made, "shipyard", *PARALLEL), encoding="utf-8")
+    return made
+
+
+def forget_cells(repo: Path) -> None:
+    """Remove the outputs of all cells and of the report, and all that DVC knows of their runs."""
+    locked = yaml.safe_load((repo / "one_by_one.lock").read_text(encoding="utf-8"))
+    for stage in (*CELLS, "report"):
+        for output in locked["stages"].pop(stage)["outs"]:
+            path = repo / output["path"]
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (repo / "dvc.lock").write_text(yaml.safe_dump(locked), encoding="utf-8")
+    shutil.rmtree(repo / ".dvc/cache/runs")  # from which DVC would check out the outputs
 
 
 @contextmanager
@@ -53,15 +75,15 @@ def epochs(repo: Path, cell: str) -> int:
 
 
 def test_the_commands_of_the_page_leave_the_bytes_of_cells_one_by_one(repo: Path) -> None:
-    said = (repo / "said").read_text(encoding="utf-8")
-    assert not [word for word in ("LockError", "acquire lock", "is busy", "failed") if word in said]
-    assert ran(said) == set(lock(repo))
+    printed = (repo / "jobs.txt").read_text(encoding="utf-8")
+    assert not [word for word in ("LockError", "acquire lock", "is busy", "failed") if word in printed]
+    assert ran(printed) == {*CELLS, "report"}
+
+    one_by_one = yaml.safe_load((repo / "one_by_one.lock").read_text(encoding="utf-8"))["stages"]
+    assert lock(repo) == one_by_one
     assert ran(run(repo, "dvc", "repro")) == set()
     for cell in (COOP, KGCOOP):
         run(repo, "dvc", "--wait-for-lock", "repro", "--single-item", cell)
-    before = lock(repo)
-    run(repo, "dvc", "repro", "--force")
-    assert lock(repo) == before
 
 
 def test_a_cell_that_fails_is_named_and_keeps_no_other_from_its_end(repo: Path) -> None:
