@@ -109,7 +109,7 @@ def run(to: Format, path: Path, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([torch.as_tensor(x) for x in logits]), torch.cat([torch.as_tensor(x) for x in probabilities])
 
 
-@pytest.mark.parametrize("to", ["onnx", "torchscript"])
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.system), "torchscript"])
 def test_the_file_gives_what_the_pipeline_gives(
     to: Format, models: dict[str, Model], pixels: Tensor, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def opened(browser: Any, report: Path) -> Iterator[tuple[Any, list[str]]]:
     page.close()
 
 
+@pytest.mark.system
 @needs_browser
 def test_it_is_drawn_without_a_complaint_or_a_request(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
@@ -79,6 +80,7 @@ def test_it_is_drawn_without_a_complaint_or_a_request(opened: tuple[Any, list[st
     assert page.evaluate("document.documentElement.scrollWidth") == 390, "nothing sticks out of a phone's screen"
 
 
+@pytest.mark.system
 @needs_browser
 def test_every_figure_has_marks(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
@@ -93,6 +95,7 @@ def test_every_figure_has_marks(opened: tuple[Any, list[str]]) -> None:
     assert [text.split(":")[0] for text in texts] == page.locator("figure h3").all_text_contents()
 
 
+@pytest.mark.system
 @needs_browser
 def test_a_table_is_sorted_by_keyboard_and_says_so(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
@@ -116,6 +119,7 @@ def test_a_table_is_sorted_by_keyboard_and_says_so(opened: tuple[Any, list[str]]
     assert runs() == before
 
 
+@pytest.mark.system
 @needs_browser
 def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
@@ -127,6 +131,7 @@ def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
     )
 
 
+@pytest.mark.system
 @needs_browser
 @pytest.mark.parametrize("width", [360, 820, 1400])
 def test_nothing_is_cut_off_at_any_width(width: int, opened: tuple[Any, list[str]]) -> None:
@@ -139,6 +144,7 @@ def test_nothing_is_cut_off_at_any_width(width: int, opened: tuple[Any, list[str
     page.set_viewport_size({"width": 390, "height": 800})
 
 
+@pytest.mark.system
 @needs_browser
 def test_dark_mode_changes_paper_and_ink(opened: tuple[Any, list[str]]) -> None:
     page, said = opened
