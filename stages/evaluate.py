@@ -1,4 +1,4 @@
-"""Stages `evaluate` and `evaluate_synthetic`: fitted classifiers and eval_splits -> scores, logits and diagnostics."""
+"""Stages `evaluate` and `evaluate_synthetic`: classifiers and evaluation splits -> scores, logits, diagnostics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
     """Write `scores/…/<run>.json`, `logits/…/<run>.h5` and `diagnostics/…/<run>/` under `artifacts/<encoder>/`."""
     params = load()
     device = compute_device(params)
-    found = find(pipeline.methods, method, Method)
+    method_class = find(pipeline.methods, method, Method)
+
     evaluate(
-        found,
+        method_class,
         name=method,
         generator=generator,
         seeds=params.grid.seeds,
-        tower=load_text_tower(params, device) if found.scores_with_text_tower else None,
+        tower=load_text_tower(params, device) if method_class.scores_with_text_tower else None,
         device=device,
         cell=EncoderPaths(params.artifacts).cell(dataset, task),
     )

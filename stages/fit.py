@@ -1,4 +1,4 @@
-"""Stages `fit` and `fit_synthetic`: a task and a generator's features if any -> classifiers, one a seed."""
+"""Stages `fit` and `fit_synthetic`: a task, and a generator's features if any -> one classifier per seed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from stages.options import Dataset, MethodName, OptionalGenerator, Task
 def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGenerator = None) -> None:
     """Write `artifacts/<encoder>/fitted/<dataset>/<task>/<method>[+<generator>]/`."""
     params = load()
-    cell, device = EncoderPaths(params.artifacts).cell(dataset, task), compute_device(params)
-    made = load_task(cell)
-    values = params.block("methods", method, made.header.trained_on)
+    cell = EncoderPaths(params.artifacts).cell(dataset, task)
+    device = compute_device(params)
+
+    train_task = load_task(cell)
+    values = params.block("methods", method, train_task.header.trained_on)
     settings = parse(find(pipeline.methods, method, Method), *values)
+
     fit(
         settings,
-        made,
+        train_task,
         load_train(cell.validation),
         seeds=params.grid.seeds,
         tower=load_text_tower(params, device) if settings.needs_text_tower else None,

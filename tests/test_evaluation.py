@@ -1,4 +1,4 @@
-"""`evaluate`: scores of every seed, and a dash that says which classes cannot be scored and why."""
+"""`evaluate`: scores of every seed, and the reason where classes cannot be scored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from features.formats.tensors import save_tensors
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, run_name, weights
 from pipeline.artifacts.scores import Scores, read_scores
 from pipeline.artifacts.task import EvalRows, Header, Rows, save_test
-from pipeline.steps.evaluate import _why, evaluate
+from pipeline.steps.evaluate import _reason, evaluate
 from pipeline.training.data import LabelledFeatures
 
 SHA = "0" * 64
@@ -26,8 +26,8 @@ def rows(images: LabelledFeatures, *, broken: int = 0) -> Rows:
     return Rows(features, images.labels.numpy(), np.arange(len(images)))
 
 
-def judged(folder: Path, name: str, generator: str | None = None, *, broken: int = 0) -> Scores:
-    """The score file of a method that was fitted on the small task, judged on seen classes and on others."""
+def evaluated(folder: Path, name: str, generator: str | None = None, *, broken: int = 0) -> Scores:
+    """Return the score file of a method fitted on the small task and evaluated on seen and on other classes."""
     cell: TaskPaths = EncoderPaths(folder).cell("d", "t")
     header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", SHA)
     eval_splits = [
@@ -46,28 +46,30 @@ def judged(folder: Path, name: str, generator: str | None = None, *, broken: int
 
 @pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f", "linear_probe", "lp_plus_plus"])
 def test_a_method_that_needs_images_has_a_dash_for_classes_without_and_names_them(name: str, tmp_path: Path) -> None:
-    (seed,) = judged(tmp_path, name).seeds
+    (seed,) = evaluated(tmp_path, name).seeds
     assert seed.eval_splits["base"].accuracy == 100.0
     assert seed.eval_splits["new"].accuracy is None
-    assert seed.eval_splits["new"].reason == (
-        "2 of 2 classes cannot be scored, for no image stands for them: 'dog', 'windsor chair'"
-    )
+    reason = seed.eval_splits["new"].reason
+    assert reason is not None
+    for part in ("2 of 2 classes", "'dog'", "'windsor chair'"):
+        assert part in reason
     assert seed.harmonic_mean is None
 
 
-def test_of_many_classes_three_are_named() -> None:
-    assert _why(list("abcde"), 9) == (
-        "5 of 9 classes cannot be scored, for no image stands for them: 'a', 'b', 'c' and 2 more"
-    )
+def test_the_reason_names_three_of_many_classes() -> None:
+    reason = _reason(list("abcde"), 9)
+    assert "5 of 9 classes" in reason
+    assert "'a', 'b', 'c' and 2 more" in reason
+    assert "'d'" not in reason
 
 
-def test_with_synthetic_features_there_is_a_number(tmp_path: Path) -> None:
-    (seed,) = judged(tmp_path, "tip_adapter", "ship").seeds
+def test_a_method_with_synthetic_features_scores_the_unseen_classes(tmp_path: Path) -> None:
+    (seed,) = evaluated(tmp_path, "tip_adapter", "ship").seeds
     assert seed.eval_splits["new"].accuracy == 100.0
     assert seed.harmonic_mean == 100.0
 
 
-def test_broken_test_features_are_an_error_and_no_dash(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 of 12 features are NaN or infinite; extract them anew"):
-        judged(tmp_path, "zero_shot", broken=1)
+def test_broken_test_features_raise_instead_of_giving_a_dash(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 of 12 features"):
+        evaluated(tmp_path, "zero_shot", broken=1)
     assert not EncoderPaths(tmp_path).cell("d", "t").scores("zero_shot").exists()

@@ -1,4 +1,7 @@
-"""Score fitted classifiers: every seed, every eval_split; a dash with its reason where a class cannot be scored."""
+"""Stages `evaluate` and `evaluate_synthetic`: score the classifiers of every seed on every evaluation split.
+
+A split with a class that a classifier cannot score gets a reason instead of an accuracy; tables show a dash.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ from pipeline.methods.base import Classifier, Method
 from pipeline.metrics import accuracy as metrics
 from pipeline.metrics.diagnostics import SplitLogits, write_diagnostics
 
-BATCH = 8192  # test images a pass, so that memory does not grow with the test set
-NAMED = 3  # classes that the reason for a dash names
+BATCH = 8192  # test images per pass, so that memory does not grow with the test set
+NAMES_IN_REASON = 3  # classes that the reason for a dash names
+
+LogitsBySeed = Mapping[int, Mapping[str, Tensor]]  # seed -> evaluation split -> (N, M); no entry without scores
 
 
 def evaluate(
@@ -33,35 +38,57 @@ def evaluate(
     device: torch.device,
     cell: TaskPaths,
 ) -> None:
-    """Judge every seed's classifier on the cell's `test.h5`; write its scores, its logits and its diagnostics."""
-    header, eval_splits = load_test(cell.test, patches=method.needs_patches)
+    """Evaluate every seed's classifier on the cell's `test.h5` and write scores, logits and diagnostics.
+
+    Args:
+        method: class of the method.
+        name: its name.
+        generator: name of the generator whose features it was fitted with, or None.
+        seeds: seeds with a fitted classifier.
+        tower: the text tower, on `device`, for a method that scores with it.
+        device: where to score.
+        cell: paths of the data set and task.
+
+    Raises:
+        InputError: a classifier is missing or does not fit the task, or test features are not finite.
+    """
+    header, splits = load_test(cell.test, patches=method.needs_patches)
     run, names = run_name(name, generator), load_names(cell.test)
-    found, logits = [], {}
+    seed_scores: list[SeedScores] = []
+    logits: dict[int, dict[str, Tensor]] = {}
+
     for seed in seeds:
         classifier = open_classifier(
             method, cell.fitted(run), seed, weights_sha256=header.weights_sha256, tower=tower, device=device
         )
-        results = {j.name: _judge(classifier, j, names, device) for j in eval_splits}
-        logits[seed] = {j: scored for j, (_, scored) in results.items() if scored is not None}
-        found.append(_seed_scores(seed, {j: judged for j, (judged, _) in results.items()}, header))
-    write_logits(cell.logits(run), _stored(eval_splits, logits))
-    write_diagnostics(cell.diagnostics(run), _scored(eval_splits, names, logits), cell.fitted(run))
-    scores = Scores(
-        dataset=header.dataset,
-        trained_on=header.trained_on,
-        task=header.task,
-        protocol=header.protocol,
-        run=run,
-        method=name,
-        generator=generator,
-        shots=header.shots,
-        encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
-        harmonic=header.harmonic,
-        unreadable=dict(header.unreadable),
-        seeds=tuple(found),
-        missing=dict(header.missing),
+        scores: dict[str, SplitScore] = {}
+        logits[seed] = {}
+        for split in splits:
+            scores[split.name], split_logits = _evaluate_split(classifier, split, names, device)
+            if split_logits is not None:
+                logits[seed][split.name] = split_logits
+        seed_scores.append(_seed_scores(seed, scores, header))
+
+    write_logits(cell.logits(run), _run_logits(splits, logits))
+    write_diagnostics(cell.diagnostics(run), _split_logits(splits, names, logits), cell.fitted(run))
+    write_scores(
+        cell.scores(run),
+        Scores(
+            dataset=header.dataset,
+            trained_on=header.trained_on,
+            task=header.task,
+            protocol=header.protocol,
+            run=run,
+            method=name,
+            generator=generator,
+            shots=header.shots,
+            encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
+            harmonic=header.harmonic,
+            unreadable=dict(header.unreadable),
+            seeds=tuple(seed_scores),
+            missing=dict(header.missing),
+        ),
     )
-    write_scores(cell.scores(run), scores)
 
 
 def open_classifier(
@@ -73,74 +100,90 @@ def open_classifier(
     tower: TextTower | None,
     device: torch.device,
 ) -> Classifier:
-    """One seed's classifier from a folder of them, on a device and ready to score; `tower` for those that need it.
+    """Return one seed's classifier from a folder of fitted ones, on a device and ready to score.
+
+    Args:
+        method: class of the method.
+        fitted: the folder.
+        seed: of the classifier.
+        weights_sha256: identity of the encoder's weights.
+        tower: the text tower, for a method that scores with it.
+        device: where the classifier will be.
 
     Raises:
-        InputError: it is not there, or was fitted for another encoder.
+        InputError: the file is missing, or belongs to another encoder.
     """
     classifier = method.classifier(**load_tensors(weights(fitted, seed), device, weights_sha256=weights_sha256))
     return classifier.with_text_tower(tower) if tower is not None and method.scores_with_text_tower else classifier
 
 
 def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tensor:
-    """(N, M) logits of features, or patch tokens, on the CPU, in passes of bounded size."""
+    """Return the logits (N, M) of features or patch tokens, on the CPU, computed in passes of bounded size."""
     with torch.inference_mode():
         return torch.cat([classifier.logits(part, candidates).cpu() for part in torch.split(features, BATCH)])
 
 
-def _judge(
-    classifier: Classifier, eval_split: EvalRows, names: Sequence[str], device: torch.device
+def _evaluate_split(
+    classifier: Classifier, split: EvalRows, names: Sequence[str], device: torch.device
 ) -> tuple[SplitScore, Tensor | None]:
-    """The eval_split, and its logits (N, M), or a dash with the reason and no logits."""
-    candidates = torch.from_numpy(eval_split.candidates).to(device)
-    rows = eval_split.rows.tensors().to(device)
-    judged = SplitScore(accuracy=None, n=len(rows), classes=len(candidates), average=eval_split.average, reason="")
-    if len(unscored := candidates[~classifier.scored[candidates]]):
-        reason = _why([names[i] for i in unscored.tolist()], len(candidates))
-        return judged.model_copy(update={"reason": reason}), None
+    """Return the score of an evaluation split and its logits (N, M); a reason and no logits if it cannot be scored."""
+    candidates = torch.from_numpy(split.candidates).to(device)
+    rows = split.rows.tensors().to(device)
+    result = SplitScore(accuracy=None, n=len(rows), classes=len(candidates), average=split.average, reason="")
+
+    unscored = candidates[~classifier.scored[candidates]]
+    if len(unscored):
+        reason = _reason([names[i] for i in unscored.tolist()], len(candidates))
+        return result.model_copy(update={"reason": reason}), None
+
     logits = score(classifier, rows.centre if rows.patches is None else rows.patches, candidates)
-    labels = _places(eval_split)
-    measure = metrics.per_class_accuracy if eval_split.average == "per_class" else metrics.accuracy
-    return judged.model_copy(update={"accuracy": measure(logits, labels), "reason": None}), logits
+    measure = metrics.per_class_accuracy if split.average == "per_class" else metrics.accuracy
+    accuracy = measure(logits, _candidate_index(split))
+    return result.model_copy(update={"accuracy": accuracy, "reason": None}), logits
 
 
-def _why(unscored: Sequence[str], candidates: int) -> str:
-    """Why there is a dash: how many of the candidates cannot be scored, which, and what they lack."""
-    named = [repr(name) for name in unscored[:NAMED]]
+def _reason(unscored: Sequence[str], candidates: int) -> str:
+    """Return the reason for a dash: how many of the candidates cannot be scored, why, and the first names."""
+    named = [repr(name) for name in unscored[:NAMES_IN_REASON]]
     more = len(unscored) - len(named)
     which = f"{', '.join(named)} and {more} more" if more else ", ".join(named)
-    return f"{len(unscored)} of {candidates} classes cannot be scored, for no image stands for them: {which}"
-
-
-def _places(eval_split: EvalRows) -> Tensor:
-    """(N,) int64: where each image's class stands among the candidates."""
-    places = {int(c): i for i, c in enumerate(eval_split.candidates)}
-    return torch.tensor([places[int(label)] for label in eval_split.rows.labels])
-
-
-def _scored(
-    eval_splits: Sequence[EvalRows], names: Sequence[str], logits: Mapping[int, Mapping[str, Tensor]]
-) -> dict[str, list[SplitLogits]]:
-    """Every eval_split that some seed could score, by name."""
-    return {
-        eval_split.name: [SplitLogits(seed[eval_split.name], _places(eval_split), candidates) for seed in scored]
-        for eval_split in eval_splits
-        if (scored := [seed for seed in logits.values() if eval_split.name in seed])
-        and (candidates := [names[int(c)] for c in eval_split.candidates])
-    }
-
-
-def _seed_scores(seed: int, eval_splits: dict[str, SplitScore], header: Header) -> SeedScores:
-    pair = header.harmonic
-    h = metrics.harmonic_mean(*(eval_splits[name].accuracy for name in pair)) if pair else None
-    return SeedScores(seed=seed, eval_splits=eval_splits, harmonic_mean=h)
-
-
-def _stored(eval_splits: Sequence[EvalRows], logits: Mapping[int, Mapping[str, Tensor]]) -> RunLogits:
-    return RunLogits(
-        labels={eval_split.name: _places(eval_split).numpy() for eval_split in eval_splits},
-        seeds={
-            seed: {name: values.numpy().astype(np.float16) for name, values in judged.items()}
-            for seed, judged in logits.items()
-        },
+    return (
+        f"{len(unscored)} of {candidates} classes cannot be scored: "
+        f"the method has no training features for them ({which})"
     )
+
+
+def _candidate_index(split: EvalRows) -> Tensor:
+    """Return the index (N,) int64 of each image's class among the candidates."""
+    index = {int(class_id): i for i, class_id in enumerate(split.candidates)}
+    return torch.tensor([index[int(label)] for label in split.rows.labels])
+
+
+def _split_logits(
+    splits: Sequence[EvalRows], names: Sequence[str], logits: LogitsBySeed
+) -> dict[str, list[SplitLogits]]:
+    """Return the logits of every evaluation split that some seed could score, by its name."""
+    by_split: dict[str, list[SplitLogits]] = {}
+    for split in splits:
+        candidates = [names[int(class_id)] for class_id in split.candidates]
+        scored = [seed[split.name] for seed in logits.values() if split.name in seed]
+        if scored and candidates:
+            by_split[split.name] = [SplitLogits(values, _candidate_index(split), candidates) for values in scored]
+    return by_split
+
+
+def _seed_scores(seed: int, scores: dict[str, SplitScore], header: Header) -> SeedScores:
+    """Return the scores of a seed, with the harmonic mean of the task's pair of splits if it has one."""
+    pair = header.harmonic
+    harmonic_mean = metrics.harmonic_mean(*(scores[name].accuracy for name in pair)) if pair else None
+    return SeedScores(seed=seed, eval_splits=scores, harmonic_mean=harmonic_mean)
+
+
+def _run_logits(splits: Sequence[EvalRows], logits: LogitsBySeed) -> RunLogits:
+    """Return the logits as they are stored: float16, with the labels once per evaluation split."""
+    labels = {split.name: _candidate_index(split).numpy() for split in splits}
+    seeds = {
+        seed: {name: values.numpy().astype(np.float16) for name, values in by_split.items()}
+        for seed, by_split in logits.items()
+    }
+    return RunLogits(labels=labels, seeds=seeds)

@@ -1,4 +1,4 @@
-"""Fit a method for every seed, on exactly what the contract gives it."""
+"""Stages `fit` and `fit_synthetic`: fit a method for every seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import TrainTask
 from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
-from pipeline.training.data import check_usable
+from pipeline.training.data import LabelledFeatures, check_usable
 from pipeline.training.log import TrainingLog, log_epochs_to
 from pipeline.training.seeds import stream
 
@@ -24,7 +24,7 @@ from pipeline.training.seeds import stream
 def fit(
     method: Method,
     task: TrainTask,
-    images: TrainTask,
+    validation_task: TrainTask,
     *,
     seeds: Sequence[int],
     tower: TextTower | None,
@@ -32,43 +32,59 @@ def fit(
     device: torch.device,
     out: Path,
 ) -> None:
-    """Write one classifier a seed, `seed=<s>.safetensors`, into `out`.
+    """Fit a method on each seed's images and write the classifiers into the folder `out`.
 
-    And `log.csv` for a method that has epochs, `words.csv` for one whose classifier holds the contexts that it learned.
+    The folder holds `seed=<s>.safetensors`; `log.csv` with a row per seed and epoch, for a method that has epochs; and
+    `words.csv` with the words nearest to the learned contexts, for a method that learns prompts.
 
     Args:
-        method: to fit.
-        task: its classes, and training images.
-        images: its validation images.
-        seeds: to fit it with.
-        tower: on `device`, for a method that needs it.
+        method: the settings to fit with.
+        task: the task's classes and training images.
+        validation_task: the task's validation images.
+        seeds: a classifier is fitted for each.
+        tower: the text tower, on `device`, for a method that needs it.
         synthetic: folder of a generator's features, or None for the plain method.
         device: where to fit.
         out: the folder to write.
 
     Raises:
-        InputError: the method cannot use synthetic features, or what it is given does not fit together.
+        InputError: the method cannot use synthetic features, or features or text tower do not fit the task.
     """
     if synthetic is not None and not method.takes_synthetic:
-        raise InputError(f"{type(method).__name__} has no use for synthetic features; see grid.synthetic_methods")
+        raise InputError(
+            f"{type(method).__name__} does not accept synthetic features: remove it from grid.synthetic_methods"
+        )
     if tower is not None:
         task.check_tower(tower)
     classes = task.classes.to(device)
     words: list[tuple[int, Sequence[str], Word]] = []
+
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
-            train, validation = (given.seed(seed, patches=method.needs_patches).to(device) for given in (task, images))
-            extra = None if synthetic is None else read_synthetic(synthetic, seed, task.classes)
-            extra = extra.to(device) if extra is not None and len(extra) else None  # where no class is unseen
-            check_usable(classes, train=train, validation=validation, synthetic=extra)
-            rng = stream(seed, "finetune")
+            train = task.seed(seed, patches=method.needs_patches).to(device)
+            validation = validation_task.seed(seed, patches=method.needs_patches).to(device)
+            pool = _synthetic_pool(synthetic, seed, task, device)
+            check_usable(classes, train=train, validation=validation, synthetic=pool)
+
+            rng = stream(seed, "finetune")  # the label is part of the seed: another one would change every result
+            data = FitData(train, classes, synthetic=pool, validation=validation, tower=tower, rng=rng)
             with log_epochs_to(log.of(seed)):
-                classifier = method.fit(
-                    FitData(train, classes, synthetic=extra, validation=validation, tower=tower, rng=rng)
-                )
+                classifier = method.fit(data)
             save_tensors(classifier.state(), weights(part, seed), weights_sha256=task.header.weights_sha256)
-            if tower is not None and (contexts := contexts_of(classifier.state())) is not None:
+
+            contexts = contexts_of(classifier.state())
+            if tower is not None and contexts is not None:
+                # One context per class belongs to that class; otherwise contexts are shared and have no owner.
                 owners = classes.names if len(contexts) == len(classes) else [""] * len(contexts)
                 words += [(seed, (owners[word.context], ""), word) for word in nearest_words(contexts, tower)]
+
         if words:
             write_words(part / "words.csv", words)
+
+
+def _synthetic_pool(folder: Path | None, seed: int, task: TrainTask, device: torch.device) -> LabelledFeatures | None:
+    """Return a seed's synthetic features on the device; None without a generator, or if no class is unseen."""
+    if folder is None:
+        return None
+    pool = read_synthetic(folder, seed, task.classes)
+    return pool.to(device) if len(pool) else None

@@ -1,4 +1,4 @@
-"""What the stages hand to methods and generators: labelled features and named classes, on one device."""
+"""What methods and generators are fitted on: labelled features and named classes, on one device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from features.errors import raise_all
 
-Average = Literal["micro", "per_class"]  # of a eval_split: over images, or over classes (Xian et al.)
+Average = Literal["micro", "per_class"]  # accuracy of an evaluation split: over images, or over classes (Xian et al.)
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,10 @@ class LabelledFeatures:
     """Image features of N images in K views, and their classes.
 
     Attributes:
-        features: (N, K, D) float32, as the encoder gave them, not normalised; view 0 is the centre crop.
+        features: (N, K, D) float32, as the encoder returned them, not normalised; view 0 is the centre crop.
         labels: (N,) int64, positions in a `ClassSet`.
-        patches: (N, P, D) float16, local features of the centre crops, likewise; for a method that `needs_patches`.
+        patches: (N, P, D) float16, local features of the centre crops, not normalised; for a method that
+            `needs_patches`.
     """
 
     features: Tensor
@@ -31,24 +32,24 @@ class LabelledFeatures:
 
     @cached_property
     def unit(self) -> Tensor:
-        """(N, K, D): every view on the unit sphere."""
+        """Return every view (N, K, D) normalised to unit length."""
         return F.normalize(self.features, dim=-1)
 
     @cached_property
     def centre(self) -> Tensor:
-        """(N, D): the centre crop's feature, unit length."""
+        """Return the unit features (N, D) of the centre crops."""
         return F.normalize(self.features[:, 0], dim=-1)
 
     @cached_property
     def host_labels(self) -> Tensor:
-        """(N,): the labels on the host."""
+        """Return the labels (N,) on the host."""
         return self.labels.cpu()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> LabelledFeatures:
-        """The same features on another device."""
+        """Return the same features on another device."""
         patches = None if self.patches is None else self.patches.to(device)
         return LabelledFeatures(self.features.to(device), self.labels.to(device), patches)
 
@@ -61,9 +62,9 @@ class ClassSet:
         names: C class names.
         seen: (C,) bool, true where there are training images.
         text_features: (C, D) float32 unit rows: the zero-shot weights from the data set's template(s).
-        tokens: (C, T) int64: [SOS] name . [EOS], then zeros up to the longest; on the host on whatever device the rest
-            is (`features.text.text_tower` says why).
-        logit_scale: what CLIP multiplies a cosine by, exp(learned value): 100 for OpenAI's.
+        tokens: (C, T) int64: [SOS] name . [EOS], padded with zeros. They are on the host whatever the device of the
+            rest (`features.text.text_tower` says why).
+        logit_scale: factor of CLIP's cosines, exp(learned value): 100 for OpenAI's.
     """
 
     names: tuple[str, ...]
@@ -77,75 +78,81 @@ class ClassSet:
 
     @property
     def seen_ids(self) -> Tensor:
-        """(S,) int64: positions of the seen classes."""
+        """Return the positions (S,) int64 of the seen classes."""
         return self.seen.nonzero().squeeze(1)
 
     @property
     def unseen_ids(self) -> Tensor:
-        """(U,) int64: positions of the unseen classes."""
+        """Return the positions (U,) int64 of the unseen classes."""
         return (~self.seen).nonzero().squeeze(1)
 
     def tokens_of(self, ids: Tensor) -> Tensor:
-        """(S, T) tokens of the classes at ids (S,), on the host wherever ids are."""
+        """Return the tokens (S, T) of the classes at ids (S,), on the host whatever the device of ids."""
         return self.tokens[ids.cpu()]
 
     def subset(self, ids: Tensor) -> ClassSet:
-        """The classes at ids (S,), with tokens only as long as their own."""
+        """Return the classes at ids (S,), with tokens only as long as they need."""
         tokens = self.tokens_of(ids)
+        longest = max(tokens.argmax(1).tolist(), default=-1) + 1  # the EOT has the largest id
         return replace(
             self,
             names=tuple(self.names[i] for i in ids.tolist()),
             seen=self.seen[ids],
             text_features=self.text_features[ids],
-            tokens=tokens[:, : max(tokens.argmax(1).tolist(), default=-1) + 1],  # the EOT has the largest id
+            tokens=tokens[:, :longest],
         )
 
     def followed_by(self, others: ClassSet) -> ClassSet:
-        """These classes and then others of the same encoder."""
-        both, longest = (self, others), max(self.tokens.shape[1], others.tokens.shape[1])
+        """Return these classes and then `others`, which must be of the same encoder."""
+        longest = max(self.tokens.shape[1], others.tokens.shape[1])
+        padded = [F.pad(part.tokens, (0, longest - part.tokens.shape[1])) for part in (self, others)]
         return replace(
             self,
             names=self.names + others.names,
-            seen=torch.cat([found.seen for found in both]),
-            text_features=torch.cat([found.text_features for found in both]),
-            tokens=torch.cat([F.pad(found.tokens, (0, longest - found.tokens.shape[1])) for found in both]),
+            seen=torch.cat([self.seen, others.seen]),
+            text_features=torch.cat([self.text_features, others.text_features]),
+            tokens=torch.cat(padded),
         )
 
     def to(self, device: torch.device) -> ClassSet:
-        """The same classes on another device."""
+        """Return the same classes on another device."""
         return replace(self, seen=self.seen.to(device), text_features=self.text_features.to(device))
 
 
-def gather(table: Tensor, *places: Tensor) -> Tensor:
-    """`table[places]`, with places (N,) of the host sent to the table's device without waiting for what runs there."""
-    return table[tuple(place.to(table.device, non_blocking=True) for place in places)]
+def gather(table: Tensor, *indices: Tensor) -> Tensor:
+    """Return `table[indices]` for indices (N,) on the host, without waiting for the table's device."""
+    return table[tuple(index.to(table.device, non_blocking=True) for index in indices)]
 
 
-def check_usable(classes: ClassSet, **given: LabelledFeatures | None) -> None:
-    """Refuse features that no method can be fitted on; `given` by what they are to `fit`.
+def check_usable(classes: ClassSet, **parts: LabelledFeatures | None) -> None:
+    """Check that a method can be fitted on features, given by the name of their part, such as `train`.
 
     Raises:
-        InputError: features that are not finite, of another dimension than the text features, or of no class.
+        InputError: features that are not finite or have another dimension than the text features, or labels that are
+            not classes; names every part.
     """
-    d, problems = classes.text_features.shape[1], []
-    for name, found in given.items():
-        if found is None:
+    d = classes.text_features.shape[1]
+    problems = []
+    for name, images in parts.items():
+        if images is None:
             continue
-        if found.features.shape[-1] != d:
-            problems.append(f"{name}: features of {found.features.shape[-1]} dimensions, but text features of {d}")
-        finite = found.features.flatten(1).isfinite().all(1)
-        if found.patches is not None:
-            finite &= found.patches.flatten(1).isfinite().all(1)
+        if images.features.shape[-1] != d:
+            problems.append(f"{name}: features have {images.features.shape[-1]} dimensions, but text features have {d}")
+
+        finite = images.features.flatten(1).isfinite().all(1)
+        if images.patches is not None:
+            finite &= images.patches.flatten(1).isfinite().all(1)
         broken = int((~finite).sum())
         if broken:
-            problems.append(f"{name}: {broken} of {len(found)} images have features that are NaN or infinite")
-        strange = int(((found.labels < 0) | (found.labels >= len(classes))).sum())
-        if strange:
-            problems.append(f"{name}: {strange} of {len(found)} labels are none of the {len(classes)} classes")
-    raise_all(problems, "these features cannot be fitted on: remove their store and run `dvc repro`")
+            problems.append(f"{name}: {broken} of {len(images)} images have features that are NaN or infinite")
+
+        outside = int(((images.labels < 0) | (images.labels >= len(classes))).sum())
+        if outside:
+            problems.append(f"{name}: {outside} of {len(images)} labels are not among the {len(classes)} classes")
+    raise_all(problems, "features cannot be used for fitting: remove their store and run `dvc repro`")
 
 
 def first_of_each_class(train: LabelledFeatures) -> Tensor:
-    """(S,) int64 rows: each class's first image, by class."""
+    """Return the row (S,) int64 of the first image of each class, in the order of the classes."""
     labels = train.labels.tolist()
     return torch.tensor([labels.index(label) for label in sorted(set(labels))])

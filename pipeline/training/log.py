@@ -1,7 +1,8 @@
-"""What a training loop says while it runs: a row an epoch, kept as `log.csv` and shown as progress.
+"""Training logs: one row per epoch, written to `log.csv` and shown as progress.
 
-A method's `fit` has no argument for it: the loop that all of them share, `training.descend`, calls `tell`, and whoever
-fits listens with `told`. Without a listener a row goes nowhere, as in a notebook.
+`Method.fit` has no parameter for it. The loop that all methods share (`pipeline.training.loop.descend`) calls
+`report_epoch`, and the stage receives the rows by `log_epochs_to`. Without a callback rows are dropped, as in a
+notebook.
 """
 
 from __future__ import annotations
@@ -17,36 +18,43 @@ from typing import IO, Any
 from features.runtime.progress import Progress
 
 Row = Mapping[str, float]
-Listener = Callable[[int, Row], None]  # epochs in all, and what one gave
-DIGITS = 6  # significant ones in the file: what lies beyond differs by machine
+LogCallback = Callable[[int, Row], None]  # the number of epochs of the run, and the row of one
+DIGITS = 6  # significant digits in the file; those beyond differ by machine
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+_callback: ContextVar[LogCallback | None] = ContextVar("log callback", default=None)
 
 
 def report_epoch(row: Row, epochs: int) -> None:
-    """Say how an epoch of `epochs` ended: its number `epoch`, from 1, and what was measured."""
-    if listener := _listener.get():
-        listener(epochs, row)
+    """Pass on the row of an epoch: its number `epoch`, from 1 to `epochs`, and what was measured."""
+    if callback := _callback.get():
+        callback(epochs, row)
 
 
 @contextmanager
-def log_epochs_to(listener: Listener) -> Iterator[None]:
-    """Have `listener` called with each row that is told inside."""
-    token = _listener.set(listener)
+def log_epochs_to(callback: LogCallback) -> Iterator[None]:
+    """Call `callback` with each row that is reported inside the context."""
+    token = _callback.set(callback)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _callback.reset(token)
 
 
 class TrainingLog:
-    """`log.csv`: a row a seed and epoch, on disk as soon as it is known, so that a run can be watched.
+    """The file `log.csv`, with a row per seed and epoch.
 
-    There is no file where nothing was told: a method without epochs has no curve.
+    A row is on disk as soon as it is reported, so that a run can be watched. A method without epochs reports nothing,
+    and then there is no file.
     """
 
     def __init__(self, path: Path, label: str, seeds: int) -> None:
-        """`label` names the run in the progress line; `seeds` is how many will be fitted."""
+        """Prepare the log.
+
+        Args:
+            path: the file to write.
+            label: name of the run in the progress line.
+            seeds: number of seeds that will be fitted.
+        """
         self._path, self._label, self._seeds = path, label, seeds
         self._file: IO[str] | None = None
         self._writer: csv.DictWriter[str] | None = None
@@ -61,18 +69,21 @@ class TrainingLog:
         if self._file is not None:
             self._file.close()
 
-    def of(self, seed: int) -> Listener:
-        """What keeps rows as this seed's."""
-        return partial(self._take, seed)
+    def of(self, seed: int) -> LogCallback:
+        """Return the callback that writes rows of this seed."""
+        return partial(self._write, seed)
 
-    def _take(self, seed: int, epochs: int, row: Row) -> None:
+    def _write(self, seed: int, epochs: int, row: Row) -> None:
+        # The first row decides the columns and opens the file.
         if self._progress is None or self._writer is None or self._file is None:
             self._progress = Progress(self._label, self._seeds * epochs, unit="epochs").__enter__()
             self._file = self._path.open("w", newline="", encoding="utf-8")
             self._writer = csv.DictWriter(self._file, ["seed", *row], lineterminator="\n")
             self._writer.writeheader()
+
         values = {name: value if name == "epoch" else float(f"{value:.{DIGITS}g}") for name, value in row.items()}
         self._writer.writerow({"seed": seed, **values})
         self._file.flush()
-        measured = next((f"{name} {value:.4g}" for name, value in row.items() if name != "epoch"), "")
-        self._progress.advance(note=f"seed {seed}, {measured}")
+
+        first_measure = next((f"{name} {value:.4g}" for name, value in row.items() if name != "epoch"), "")
+        self._progress.advance(note=f"seed {seed}, {first_measure}")

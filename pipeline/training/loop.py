@@ -1,4 +1,4 @@
-"""What every trained method shares: mixed batches of real and synthetic features, and the loop over them."""
+"""The training loop that methods share: mixed batches of real and synthetic features, and the descent over them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from features.errors import InputError
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 from pipeline.training.log import report_epoch
 
-Rate = Callable[[int], float]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Rate = Callable[[int], float]  # step -> factor of the learning rate
+Loss = Callable[[Tensor, Tensor], Tensor]  # features (B, D), labels (B,) -> ()
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of one training run: every real image once an epoch, in a random view, and synthetic ones beside them.
+    """Batches of one training run: every real image once per epoch, in a random view, with synthetic features added.
 
     SHIP section 4.1: "randomly synthesize a batch of new class features and combine them with the original batch".
 
     Attributes:
-        train: (N, K, D) real features. synthetic: (M, 1, D) or None.
-        epochs: passes over the N images. batch: real images a step; the last, smaller batch is kept.
-        synthetic_ratio: synthetic features a real one in a step.
+        train: (N, K, D) real features.
+        synthetic: (M, 1, D) synthetic features, or None.
+        epochs: passes over the N images.
+        batch: real images per step; the last batch of an epoch may be smaller, and is kept.
+        synthetic_ratio: synthetic features per real one in a step.
         rng: on the CPU; draws order, views and synthetic features.
     """
 
@@ -40,22 +42,24 @@ class Batches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the real images."""
+        """Return the optimizer steps in one pass over the real images."""
         return math.ceil(len(self.train) / self.batch)
 
     @property
     def steps(self) -> int:
-        """Optimizer steps in the whole run."""
+        """Return the optimizer steps in the whole run."""
         return self.epochs * self.steps_per_epoch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield unit features (B, D) of each step and, on the host, which lays the step out, their labels (B,)."""
+        """Yield unit features (B, D) on the device and their labels (B,) on the host, where steps are laid out."""
         n, views = self.train.features.shape[:2]
         for _ in range(self.epochs):
             order = torch.randperm(n, generator=self.rng)
             view = torch.randint(views, (n,), generator=self.rng)
+
             for rows in torch.split(order, self.batch):
-                features, labels = gather(self.train.unit, rows, view[rows]), self.train.host_labels[rows]
+                features = gather(self.train.unit, rows, view[rows])
+                labels = self.train.host_labels[rows]
                 if self.synthetic is not None:
                     drawn = self._draw_synthetic(self.synthetic, len(rows))
                     features = torch.cat([features, gather(self.synthetic.centre, drawn)])
@@ -63,20 +67,20 @@ class Batches:
                 yield features, labels
 
     def _draw_synthetic(self, synthetic: LabelledFeatures, real: int) -> Tensor:
-        """Rows drawn with replacement; uniform over classes, for the pool holds as many of each."""
+        """Return rows drawn with replacement; uniform over classes, because the pool has equally many of each."""
         return torch.randint(len(synthetic), (round(self.synthetic_ratio * real),), generator=self.rng)
 
 
 def trained_classes(classes: ClassSet, synthetic: LabelledFeatures | None) -> Tensor:
-    """(T,) positions of the classes that the loss ranges over: the seen, or all when synthetic features stand in."""
+    """Return the classes (T,) that the loss ranges over: the seen ones, or all if there are synthetic features."""
     return classes.seen_ids if synthetic is None else torch.arange(len(classes), device=classes.seen.device)
 
 
 def index_by_label(ids: Tensor, count: int) -> Tensor:
-    """(count,) int64: where each of the task's classes stands among `ids`; -1 where it does not."""
-    found = torch.full((count,), -1, dtype=torch.int64, device=ids.device)
-    found[ids] = torch.arange(len(ids), device=ids.device)
-    return found
+    """Return (count,) int64: the index in `ids` of each of the task's classes, -1 for a class that is not in it."""
+    index = torch.full((count,), -1, dtype=torch.int64, device=ids.device)
+    index[ids] = torch.arange(len(ids), device=ids.device)
+    return index
 
 
 def minimise(
@@ -86,56 +90,61 @@ def minimise(
     optimizer: torch.optim.Optimizer,
     rate: Rate,
 ) -> None:
-    """Minimise the cross-entropy of `logits(features (B, D)) -> (B, T)` by one optimizer step a batch.
+    """Minimise the cross-entropy of `logits(features (B, D)) -> (B, T)` by one optimizer step per batch.
 
     Args:
-        batches: of features and labels.
+        batches: features and labels.
         logits: of the T trained classes; called with gradients on.
-        target: (C,) place of each class among the T.
+        target: (C,) index of each class among the T (`index_by_label`).
         optimizer: over the method's own parameters.
         rate: step -> factor of the optimizer's learning rate.
 
     Raises:
-        InputError: a parameter is no longer finite at the end.
+        InputError: a parameter is not finite at the end.
     """
     descend(batches, lambda features, labels: F.cross_entropy(logits(features), target[labels]), optimizer, rate)
 
 
 def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate: Rate) -> None:
-    """Minimise `loss(features (B, D), labels (B,)) -> ()` by one optimizer step a batch.
+    """Minimise `loss(features (B, D), labels (B,)) -> ()` by one optimizer step per batch.
 
-    The host waits for the device once an epoch, to tell the loss.
+    The host waits for the device once per epoch, to report the loss.
 
     Raises:
-        InputError: a parameter is no longer finite at the end.
+        InputError: a parameter is not finite at the end.
     """
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     total: Tensor | float = 0.0
+
     for step, (features, labels) in enumerate(batches, 1):
         value = loss(features, labels.to(features.device, non_blocking=True))
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        total += value.detach()
-        if step % batches.steps_per_epoch == 0:
-            report_epoch(
-                {"epoch": step // batches.steps_per_epoch, "loss": float(total) / batches.steps_per_epoch},
-                batches.epochs,
-            )
+
+        total += value.detach()  # stays on the device until the epoch ends
+        epoch, step_in_epoch = divmod(step, batches.steps_per_epoch)
+        if step_in_epoch == 0:
+            report_epoch({"epoch": epoch, "loss": float(total) / batches.steps_per_epoch}, batches.epochs)
             total = 0.0
+
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not all(bool(p.isfinite().all()) for p in parameters):
         raise InputError("training diverged: parameters are not finite; lower this method's `learning_rate`")
 
 
 def cosine(steps: int) -> Rate:
-    """Cosine decay to 0 over `steps`, one value a step."""
+    """Return a cosine decay to 0 over `steps`, with one value per step."""
     return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
 def warm_cosine(batches: Batches, learning_rate: float) -> Rate:
-    """Dassl's schedule: the first epoch at 1e-5, then the cosine over all epochs, one value an epoch."""
+    """Return the schedule of CoOp's code: the first epoch at 1e-5, then a cosine, with one value per epoch.
+
+    Epoch e > 0 of T has the factor (1 + cos(pi e / T)) / 2. Dassl's own scheduler uses e - 1, so that the epoch after
+    the warm-up has the full rate.
+    """
 
     def rate(step: int) -> float:
         epoch = step // batches.steps_per_epoch
