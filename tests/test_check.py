@@ -44,27 +44,27 @@ def test_the_shipped_file_is_valid() -> None:
         ({"data.sets.twemoji": {"reader": 3}}, ["data.sets.twemoji.reader", " 3 "]),
         ({"data.sets.twemoji": {"reader": "base"}}, ["data.sets.twemoji.reader", "'base'", "features/datasets"]),
         ({"data.sets.twemoji": {"reader": "twemoji", "pth": "x"}}, ["data.sets.twemoji", "pth:", "'path'?"]),
-        ({"data.sets.twemoji": {"reader": "twemoji", "path": 3}}, ["data.sets.twemoji", "path: 3"]),
+        ({"data.sets.twemoji": {"reader": "twemoji", "path": 3}}, ["data.sets.twemoji", "path:", " 3"]),
         (
             {"tasks.base_to_new": {"protocol": "base_new"}},
             ["tasks.base_to_new.protocol", "'base_new'", "pipeline/protocols", "'base_to_new'?"],
         ),
         ({"tasks.base_to_new": {"shots": 16}}, ["tasks.base_to_new.protocol", "pipeline/protocols"]),
-        ({"tasks.base_to_new.shots": 0}, ["tasks.base_to_new", "shots: 0"]),
-        ({"tasks.base_to_new.shots": "all"}, ["tasks.base_to_new", "shots: 'all'"]),
+        ({"tasks.base_to_new.shots": 0}, ["tasks.base_to_new", "shots:", " 0"]),
+        ({"tasks.base_to_new.shots": "all"}, ["tasks.base_to_new", "shots:", " 'all'"]),
         ({"tasks.base_to_new.shot": 4}, ["tasks.base_to_new", "shot:", "'shots'?"]),
         ({"generators.ship.epoch": 4}, ["generators.ship", "epoch:", "'epochs'?"]),
-        ({"generators.ship.reconstruction": "max"}, ["generators.ship", "reconstruction: 'max'"]),
-        ({"generators.ship.kl_weight": float("nan")}, ["generators.ship", "kl_weight: nan"]),
-        ({"generators.ship.learning_rate": "0.001"}, ["generators.ship", "learning_rate: '0.001'"]),
+        ({"generators.ship.reconstruction": "max"}, ["generators.ship", "reconstruction:", " 'max'"]),
+        ({"generators.ship.kl_weight": float("nan")}, ["generators.ship", "kl_weight:", " nan"]),
+        ({"generators.ship.learning_rate": "0.001"}, ["generators.ship", "learning_rate:", " '0.001'"]),
         (
             {"generators.shop": {}, "grid.generators": ["shop"]},
             ["'shop'", "pipeline/generators"],
         ),
-        ({"methods.coop.recipe": "cocoop"}, ["methods.coop", "recipe: 'cocoop'"]),
-        ({"methods.coop.epochs": 2.5}, ["methods.coop", "epochs: 2.5"]),
+        ({"methods.coop.recipe": "cocoop"}, ["methods.coop", "recipe:", " 'cocoop'"]),
+        ({"methods.coop.epochs": 2.5}, ["methods.coop", "epochs:", " 2.5"]),
         ({"methods.zero_shot.epochs": 2}, ["methods.zero_shot", "epochs:", "templates"]),
-        ({"methods.clip_adapter.ratio": 1.5}, ["methods.clip_adapter", "ratio: 1.5"]),
+        ({"methods.clip_adapter.ratio": 1.5}, ["methods.clip_adapter", "ratio:", " 1.5"]),
         (
             {"methods.koop": {}, "grid.methods": ["zero_shot", "koop"]},
             ["'koop'", "pipeline/methods"],
@@ -130,7 +130,7 @@ def test_generators_need_a_task_with_unseen_classes(task: str) -> None:
 def test_a_value_for_one_data_set_is_checked_if_the_grid_has_the_data_set() -> None:
     changes = {"generators.ship.epochs": {"default": 50, "caltech101": 0}}
     checking.check(with_values(changes))
-    with pytest.raises(InputError, match="epochs: 0"):
+    with pytest.raises(InputError, match=r"epochs: .*\b0\b"):
         checking.check(with_values({**changes, "grid.datasets": ["twemoji", "caltech101"]}))
 
 

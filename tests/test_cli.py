@@ -1,4 +1,4 @@
-"""`shipyard` as a person meets it: help, checks before work, and what a failed or interrupted run leaves and says."""
+"""The `shipyard` command: help, checks before work, and the output of failed and interrupted runs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def call(*args: str) -> Result:
 
 
 def start(*args: str, cwd: Path, **options: bool) -> subprocess.Popen[str]:
-    """The command as a process of its own, in another folder."""
+    """Start the command as a process in another folder."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*SHIPYARD, *args], cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
@@ -79,7 +79,7 @@ def start(*args: str, cwd: Path, **options: bool) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the shipped params.yaml, in which nothing can run for real."""
+    """Return a folder with the shipped params.yaml, in which no stage is run."""
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "repro", lambda: print("(repro)"))
@@ -89,7 +89,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pipeline_of(tmp_path: Path) -> Path:
-    """A real DVC project whose single stage is to be written by the test."""
+    """Return a real DVC project; the test writes its only stage."""
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_bytes((ROOT / ".dvc/config").read_bytes())
@@ -102,12 +102,12 @@ def stage(project: Path, code: str) -> None:
     (project / "dvc.yaml").write_text("stages:\n  one:\n    cmd: python stage.py\n    outs: [out]\n", encoding="utf-8")
 
 
-def test_help_is_a_table_of_contents() -> None:
+def test_help_lists_every_command_in_a_panel() -> None:
     text = call("--help").output
     contents = text[text.index("Results:") :]
     for name in get_command(cli.app).commands:  # type: ignore[attr-defined]
-        assert re.search(rf"^  {name}  ", contents, re.MULTILINE), f"{name} has no panel of the table of contents"
-    assert "..." not in contents, "a command's line is cut short"
+        assert re.search(rf"^  {name}  ", contents, re.MULTILINE), f"{name} has no panel"
+    assert "..." not in contents, "the description of a command is truncated"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -118,16 +118,16 @@ def test_each_command_has_an_example(command: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_each_example_is_understood(command: Sequence[str]) -> None:
+def test_each_example_can_be_parsed(command: Sequence[str]) -> None:
     lines = re.findall(r"^ +shipyard (.*)", call(*command, "--help").output, re.MULTILINE)
     for line in lines:
         leaf, words = get_command(cli.app), shlex.split(line)
         while words and words[0] in getattr(leaf, "commands", ()):
             leaf = leaf.commands[words.pop(0)]  # type: ignore[attr-defined]
-        leaf.make_context("shipyard", words)  # parses, and runs nothing
+        leaf.make_context("shipyard", words)  # parses without running
 
 
-def test_no_command_is_forgotten_here() -> None:
+def test_every_command_is_listed_in_this_file() -> None:
     top = get_command(cli.app)
     names = set(top.commands)  # type: ignore[attr-defined]
     assert names == {command[0] for command in COMMANDS}
@@ -137,19 +137,19 @@ def test_version() -> None:
     assert call("--version").output == "shipyard 0.1.0\n"
 
 
-def test_unknown_command_names_the_nearest() -> None:
+def test_an_unknown_command_gets_a_suggestion() -> None:
     result = call("rnu")
     assert result.exit_code == 2
     assert "run" in result.output
 
 
-def test_run_checks_changes_runs_and_reports(project: Path) -> None:
+def test_run_writes_the_changes_and_prints_the_results(project: Path) -> None:
     (project / "artifacts/index").mkdir(parents=True)
     (project / "artifacts/index/caltech101.parquet").touch()
-    result = call("run", "caltech101", "--set", "data.root=there")
+    result = call("run", "caltech101", "--set", "data.root=elsewhere")
     assert result.output.splitlines() == [
         "params.yaml: datasets: [twemoji] -> [caltech101]",
-        "params.yaml: root: data -> there",
+        "params.yaml: root: data -> elsewhere",
         "(repro)",
         "(results)",
     ]
@@ -158,7 +158,7 @@ def test_run_checks_changes_runs_and_reports(project: Path) -> None:
     assert "  datasets: [caltech101]" in text
 
 
-def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_nothing_of_it(project: Path) -> None:
+def test_own_images_run_with_their_proxy_and_another_data_set_resets_the_grid(project: Path) -> None:
     for name in ("tern", "wren"):
         (project / "photos" / name).mkdir(parents=True)
         for i in range(20):
@@ -173,9 +173,10 @@ def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_n
         "(repro)",
         "(results)",
     ]
-    assert "selection/mybirds/mybirds.json" in str(result.exception), "nothing has run, so nothing is chosen"
+    assert "selection/mybirds/mybirds.json" in str(result.exception), "nothing has run, so no run is selected"
     alone = call("run", "--set", "grid.datasets=[twemoji]")
-    assert "take another task, such as --set 'grid.tasks=[base_to_new]'" in str(alone.exception)
+    assert "tasks.mybirds: " in str(alone.exception)
+    assert "--set 'grid.tasks=[base_to_new]'" in str(alone.exception)
     assert call("run", "twemoji").output.splitlines() == [
         "params.yaml: datasets: [mybirds] -> [twemoji]",
         "params.yaml: tasks: [mybirds, mybirds_proxy] -> [base_to_new]",
@@ -191,30 +192,31 @@ def test_a_data_set_of_ones_own_runs_with_its_rehearsal_and_another_one_leaves_n
     call("run", "mybirds")
     (project / "more.yaml").write_text("title: x\nsettings: {grid.tasks: [class_incremental]}\n")
     assert call("run", "twemoji", "--recipe", "more.yaml").exception is None
-    assert params.load().grid.tasks == ["class_incremental"], "the recipe's"
+    assert params.load().grid.tasks == ["class_incremental"], "the tasks of the recipe"
 
 
 @pytest.mark.parametrize(
-    ("args", "words"),
+    ("args", "parts"),
     [
-        (["twemojis"], "'twemojis' is not in `data.sets`; did you mean 'twemoji'?"),
-        (["--set", "grid.encoder=vit"], "'vit' is not in `encoders`"),
-        (["--set", "methods.coop.epochs=many"], "epochs: 'many' cannot be used"),
-        (["--set", "methods.coop.epoch=1"], "'epoch' is not in methods.coop; did you mean 'epochs'?"),
-        (["--set", "grid.seeds"], "is no key=value"),
-        (["caltech101"], "there is no folder data"),
-        (["caltech101", "twemoji", "--set", "data.root=../nowhere"], "there is no folder ../nowhere"),
+        (["twemojis"], ["'twemojis'", "`data.sets`", "'twemoji'?"]),
+        (["--set", "grid.encoder=vit"], ["'vit'", "`encoders`"]),
+        (["--set", "methods.coop.epochs=many"], ["methods.coop", "epochs:", "'many'"]),
+        (["--set", "methods.coop.epoch=1"], ["'epoch'", "methods.coop", "'epochs'?"]),
+        (["--set", "grid.seeds"], ["'grid.seeds'"]),
+        (["caltech101"], ["caltech101", "data/caltech-101"]),
+        (["caltech101", "twemoji", "--set", "data.root=../nowhere"], ["../nowhere"]),
     ],
 )
-def test_a_mistake_changes_and_runs_nothing(project: Path, args: list[str], words: str) -> None:
+def test_a_mistake_changes_and_runs_nothing(project: Path, args: list[str], parts: list[str]) -> None:
     result = call("run", *args)
     assert isinstance(result.exception, InputError)
-    assert words in str(result.exception)
+    message = str(result.exception)
+    assert [part for part in parts if part not in message] == []
     assert "(repro)" not in result.output
     assert (project / "params.yaml").read_text(encoding="utf-8") == SHIPPED
 
 
-def test_a_recipe_of_several_runs_runs_and_keeps_each(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_of_a_recipe_is_saved(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = "title: epochs\nsettings: {grid.seeds: [1]}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: 2}]\n"
     (project / "mine.yaml").write_text(recipe, encoding="utf-8")
     monkeypatch.setattr(cli, "keep", lambda name: print(f"(keep {name})"))
@@ -237,29 +239,29 @@ def test_a_mistake_in_the_last_run_of_a_recipe_stops_the_first(project: Path) ->
     recipe = "title: epochs\nsettings: {}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: many}]\n"
     (project / "mine.yaml").write_text(recipe, encoding="utf-8")
     result = call("run", "--recipe", "mine.yaml")
-    assert "epochs: 'many' cannot be used" in str(result.exception)
+    assert re.search(r"epochs: .*'many'", str(result.exception))
     assert "(repro)" not in result.output
 
 
-def test_images_are_not_needed_once_they_are_indexed(project: Path) -> None:
+def test_indexed_images_are_not_needed(project: Path) -> None:
     (project / "artifacts/index").mkdir(parents=True)
     (project / "artifacts/index/caltech101.parquet").touch()
     assert "(repro)" in call("run", "caltech101").output
 
 
 @pytest.mark.parametrize("command", [["run", "caltech101", "dtd"], ["check"]])
-def test_what_is_wrong_with_all_data_sets_is_told_before_anything_starts(command: list[str], project: Path) -> None:
+def test_problems_of_all_data_sets_are_reported_before_anything_starts(command: list[str], project: Path) -> None:
     (project / "data/caltech-101/101_ObjectCategories").mkdir(parents=True)
     (project / "params.yaml").write_text(SHIPPED.replace("datasets: [twemoji]", "datasets: [caltech101, dtd]"))
     result = call(*command)
     assert isinstance(result.exception, InputError)
     assert "- accordion/image_0001.jpg" in str(result.exception)
-    assert "there is no folder data/dtd" in str(result.exception)
+    assert "data/dtd" in str(result.exception)
     assert not result.output
 
 
-def test_check_counts_what_would_run(project: Path) -> None:
-    assert call("check").output.startswith("params.yaml is right: ")
+def test_check_prints_the_number_of_runs(project: Path) -> None:
+    assert call("check").output == "params.yaml is valid: 8 runs x 3 seeds, encoder liteclip\n"
 
 
 def test_repro_runs_the_stages_with_this_python(pipeline_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +272,7 @@ def test_repro_runs_the_stages_with_this_python(pipeline_of: Path, monkeypatch: 
     assert (pipeline_of / "out").read_text(encoding="utf-8") == sys.prefix
 
 
-def test_a_kept_run_is_an_experiment(pipeline_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_run_is_an_experiment(pipeline_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(pipeline_of, "open('out', 'w').write('1')")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
     subprocess.run(["git", "add", "-A"], cwd=pipeline_of, check=True)
@@ -282,50 +284,56 @@ def test_a_kept_run_is_an_experiment(pipeline_of: Path, monkeypatch: pytest.Monk
     assert "/mine-1\n" in refs.stdout.decode()
 
 
-def test_failed_stage_says_how_to_go_on(pipeline_of: Path) -> None:
+def test_a_failed_stage_ends_with_the_command_that_continues(pipeline_of: Path) -> None:
     stage(pipeline_of, "raise SystemExit('error: the disk is full')")
     process = start("run", cwd=pipeline_of)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: the disk is full" in errors
-    assert errors.rstrip().splitlines()[-1].startswith("error: `dvc repro` ended with status")
+    last = errors.rstrip().splitlines()[-1]
+    assert last.startswith("error: `dvc repro`")
+    assert "`shipyard run`" in last
     assert "Traceback" not in errors
 
 
-def test_ctrl_c_waits_for_the_stage_and_says_how_to_resume(pipeline_of: Path) -> None:
+def test_ctrl_c_waits_for_the_stage_and_prints_how_to_continue(pipeline_of: Path) -> None:
     stage(pipeline_of, SLOW)
     process = start("run", cwd=pipeline_of, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (pipeline_of / "started").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does: the whole group is told
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole process group
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert (pipeline_of / "ended").exists(), "the stage was killed before it had tidied up"
-    assert errors.rstrip().endswith("what was complete is kept; the same command goes on from there")
+    assert (pipeline_of / "ended").exists(), "the stage was killed before it could clean up"
+    assert errors.rstrip().splitlines()[-1].startswith("interrupted: ")
+    assert "kept" in errors
+    assert "continue" in errors
     assert "Traceback" not in errors
 
 
 def test_ctrl_c_in_task_new_writes_nothing(pipeline_of: Path) -> None:
     os.mkfifo(pipeline_of / "names.txt")
     process = start("task", "new", "mine", "--images", "photos", "--unseen", "names.txt", cwd=pipeline_of)
-    with (pipeline_of / "names.txt").open("w"):  # it waits for names now
+    with (pipeline_of / "names.txt").open("w"):  # the command waits for names
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "interrupted: nothing is half-written; the same command starts anew"
+    assert errors.startswith("interrupted: ")
+    assert len(errors.splitlines()) == 1
+    assert "start over" in errors
     assert (pipeline_of / "params.yaml").read_text(encoding="utf-8") == SHIPPED
     assert not (pipeline_of / "classes").exists()
 
 
-def test_ctrl_c_while_libraries_load_is_understood() -> None:
+def test_ctrl_c_during_imports_prints_one_line() -> None:
     command = [sys.executable, "-c", LOADING]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (130, b"interrupted: nothing had begun\n")
+    process = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (130, b"interrupted: nothing was started\n")
 
 
-def test_report_before_any_run_says_what_to_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_before_any_run_names_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.chdir(project)
     result = call("report")
@@ -334,19 +342,19 @@ def test_report_before_any_run_says_what_to_run(project: Path, monkeypatch: pyte
 
 
 def completed(*words: str) -> list[str]:
-    """What bash is offered for the last of the words."""
+    """Return the completions that bash gets for the last word."""
     env = {"_SHIPYARD_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", "from pipeline.cli.app import app; app(prog_name='shipyard')"],
         env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout.split()
+    return process.stdout.split()
 
 
-def test_the_shell_completes_commands_and_names(project: Path) -> None:
+def test_the_shell_completes_commands_data_sets_and_tasks(project: Path) -> None:
     assert {"predict", "export"} <= {*completed("shipyard", "p"), *completed("shipyard", "ex")}
     assert "twemoji" in completed("shipyard", "run", "tw")
     text = SHIPPED.replace("\ntasks:\n", "\ntasks:\n  twemoji: {protocol: own_images}\n")

@@ -37,7 +37,7 @@ def words(
     seed: Annotated[int | None, typer.Option(help="One of grid.seeds. Default: the first.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of words per vector, nearest first.")] = 3,
 ) -> None:
-    """Print the words nearest to the prompts that a method or generator learned.
+    """Print the words nearest to each learned prompt vector.
 
     The number after each word is its distance. The nearest word need not mean what the vector does.
     """
