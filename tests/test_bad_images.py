@@ -147,11 +147,11 @@ def create(folder: Path, kind: str) -> str:
 KINDS = {
     "a dangling link": "No such file",
     "a link to itself": "symbolic links",
-    "a link that leads out": "leads out of the data set's folder",
+    "a link that leads out": r"symbolic link.*outside",
     "a device": "regular file",
     "a pipe": "regular file",
     "a folder": "regular file",
-    "a name that is not UTF-8": "not UTF-8; rename the file",
+    "a name that is not UTF-8": "UTF-8",
     "no permission": "Permission denied",
 }
 
