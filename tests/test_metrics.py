@@ -1,4 +1,4 @@
-"""Accuracies against counts made by hand."""
+"""Accuracies against counts by hand."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def test_accuracy_on_all_and_none() -> None:
 
 @pytest.mark.parametrize("function", [accuracy, per_class_accuracy])
 @pytest.mark.parametrize(
-    ("logits", "labels", "says"),
+    ("logits", "labels", "message"),
     [
-        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), "no rows"),
-        (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), r"must be \(N, M\) and \(N,\)"),
-        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), r"must be \(N, M\) and \(N,\)"),
-        (torch.zeros(2, 3), torch.tensor([0, 3]), "0 to 3, but there are 3"),
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), r"\b0\b"),
+        (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), r"\(2, 3\).*\(3,\)"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), r"\(2,\).*\(2,\)"),
+        (torch.zeros(2, 3), torch.tensor([0, 3]), r"\b0 to 3\b.*\b3\b"),
         (torch.zeros(2, 3), torch.tensor([-1, 0]), "-1 to 0"),
-        (torch.tensor([[0.0, torch.nan], [0, 1]]), torch.tensor([0, 1]), "1 of 2 rows of logits hold NaN"),
+        (torch.tensor([[0.0, torch.nan], [0, 1]]), torch.tensor([0, 1]), "1 of 2 .*NaN"),
     ],
 )
-def test_what_has_no_accuracy_is_refused(function, logits, labels, says) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=says):
+def test_inputs_without_an_accuracy_are_rejected(function, logits, labels, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
         function(logits, labels)
 
 
@@ -68,19 +68,19 @@ RANKED = [((0, 2, 1, 3), 0), ((2, 1, 0, 3), 0), ((1, 0, 2, 3), 1), ((3, 1, 2, 0)
 RANKED += [((0, 2, 3, 1), 2), ((2, 3, 0, 1), 2), ((2, 0, 3, 1), 3)]
 
 
-def judged(rows: list[int], candidates: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of some rows among some candidates, and labels as positions among these."""
+def scored(rows: list[int], candidates: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits of some rows for some candidates, and labels as positions among these."""
     logits = torch.tensor([[-float(RANKED[row][0].index(c)) for c in candidates] for row in rows])
     return logits, torch.tensor([candidates.index(RANKED[row][1]) for row in rows])
 
 
 def test_four_classes_by_hand() -> None:
-    base = accuracy(*judged([0, 1, 2, 3, 4], [0, 1]))  # row 1 prefers 1 to 0: 4 of 5
-    new = accuracy(*judged([5, 6, 7], [2, 3]))  # row 7 prefers 2 to 3: 2 of 3
+    base = accuracy(*scored([0, 1, 2, 3, 4], [0, 1]))  # row 1 prefers 1 to 0: 4 of 5
+    new = accuracy(*scored([5, 6, 7], [2, 3]))  # row 7 prefers 2 to 3: 2 of 3
     assert (base, new) == (80.0, pytest.approx(200 / 3))
     assert harmonic_mean(base, new) == pytest.approx(2 * 80 * (200 / 3) / (80 + 200 / 3))
-    # judged among all four, as class-incremental does: rows 0, 2, 4 and 6 are right
-    together = judged([*range(8)], [0, 1, 2, 3])
+    # scored among all four, as class-incremental does: rows 0, 2, 4 and 6 are right
+    together = scored([*range(8)], [0, 1, 2, 3])
     assert accuracy(*together) == 50.0
     # class 0: 1 of 2, class 1: 2 of 3, class 2: 1 of 2, class 3: 0 of 1
     assert per_class_accuracy(*together) == pytest.approx(100 * (1 / 2 + 2 / 3 + 1 / 2 + 0) / 4)

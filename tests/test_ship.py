@@ -15,7 +15,7 @@ from pipeline.training.seeds import stream
 SMALL = Ship(encoder_width=32, generator_width=32, epochs=3, batch=16, learning_rate=0.003)
 
 
-def test_loss_is_equation_2_by_sums() -> None:
+def test_loss_is_equation_2_with_sums_over_dimensions() -> None:
     rng = np.random.default_rng(0)
     x, x_hat, mu, log_var = (rng.normal(size=(3, 8)).astype(np.float32) for _ in range(4))
     reconstruction = np.mean(np.sum((x_hat - x) ** 2, axis=1))
@@ -64,7 +64,7 @@ def test_prompt_forms_are_the_four_of_table_5() -> None:
             np.testing.assert_allclose(model.context(z).detach().numpy(), p + local, atol=1e-6)
 
 
-def test_without_global_prompts_none_is_learnt() -> None:
+def test_without_a_global_prompt_none_is_learned() -> None:
     off = SMALL.model_copy(update={"global_prompt": False})
     fitted = off.fit(
         tiny.features([0, 1], 8, 1), tiny.classes(tiny.tower()), tiny.tower(), stream(1, "x"), lambda _: None
@@ -75,11 +75,11 @@ def test_without_global_prompts_none_is_learnt() -> None:
 def test_latent_summary_is_kl_and_active_units() -> None:
     rng = np.random.default_rng(0)
     mu, log_var = (rng.normal(size=(9, 5)) for _ in range(2))
-    mu[:, :2] = 0.3  # two units that say nothing of the image, though their KL is not 0
+    mu[:, :2] = 0.3  # two units that carry nothing about the image, although their KL is not 0
     kl = (0.5 * (np.exp(log_var) + mu**2 - 1 - log_var)).mean(0)
-    said = latent_summary(torch.from_numpy(mu), torch.from_numpy(log_var))
+    summary = latent_summary(torch.from_numpy(mu), torch.from_numpy(log_var))
     expected = {"kl": kl.sum(), "kl_unit_median": np.median(kl), "kl_unit_max": kl.max(), "active_units": 3}
-    assert said == pytest.approx(expected)
+    assert summary == pytest.approx(expected)
 
 
 def test_free_bits_are_a_floor_under_each_units_kl() -> None:
@@ -87,11 +87,11 @@ def test_free_bits_are_a_floor_under_each_units_kl() -> None:
     mu, log_var = (0.5 * rng.normal(size=(9, 5)) for _ in range(2))
     kl = (0.5 * (np.exp(log_var) + mu**2 - 1 - log_var)).mean(0)
     floor = float(np.median(kl))
-    found = free_bits_kl(torch.from_numpy(mu), torch.from_numpy(log_var), floor)
-    assert float(found) == pytest.approx(np.maximum(kl, floor).sum())
+    loss = free_bits_kl(torch.from_numpy(mu), torch.from_numpy(log_var), floor)
+    assert float(loss) == pytest.approx(np.maximum(kl, floor).sum())
 
 
-def test_initial_weights_are_the_codes() -> None:
+def test_initial_weights_follow_the_official_code() -> None:
     model = Ship().build(32, tiny.tower(), stream(0, "test"))
     for name, parameter in model.named_parameters():
         if name.endswith(".bias"):

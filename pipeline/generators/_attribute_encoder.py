@@ -41,6 +41,7 @@ class AttributeVae(AttributeGenerator):
 
     def vae_losses(self, x: Tensor, x_hat: Tensor, attributes: Tensor) -> dict[str, Tensor]:
         """Return the two terms () of L_VAE for features, their reconstructions and their attributes, (N, D) each."""
+        # The posterior is computed again, because `train_wgan` passes on the reconstructions alone.
         mu, log_var = self.posterior(x, attributes)
         reconstruction, kl = elbo_terms(x, x_hat, mu, log_var)
         return {"reconstruction": reconstruction, "kl": kl}

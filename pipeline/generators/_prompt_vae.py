@@ -37,6 +37,7 @@ class PromptGenerator(FittedGenerator):
     ) -> None:
         super().__init__()
         self.latent = latent or width
+        # r, the bias of an image or sample, which is added to the global prompt vectors.
         self.bias = mlp(self.latent, hidden, length * width if sequential else width)
         self.prompt = nn.Parameter(torch.zeros(length, width), requires_grad=global_prompt)
 

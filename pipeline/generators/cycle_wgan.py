@@ -49,6 +49,7 @@ class CycleWgan(AdversarialGenerator):
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> AttributeGenerator:
         """Fit the regressor, then train against the critic."""
+        # `rng` is drawn from in this order (G's weights, R, training), so the order is part of what a seed gives.
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
         regressor = fit_regressor(train, classes, self.regressor_epochs, rng)
 
@@ -75,6 +76,7 @@ def fit_regressor(train: LabelledFeatures, classes: ClassSet, epochs: int, rng: 
     optimizer = torch.optim.Adam(regressor.parameters(), 0.001)
 
     for x, labels in Batches(train, None, epochs, 64, 0.0, rng):
+        # The mean over D where L_CYC has the sum: Adam is invariant to such a factor, except for its epsilon.
         loss = F.mse_loss(regressor(x), gather(classes.text_features, labels))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -44,6 +44,7 @@ class FClsWgan(AdversarialGenerator):
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> AttributeGenerator:
         """Fit the classifier, then train against the critic."""
+        # `rng` is drawn from in this order (G's weights, P, training), so the order is part of what a seed gives.
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
         classifier = fit_seen_classifier(train, classes, self.classifier_epochs, rng)
 

@@ -54,10 +54,12 @@ class LisGan(AdversarialGenerator):
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> AttributeGenerator:
         """Fit the classifier, find the souls, then train against the critic."""
+        # `rng` is drawn from in this order (G's weights, classifier, souls, training), so the order is part of what a
+        # seed gives.
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
         classifier = fit_seen_classifier(train, classes, self.classifier_epochs, rng)
 
-        seen_ids = classes.seen_ids.cpu()
+        seen_ids = classes.seen_ids.cpu()  # labels are on the host
         label_to_index = index_by_label(classes.seen_ids, len(classes))
         souls = torch.stack([cluster_means(train.centre[train.labels == i], self.souls, rng) for i in seen_ids])
 

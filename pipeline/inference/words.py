@@ -85,6 +85,7 @@ def learned_contexts(
             f"{run!r} learned no prompts; methods that do: {', '.join(prompt_methods())}; "
             f"generators that do: {', '.join(image_readers())}"
         )
+    # As many contexts as classes are one per class; any other number is shared by all classes.
     owners = task.classes.names if len(contexts) == len(task.classes) else [""] * len(contexts)
     return list(owners), contexts
 

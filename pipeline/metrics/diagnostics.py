@@ -89,6 +89,7 @@ def write_diagnostics(out: Path, splits: Mapping[str, Sequence[SplitLogits]], fi
         logits = torch.cat([seed.logits for seed in seeds])
         labels = torch.cat([seed.labels for seed in seeds])
         for b, images, confidence, accuracy in reliability(logits, labels):
+            # Rounded, because further digits differ by machine.
             reliabilities.append((split, b, images, round(confidence, 4), round(accuracy, 4)))
 
     with atomic_folder(out) as part:

@@ -21,7 +21,7 @@ from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import EvalRows, TrainTask
 from pipeline.config.params import Visualization
 from pipeline.metrics.diagnostics import keep_logs
-from pipeline.training.data import LabelledFeatures
+from pipeline.training.data import ClassSet, LabelledFeatures
 
 COLUMNS = ("projection", "class", "kind", "x", "y")
 NEIGHBOURS = 15  # of UMAP (its default)
@@ -65,26 +65,26 @@ def visualize_features(
         settings: how many classes and features to show, and by which methods.
         out: the folder to write.
     """
-    points = collect_points(task, eval_splits, read_synthetic(synthetic, seed, task.classes), settings)
+    points = collect_points(task.classes, eval_splits, read_synthetic(synthetic, seed, task.classes), settings)
     with atomic_folder(out) as part:
         write_projection(points, settings.methods, part / "projection.csv")
         keep_logs(fitted, part)
 
 
 def collect_points(
-    task: TrainTask, eval_splits: Sequence[EvalRows], synthetic: LabelledFeatures, settings: Visualization
+    classes: ClassSet, eval_splits: Sequence[EvalRows], synthetic: LabelledFeatures, settings: Visualization
 ) -> Points:
     """Return the first test images and synthetic features of some unseen classes; none if no class is unseen.
 
     The classes are spread evenly over the unseen ones. A class's images are those of the first evaluation split that
     has any.
     """
-    unseen = task.classes.unseen_ids.tolist()
+    unseen = classes.unseen_ids.tolist()
     count = min(settings.classes, len(unseen))
     shown = [unseen[i * len(unseen) // count] for i in range(count)]
 
     features: list[Floats] = []
-    classes: list[str] = []
+    names: list[str] = []
     kinds: list[str] = []
     for class_id in shown:
         real = _first_images(eval_splits, class_id, settings.per_class)
@@ -92,9 +92,9 @@ def collect_points(
         samples = F.normalize(drawn, dim=-1).double().numpy()
 
         features += [*real, *samples]
-        classes += [task.classes.names[class_id]] * (len(real) + len(samples))
+        names += [classes.names[class_id]] * (len(real) + len(samples))
         kinds += ["real"] * len(real) + ["synthetic"] * len(samples)
-    return Points(np.array(features), classes, kinds)
+    return Points(np.array(features), names, kinds)
 
 
 def _first_images(eval_splits: Sequence[EvalRows], class_id: int, count: int) -> Floats:
