@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--full] [NAME ...]`: run the comparisons, print them, and write down what all of them gave."""
+"""`python -m benchmarks [--full] [NAME ...]`: run the comparisons, print them and record the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.measure import ROOT, Row, markdown, table, verdict
+from benchmarks.measure import Row, markdown, table, verdict
+from benchmarks.memory import ROOT
 from features.errors import InputError, nearest
 from features.runtime.commandline import run_app
 
@@ -23,17 +24,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     chosen: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help=f"Of {', '.join(NAMES)}; else all.")
+        list[str] | None, typer.Argument(metavar="NAME", help=f"Comparisons to run: {', '.join(NAMES)}. Default: all.")
     ] = None,
-    full: Annotated[bool, typer.Option(help="Sizes of the tables in docs/performance.md; takes an hour.")] = False,
+    full: Annotated[
+        bool, typer.Option(help="Use the sizes of the tables in docs/performance.md; takes an hour.")
+    ] = False,
 ) -> None:
-    """Compare, print, and put the rows into benchmarks/latest.json and docs/performance.md.
+    """Run comparisons, print their rows and write them into benchmarks/latest.json and docs/performance.md.
 
-    All of them take the place of all that stood there; those of one NAME, of theirs.
+    A run of all comparisons replaces all rows; with NAME, only the rows of these comparisons are replaced.
     """
     for name in chosen or ():
         if name not in NAMES:
-            raise InputError(f"{name!r} is no benchmark; {nearest(name, NAMES)}")
+            raise InputError(f"unknown benchmark {name!r}; {nearest(name, NAMES)}")
     measured: list[Row] = []
     for name in chosen or NAMES:
         rows = import_module(f"benchmarks.{name}").rows(small=not full)
@@ -48,28 +51,28 @@ def main(
 
 
 def keep(rows: Sequence[Row]) -> None:
-    """Put rows in the place of those of the same name, and drop what another machine measured: a table is of one."""
+    """Replace rows of the same names, and drop rows of another machine: a table holds those of one machine."""
     kept = {row.name: row for row in read_latest() if row.machine == rows[0].machine} | {row.name: row for row in rows}
     write(list(kept.values()))
 
 
 def write(latest: Sequence[Row]) -> None:
-    """Make these the rows of the file and of the page."""
+    """Write the rows into the file and the page, in place of those there."""
     LATEST.write_text(json.dumps([row.as_dict() for row in latest], indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(in_page(PAGE.read_text(encoding="utf-8"), latest), encoding="utf-8")
 
 
 def read_latest() -> list[Row]:
-    """The rows that were measured last."""
+    """Return the rows of the last measurements."""
     return [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))] if LATEST.exists() else []
 
 
 def in_page(page: str, rows: Sequence[Row]) -> str:
-    """The page with these rows as its table."""
+    """Return the text of the page with these rows as its table."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     return f"{before}{MARKS[0]}\n{markdown(rows)}\n{MARKS[1]}{after}"
 
 
 if __name__ == "__main__":
-    run_app(app, "what was measured is in benchmarks/latest.json; run the rest by name")
+    run_app(app, "finished comparisons are in benchmarks/latest.json; run the others by name")

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.calibration NAME`: how far the probabilities of a task of one's own can be trusted.
+"""`python -m benchmarks.calibration NAME`: calibration of the probabilities on a task of your own images.
 
-Predicts the task's test images, which nothing was fitted to, as `shipyard predict` does, with each run that its
-rehearsal calibrated. Prints the accuracy and the expected calibration error (Guo et al. 2017, Eq. 5; points, 15 bins)
-of the calibrated probabilities, and of the same logits left as they are.
+Predicts the task's test images, on which nothing was fitted, as `shipyard predict` does, with each run that was
+calibrated on the validation proxy. Prints the accuracy and the expected calibration error (Guo et al. 2017, Eq. 5; in
+points, 15 bins) of the calibrated probabilities and of the uncalibrated ones.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was"
 
 
 def ece(logits: Tensor, labels: Tensor) -> float:
-    """The expected calibration error in points of logits (N, C), given labels (N,)."""
+    """Return the expected calibration error, in points, of logits (N, C) for labels (N,)."""
     return calibration_error([found[1:] for found in reliability(logits, labels)])
 
 
 def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
-    """A line for each run and for its test images of seen, of unseen and of all classes."""
+    """Yield a line for each run and for its test images of seen, unseen and all classes."""
     index, names = read_index(paths.index(name)), read_names(paths.names(name)).classes
     folder = reader_from(params.data.sets[name], name).folder(Path(params.data.root))
     rows = index.rows("test")
@@ -56,11 +56,13 @@ def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows as a table of Markdown."""
+    """Return rows as a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (HEAD, ("---",) * len(HEAD), *rows))
 
 
-def main(name: Annotated[str, typer.Argument(metavar="NAME", help="As `shipyard task new` named it.")]) -> None:
+def main(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the task given to `shipyard task new`.")],
+) -> None:
     """Print the table."""
     print(table(list(lines(load(), name))))
 
@@ -68,4 +70,4 @@ def main(name: Annotated[str, typer.Argument(metavar="NAME", help="As `shipyard 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    run_app(app, "nothing is kept; start again")
+    run_app(app, "nothing was written; start again")

@@ -1,7 +1,7 @@
-"""Extraction of LiteCLIP features in ten views and the centre crop, against its limits and against a plain loop.
+"""Extraction of LiteCLIP features in ten views and the centre crop, against its limits and a plain loop.
 
-`python -m benchmarks extraction`. The limits: the image tower alone on crops that are in memory, and decoding alone on
-all cores. The plain loop: Pillow, torchvision's crops and `encode_image`, image by image in one process.
+`python -m benchmarks extraction`. The limits are the image tower alone on crops in memory, and decoding alone on all
+cores. The plain loop is Pillow, torchvision's crops and `encode_image`, image by image in one process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.material import photographs
-from benchmarks.measure import ROOT, Row, in_turn
+from benchmarks.measure import Row, in_turn
+from benchmarks.memory import ROOT
 from benchmarks.reference import Images
 from features.datasets.base import Split
 from features.encoding.augment import Views
@@ -32,13 +33,13 @@ from features.runtime.devices import cores, keep_freed_memory, pick_device
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
 CROPS = 1 + VIEWS.count
-PART = 8  # the plain loop runs over an eighth of the images: every one takes the same
-FORWARD_PART = 3  # the image tower alone over a third, for the same reason
+PART = 8  # the plain loop runs over an eighth of the images, because each takes the same time
+FORWARD_PART = 3  # the image tower alone runs over a third, for the same reason
 LITECLIP = f"local-dir:{ROOT / 'assets' / 'liteclip'}"
 
 
 def rows(*, small: bool) -> list[Row]:
-    """Images a second."""
+    """Return the rows of extraction, in images per second."""
     count = 48 if small else 480
     keep_freed_memory()  # as stage `extract` does
     encoder = load_encoder("liteclip", LITECLIP, None, pick_device("auto"))
@@ -80,14 +81,14 @@ def rows(*, small: bool) -> list[Row]:
 
 
 def plain_model(name: str, encoder: Encoder) -> Any:
-    """The same model as open_clip makes it, on the same device."""
+    """Return the same model as open_clip creates it, on the same device."""
     import open_clip
 
     return open_clip.create_model(name).eval().requires_grad_(False).to(encoder.device)
 
 
 def index_of(paths: list[Path]) -> Index:
-    """All of them training images of one class."""
+    """Return an index of the files as training images of one class."""
     train: Split = "train"
     return Index(
         paths=tuple(path.name for path in paths),
@@ -99,7 +100,7 @@ def index_of(paths: list[Path]) -> Index:
 
 
 def forward_only(encoder: Encoder, count: int) -> Callable[[], None]:
-    """The image tower on crops in memory, as many threads as cores, in the batches that extraction makes."""
+    """Return a work that runs the image tower on crops in memory, a thread per core, in the batches of extraction."""
     size = CROPS if encoder.device.type == "cpu" else 128 // CROPS * CROPS
     crops = torch.randint(256, (min(size, CPU_BATCH), *encoder.preprocess.size, 3), dtype=torch.uint8)
     passes = count * CROPS // len(crops)
@@ -116,7 +117,7 @@ def forward_only(encoder: Encoder, count: int) -> Callable[[], None]:
 
 
 def decode_only(job: Extraction) -> Callable[[], None]:
-    """Every image decoded to its crops by as many processes as cores."""
+    """Return a work that decodes every image to its crops, with a process per core."""
     images = [job.image(row) for row in range(len(job.index.paths))]
 
     def work() -> None:

@@ -1,6 +1,6 @@
-"""One image from a cold start: `python -m benchmarks.first_prediction FILE`.
+"""Predict one image from a cold start: `python -m benchmarks.first_prediction FILE`.
 
-It imports what `shipyard predict` does; reading `params.yaml` and the choice, which it leaves out, takes milliseconds.
+It imports what `shipyard predict` imports. It does not read `params.yaml` and the selection, which takes milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import pipeline.cli.app  # noqa: F401 (for its time)
-from benchmarks.measure import ROOT
+from benchmarks.memory import ROOT
 from features.encoding.encoder import load_encoder
 from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.inference.predict import Model, predict
@@ -21,7 +21,7 @@ CLASSES = 100
 
 
 def model() -> Model:
-    """LiteCLIP with a classifier of random directions."""
+    """Return LiteCLIP with a classifier of random directions."""
     keep_freed_memory()  # as `shipyard predict` does
     encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
     weights = F.normalize(torch.randn(CLASSES, encoder.embed_dim), dim=-1).to(encoder.device)

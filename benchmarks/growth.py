@@ -1,8 +1,8 @@
-"""How time and memory grow with images and seeds: the exponent of a power law through the measurements.
+"""Growth of time and memory with images and seeds: the exponent of a power law through the measurements.
 
-`python -m benchmarks growth`; growth with classes is in `training`, where the text tower's passes are timed. In these
-rows `ours` is the exponent and `reference` the most that it may be. Extraction runs on an encoder of one layer for
-crops of 32 pixels, so that the pipeline's own cost shows, not the encoder's.
+`python -m benchmarks growth`. Growth with classes is in `training`, where the text tower's passes are timed. In these
+rows `ours` is the exponent and `reference` its upper limit. Extraction runs with an encoder of one layer on crops of 32
+pixels, so that the cost of the pipeline shows instead of the encoder's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from PIL import Image
 
 from benchmarks.extraction import index_of
 from benchmarks.material import class_set, features, imagenet_names, open_clip_model, text_tower
-from benchmarks.measure import STRAIGHT, Row, in_turn, own_peak_bytes, peak_bytes
+from benchmarks.measure import LINEAR, Row, in_turn
+from benchmarks.memory import own_peak_bytes, peak_bytes
 from features.encoding.augment import Views
 from features.encoding.encoder import load_encoder
 from features.extraction.extract import extract
@@ -41,16 +42,16 @@ TINY = {
 
 
 def rows(*, small: bool) -> list[Row]:
-    """Exponents of time, and of extraction's memory."""
+    """Return the exponents of time, and of the memory of extraction."""
     images = (1_000, 4_000) if small else (1_000, 4_000, 16_000, 64_000)
     times, peaks = zip(*map(_extracted, images), strict=True)
     seeds = (1, 2, 4, 8)
     tower = text_tower(open_clip_model())
     of_seeds = in_turn(*(partial(_fit, tower, count) for count in seeds), warm=not small)
     return [
-        Row.growth(f"time of extraction, {images[0]:,} to {images[-1]:,} images", images, times, most=STRAIGHT),
+        Row.growth(f"time of extraction, {images[0]:,} to {images[-1]:,} images", images, times, most=LINEAR),
         Row.growth("peak memory of it", images, peaks, most=0.1),
-        Row.growth(f"time of fitting, {seeds[0]} to {seeds[-1]} seeds", seeds, of_seeds, most=STRAIGHT),
+        Row.growth(f"time of fitting, {seeds[0]} to {seeds[-1]} seeds", seeds, of_seeds, most=LINEAR),
     ]
 
 
@@ -66,7 +67,7 @@ def _fit(tower: TextTower, seeds: int) -> None:
 
 
 def _extracted(count: int) -> tuple[float, float]:
-    """Seconds and bytes of extractions of so many images, one after another in a process of their own."""
+    """Return seconds and peak bytes of extracting `count` images, several times in one child process."""
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "images"
         pictures.mkdir()
@@ -80,7 +81,7 @@ def _extracted(count: int) -> tuple[float, float]:
 
 
 def main(folder: Path) -> None:
-    """Extract some times, write the median into `seconds`, print the peak of memory."""
+    """Extract several times, write the median into the file `seconds`, and print the peak memory."""
     keep_freed_memory()  # as stage `extract` does
     encoder = load_encoder("tiny", f"local-dir:{folder}", "random:0", "cpu")
     paths = sorted((folder / "images").iterdir())

@@ -1,7 +1,7 @@
-"""Indexing 100,000 small files: wall time from the start of the process to its end, and its peak of memory.
+"""Index 100,000 small files: wall time from the start of the process to its end, and its peak memory.
 
-`python -m benchmarks index_files`. In these rows `reference` is the most that it may be. The second time no file has
-changed, so none is read.
+`python -m benchmarks index_files`. In these rows `reference` is an upper limit. The second time no file has changed, so
+no file is read.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Row, peak_bytes
+from benchmarks.measure import Row
+from benchmarks.memory import peak_bytes
 
 CLASSES = 100
-FILE = 4096  # bytes
-COUNT, SECONDS, MEGABYTES = 100_000, 60.0, 500.0  # files, and the most that they may take
+FILE_BYTES = 4096
+COUNT = 100_000  # files
+MAX_SECONDS = 60.0
+MAX_MEGABYTES = 500.0
 
 
 def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (half a minute, whatever the size)
-    """A first index and a second one."""
+    """Return the rows of a first index, a second one, and the peak memory of the first."""
     with tempfile.TemporaryDirectory() as name:
         images, out = Path(name) / "images", Path(name) / "out"
         _write(images)
@@ -27,14 +30,14 @@ def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (half a minute, whatever 
         again, _ = _index(images, out)
     files = f"{COUNT:,} files"
     return [
-        Row.of(f"index {files}", first, SECONDS, at_least=1),
-        Row.of(f"index {files} again, unchanged", again, SECONDS, at_least=1),
-        Row.of(f"index {files}, peak memory", peak / 1e6, MEGABYTES, unit="MB", at_least=1),
+        Row.of(f"index {files}", first, MAX_SECONDS, at_least=1),
+        Row.of(f"index {files} again, unchanged", again, MAX_SECONDS, at_least=1),
+        Row.of(f"index {files}, peak memory", peak / 1e6, MAX_MEGABYTES, unit="MB", at_least=1),
     ]
 
 
 def _write(folder: Path) -> None:
-    data = os.urandom(FILE)
+    data = os.urandom(FILE_BYTES)
     for class_id in range(CLASSES):
         (folder / f"class {class_id:03}").mkdir(parents=True)
     for number in range(COUNT):
@@ -43,7 +46,7 @@ def _write(folder: Path) -> None:
 
 
 def _index(images: Path, out: Path) -> tuple[float, int]:
-    """Seconds and bytes."""
+    """Return the seconds and the peak bytes of one index."""
     start = time.perf_counter()
     peak = peak_bytes("benchmarks.index_once", str(images), str(out))
     return time.perf_counter() - start, peak

@@ -1,4 +1,4 @@
-"""Reading 200,000 x 512 features of a store for training, against `numpy.memmap` on the same bytes in one file.
+"""Read 200,000 x 512 features of a store for training, against `numpy.memmap` on the same bytes in one file.
 
 `python -m benchmarks loading`
 """
@@ -19,7 +19,7 @@ COUNT, DIM = 200_000, 512
 
 
 def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (seconds, whatever the size)
-    """The whole read, from the page cache."""
+    """Return the row of reading the whole array from the page cache."""
     shape = (COUNT, 1, DIM)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""What the benchmarks work on, all of it made here: encoders with random weights, class names, pictures, features."""
+"""Inputs of the benchmarks: encoders with random weights, class names, pictures, features."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.measure import ROOT
+from benchmarks.memory import ROOT
 from features.encoding.open_clip_text import from_open_clip
 from features.splits.split_zhou import read_split
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
 from pipeline.training.data import ClassSet, LabelledFeatures
 
-VIT_B16 = "ViT-B-16-quickgelu"  # the papers' encoder; how long it takes does not depend on its weights
+VIT_B16 = "ViT-B-16-quickgelu"  # the papers' encoder; its times do not depend on its weights
 
 
 @cache
 def open_clip_model(name: str = VIT_B16) -> Any:
-    """A frozen model of open_clip with random weights, made once."""
+    """Return a frozen open_clip model with random weights; created once."""
     import open_clip
 
     torch.manual_seed(0)
@@ -34,24 +34,24 @@ def open_clip_model(name: str = VIT_B16) -> Any:
 
 
 def text_tower(model: Any) -> TextTower:
-    """Its text tower as ours."""
+    """Return the text tower of an open_clip model in this project's form."""
     return from_open_clip(model, "random", "0" * 64)
 
 
 def caltech_names() -> list[str]:
-    """The 100 class names of Caltech101's official split."""
+    """Return the 100 class names of Caltech101's official split."""
     return list(read_split(ROOT / "features/datasets/caltech101.json.gz")[0])
 
 
 def imagenet_names() -> list[str]:
-    """ImageNet's 1,000 class names as CLIP's authors wrote them."""
+    """Return ImageNet's 1,000 class names as CLIP's authors wrote them."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     return list(IMAGENET_CLASSNAMES)
 
 
 def class_set(tower: TextTower, names: list[str]) -> ClassSet:
-    """The first half seen; zero-shot weights random."""
+    """Return classes whose first half is seen, with random zero-shot weights."""
     rng = torch.Generator().manual_seed(0)
     return ClassSet(
         names=tuple(names),
@@ -63,13 +63,13 @@ def class_set(tower: TextTower, names: list[str]) -> ClassSet:
 
 
 def features(labels: torch.Tensor, views: int, dim: int) -> LabelledFeatures:
-    """Random features of images with these labels."""
+    """Return random features of images with these labels."""
     rng = torch.Generator().manual_seed(1)
     return LabelledFeatures(torch.randn(len(labels), views, dim, generator=rng), labels)
 
 
 def photographs(folder: Path, count: int) -> list[Path]:
-    """JPEG files of 300 x 200 pixels and 13 kB: as large as Caltech101's are said to be, and their mean of 14 kB."""
+    """Write JPEG files of 300 x 200 pixels and 13 kB, close to Caltech101's (mean 14 kB), and return their paths."""
     paths = []
     for number in range(count):
         rng = np.random.default_rng(number)

@@ -1,13 +1,9 @@
-"""How the benchmarks measure: both sides in turn in one process, medians, and peaks of memory in a process each."""
+"""Measure times of both sides of a comparison, in turn and in one process, and print them as tables."""
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +14,8 @@ import torch
 
 from features.runtime.devices import cores
 
-ROOT = Path(__file__).resolve().parent.parent
 REPEATS = 5
-STRAIGHT = 1.05  # the most that the exponent of a cost may be: 1 is a straight line, what is constant makes it less
+LINEAR = 1.05  # largest exponent allowed for a cost: 1 is linear growth, a constant part makes it less
 
 
 @dataclass(frozen=True)
@@ -28,8 +23,13 @@ class Row:
     """One comparison.
 
     Attributes:
-        name: what was done. ours, reference: the medians. unit: of both.
-        ratio: how many times better ours is. at_least: what it must be. machine: in words.
+        name: what was measured; it identifies the row in `latest.json`.
+        ours: median of this project.
+        reference: median of the reference, or a limit.
+        unit: of both.
+        ratio: how many times better ours is.
+        at_least: the ratio that is required.
+        machine: description of the machine.
     """
 
     name: str
@@ -42,24 +42,24 @@ class Row:
 
     @classmethod
     def of(cls, name: str, ours: float, reference: float, *, at_least: float, unit: str = "s") -> Row:
-        """Of times or bytes, of which less is better; of `.../s`, more."""
+        """Return a row of times or bytes, where less is better, or of a unit `.../s`, where more is better."""
         ratio = ours / reference if unit.endswith("/s") else reference / ours
         ours, reference, ratio = (float(f"{value:.4g}") for value in (ours, reference, ratio))
         return cls(name, ours, reference, unit, ratio, at_least, machine())
 
     @classmethod
     def growth(cls, name: str, sizes: Sequence[int], measured: Sequence[float], *, most: float) -> Row:
-        """Of the exponent of a power law through measurements at several sizes, and the most that it may be."""
+        """Return a row of the exponent of a power law through measurements at several sizes, with its upper limit."""
         exponent = float(np.polyfit(np.log(sizes), np.log(measured), 1)[0])
         return cls.of(name, max(exponent, 1e-3), most, unit="exponent", at_least=1)
 
     def as_dict(self) -> dict[str, str | float]:
-        """For `latest.json`."""
+        """Return the row as `latest.json` stores it."""
         return asdict(self)
 
 
 def machine() -> str:
-    """The machine in words."""
+    """Return a description of the machine."""
     model = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
@@ -73,7 +73,7 @@ def _lines(path: str) -> list[str]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call, until the device is done."""
+    """Return the wall time of one call in seconds, until the device is done."""
     _wait()
     start = time.perf_counter()
     work()
@@ -87,7 +87,7 @@ def _wait() -> None:
 
 
 def in_turn(*works: Callable[[], object], repeats: int = REPEATS, warm: bool = True) -> list[float]:
-    """The median time of each, run in turn so that what disturbs the machine disturbs all alike."""
+    """Return the median time of each work in seconds; they run in turn, so that a disturbance affects all alike."""
     if warm:
         for work in works:
             work()
@@ -95,24 +95,8 @@ def in_turn(*works: Callable[[], object], repeats: int = REPEATS, warm: bool = T
     return [statistics.median(column) for column in zip(*times, strict=True)]
 
 
-def peak_bytes(module: str, *arguments: str) -> int:
-    """The most memory that `python -m module arguments` held at a time, by its own account."""
-    command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, env=environment)  # noqa: S603
-    return int(done.stdout.splitlines()[-1])
-
-
-def own_peak_bytes() -> int:
-    """The most memory that this process has held; the kernel's `ru_maxrss` would begin with what its parent held."""
-    for line in _lines("/proc/self/status"):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def table(rows: Sequence[Row]) -> str:
-    """Rows for people, the machine last."""
+    """Return rows as a text table, with the machine on the last line."""
     head = ("benchmark", "ours", "reference", "unit", "ratio", "at least", "")
     body = [
         (r.name, f"{r.ours:g}", f"{r.reference:g}", r.unit, f"{r.ratio:g}", f"{r.at_least:g}", verdict(r)) for r in rows
@@ -123,7 +107,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Rows as a table of a page, the machine below."""
+    """Return rows as a Markdown table, with the machine below."""
     head = "| benchmark | ours | reference | unit | ratio | at least | |\n| --- | --: | --: | --- | --: | --: | --- |\n"
     lines = (
         f"| {r.name} | {r.ours:g} | {r.reference:g} | {r.unit} | {r.ratio:g} | {r.at_least:g} | {verdict(r)} |\n"
@@ -133,5 +117,5 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def verdict(row: Row) -> str:
-    """Whether the ratio is what it must be."""
+    """Return whether the row has the required ratio."""
     return "ok" if row.ratio >= row.at_least else "MISSED"

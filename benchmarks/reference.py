@@ -1,8 +1,8 @@
-"""What the papers' recipe does at each step, done plainly: no features are kept, no prompt is cut, no class shared.
+"""The steps of the papers' recipe, without this project's shortcuts: no stored features and no shortened prompts.
 
 Each training step decodes and augments the images of its batch, runs the image tower on them, and runs prompts of 77
-tokens through open_clip's own text tower in float32. Nothing is slowed down on purpose: image features take no
-gradient, synthesis neither, and batches are as large as ours. `tests/test_benchmarks.py` holds its losses to ours.
+tokens through open_clip's own text tower in float32. Nothing is slowed down on purpose: image features and synthesis
+take no gradient, and batches have the same size. `tests/test_benchmarks.py` compares its losses with this project's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.generators._vae import elbo_terms, reparameterize
 
 
 class Images:
-    """Image files that are read, augmented and encoded whenever they are asked for."""
+    """Image files that are read, augmented and encoded at every call."""
 
     def __init__(self, model: Any, paths: Sequence[Path]) -> None:
         import torchvision.transforms.v2 as transforms
@@ -40,18 +40,18 @@ class Images:
         )
 
     def encode(self, rows: Sequence[int]) -> Tensor:
-        """(N, D) unit features of fresh views."""
+        """Return unit features (N, D) of fresh views."""
         crops = []
         for row in rows:
             with Image.open(self.paths[row % len(self.paths)]) as image:
                 crops.append(self.transform(image.convert("RGB")))
         with torch.no_grad():
-            found: Tensor = F.normalize(self.model.encode_image(torch.stack(crops)), dim=-1)
-        return found
+            features: Tensor = F.normalize(self.model.encode_image(torch.stack(crops)), dim=-1)
+        return features
 
 
 def encode_prompts(model: Any, context: Tensor, tokens: Tensor) -> Tensor:
-    """Context (N or 1, L, W) in place of the L tokens after SOS of full prompts (N, 77): unit features (N, D)."""
+    """Return unit features (N, D) of prompts (N, 77) with context (N or 1, L, W) in place of the L tokens after SOS."""
     embedded = model.token_embedding(tokens).detach()
     embedded = torch.cat(
         [embedded[:, :1], context.expand(len(tokens), -1, -1), embedded[:, 1 + context.shape[1] :]], dim=1
@@ -62,7 +62,7 @@ def encode_prompts(model: Any, context: Tensor, tokens: Tensor) -> Tensor:
 
 
 def full_tokens(names: Sequence[str], length: int) -> Tensor:
-    """(C, 77): `X .. X name.` with `length` placeholders, as the official codes tokenize."""
+    """Return the tokens (C, 77) of `X .. X name.` with `length` placeholders, as the official codes tokenize."""
     import open_clip
 
     tokens: Tensor = open_clip.tokenize([f"{' '.join('X' * length)} {name.replace('_', ' ')}." for name in names])
@@ -72,14 +72,14 @@ def full_tokens(names: Sequence[str], length: int) -> Tensor:
 def coop_losses(
     model: Any, context: Tensor, tokens: Tensor, batches: Iterator[tuple[Tensor, Tensor]], *, rate: float
 ) -> Iterator[float]:
-    """CoOp with SGD, a loss a step.
+    """Train CoOp with SGD and yield the loss of each step.
 
     Args:
         model: open_clip's.
-        context: (1, M, W), which learns.
+        context: (1, M, W), which is trained.
         tokens: (C, 77) of all classes.
-        batches: unit features (B, D) and labels (B,), made when they are asked for.
-        rate: of learning.
+        batches: unit features (B, D) and labels (B,), one batch per step.
+        rate: learning rate.
     """
     optimizer, scale = torch.optim.SGD([context], rate), float(model.logit_scale.exp())
     for features, labels in batches:
@@ -93,7 +93,7 @@ def coop_losses(
 def vae_losses(
     model: Any, vae: PromptVae, tokens: Tensor, batches: Iterator[tuple[Tensor, Tensor]], rng: torch.Generator
 ) -> Iterator[float]:
-    """SHIP's VAE with AdamW, a loss a step; `vae` is trained. Arguments as those of `coop_losses`."""
+    """Train SHIP's VAE with AdamW and yield the loss of each step; arguments as of `coop_losses`."""
     optimizer = torch.optim.AdamW(vae.parameters(), 1e-3, weight_decay=0.01)
     for x, labels in batches:
         mu, log_var = vae.posterior(x)
@@ -106,7 +106,7 @@ def vae_losses(
 
 
 def synthesize(model: Any, vae: PromptVae, tokens: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
-    """(N, D) fresh features of the classes `labels` (N,)."""
+    """Return fresh features (N, D) of the classes `labels` (N,)."""
     with torch.no_grad():
         z = torch.randn(len(labels), vae.latent, generator=rng)
         return encode_prompts(model, vae.context(z), tokens[labels])

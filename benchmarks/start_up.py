@@ -1,4 +1,4 @@
-"""What a stage takes to start: CPU seconds of importing its module, and open_clip if it needs that, beyond torch.
+"""Start of a stage: CPU seconds to import its module, and open_clip if it needs that, beyond importing torch.
 
 `python -m benchmarks start_up`
 """
@@ -11,30 +11,31 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.measure import ROOT, Row
+from benchmarks.measure import Row
+from benchmarks.memory import ROOT
 from features.runtime.devices import cores
 
-OPEN_CLIP = "from features.runtime.lazy_open_clip import import_open_clip; import_open_clip()"  # which an encoder needs
+OPEN_CLIP = "from features.runtime.lazy_open_clip import import_open_clip; import_open_clip()"
 STAGES = {
     **dict.fromkeys(("index", "build_task", "train_generator", "synthesize", "fit", "evaluate", "report"), ""),
     **dict.fromkeys(("extract", "text_tower"), OPEN_CLIP),
 }
-MOST = 3.0  # seconds
+MAX_SECONDS = 3.0
 
 
 def rows(*, small: bool) -> list[Row]:
-    """The slowest stage against the most that it may take."""
-    began = [f"import stages.{stage}; {rest}" for stage, rest in STAGES.items()]
-    with ThreadPoolExecutor(cores()) as pool:  # to find the slowest; that one is then timed by itself
-        _, slowest = max(zip(pool.map(_cpu_seconds, began), began, strict=True))
+    """Return the row of the slowest stage against its limit."""
+    programs = [f"import stages.{stage}; {rest}" for stage, rest in STAGES.items()]
+    with ThreadPoolExecutor(cores()) as pool:  # all at once to find the slowest, which is then timed by itself
+        _, slowest = max(zip(pool.map(_cpu_seconds, programs), programs, strict=True))
     beyond = statistics.median(_cpu_seconds(slowest) for _ in range(5 if small else 9))
-    return [Row.of("start of the slowest stage, beyond importing torch", beyond, MOST, unit="CPU s", at_least=1)]
+    return [Row.of("start of the slowest stage, beyond importing torch", beyond, MAX_SECONDS, unit="CPU s", at_least=1)]
 
 
 def _cpu_seconds(code: str) -> float:
-    """What `code` takes in a process of its own that has imported torch."""
-    timed = f"import time, torch; began = time.process_time(); {code}\nprint(time.process_time() - began)"
+    """Return the CPU seconds of `code` in a new process that has imported torch."""
+    timed = f"import time, torch; start = time.process_time(); {code}\nprint(time.process_time() - start)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", timed]
-    done = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE)  # noqa: S603
-    return float(done.stdout)
+    process = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE)  # noqa: S603
+    return float(process.stdout)

@@ -1,7 +1,7 @@
-"""The text tower, forward and backward to four context vectors, and its peak of memory against open_clip's.
+"""Peak memory of the text tower, forward and backward to four context vectors, against open_clip's.
 
-`python -m benchmarks text_tower`. At 1,000 names open_clip's pass at 77 tokens does not fit into 24 GB, so both peaks
-are those of every fourth name. Times are measured by `training`, whose reference makes the same pass at each step.
+`python -m benchmarks text_tower`. With 1,000 names open_clip's pass at 77 tokens does not fit into 24 GB, so both sides
+take every fourth name. `training` measures the times, because its reference makes the same pass in each step.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.material import imagenet_names, open_clip_model, text_tower
-from benchmarks.measure import Row, own_peak_bytes, peak_bytes
+from benchmarks.measure import Row
+from benchmarks.memory import own_peak_bytes, peak_bytes
 from benchmarks.reference import encode_prompts, full_tokens
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower, load_tower, save_tower
 
 CONTEXT = 4
-IN_FOUR = 4
+EVERY = 4  # names
 
 
 def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (memory does not vary)
-    """The memory of 250 names."""
+    """Return the row of the peak memory with 250 names."""
     with tempfile.TemporaryDirectory() as folder:
         save_tower(text_tower(open_clip_model()), Path(folder) / "tower.safetensors")
         peaks = [peak_bytes("benchmarks.text_tower", *side) for side in ((f"{folder}/tower.safetensors",), ())]
@@ -34,13 +35,13 @@ def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (memory does not vary)
 
 
 def pass_of(tower: TextTower, names: list[str]) -> Callable[[], Tensor]:
-    """Our pass over these names; gives the context's gradient."""
+    """Return this project's pass over the names, which returns the gradient of the context."""
     tokens = class_tokens(names, context_length=tower.config.context_length, prompt=CONTEXT)
     return lambda: _gradient(lambda context: tower(context, tokens)[0], tower.config.width)
 
 
 def full_pass_of(model: Any, names: list[str]) -> Callable[[], Tensor]:
-    """open_clip's."""
+    """Return the same pass of open_clip."""
     tokens, width = full_tokens(names, CONTEXT), model.token_embedding.embedding_dim
     return lambda: _gradient(lambda context: encode_prompts(model, context, tokens), width)
 
@@ -53,8 +54,8 @@ def _gradient(encode: Callable[[Tensor], Tensor], width: int) -> Tensor:
 
 
 def main(tower: str | None = None) -> None:
-    """One pass in a process of its own, of a tower in a file or of open_clip's; says how much memory it took."""
-    names = imagenet_names()[::IN_FOUR]
+    """Make one pass, of a tower in a file or else of open_clip's, and print the peak memory of the process."""
+    names = imagenet_names()[::EVERY]
     (pass_of(load_tower(Path(tower)), names) if tower else full_pass_of(open_clip_model(), names))()
     print(own_peak_bytes())
 

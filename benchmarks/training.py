@@ -1,11 +1,13 @@
-"""Training steps, ours on cached features against the papers' recipe, and the text tower's pass, which they contain.
+"""Training steps on cached features against the papers' recipe, and the text tower's pass, which both contain.
 
 `python -m benchmarks training`. ViT-B/16 with random weights, Caltech's 50 + 50 class names. Both sides take the same
-batches; the small run takes 48 images a step where the recipe takes 256, which favours the reference. Its steps are
-timed in parts, each once a round: images, which both trainings encode, synthesis, and the passes through the text
-tower. Of the images 16 are encoded, and their time is multiplied, for all crops take the same. So is that of 100 names,
-each padded to 77 tokens, for 1,000 names, whose pass does not fit into 24 GB. The whole job: 800 images
-extracted in ten views and the centre crop, the VAE for 50 epochs, CoOp + SHIP for 200.
+batches. The small run takes 48 images per step instead of the recipe's 256, which favours the reference.
+
+The steps of the reference are timed in parts, each once per round: images, which both trainings encode; synthesis; and
+the passes through the text tower. 16 of the images are encoded and their time is multiplied, because all crops take the
+same time. For 1,000 names, whose pass at 77 tokens does not fit into 24 GB, the time of 100 names is multiplied. The
+whole job is the extraction of 800 images in ten views and the centre crop, 50 epochs of the VAE and 200 epochs of
+CoOp + SHIP.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from benchmarks.material import (
     photographs,
     text_tower,
 )
-from benchmarks.measure import STRAIGHT, Row, in_turn
+from benchmarks.measure import LINEAR, Row, in_turn
 from benchmarks.reference import Images, coop_losses, full_tokens, synthesize, vae_losses
 from benchmarks.text_tower import pass_of
 from features.text.text_tower import TextTower
@@ -42,14 +44,14 @@ from pipeline.training.seeds import stream
 
 IMAGES, VIEWS = 800, 10  # 50 seen classes x 16 shots
 VAE_EPOCHS, COOP_EPOCHS = 50, 200
-STEPS = 3  # of ours in one measurement
-NAMES = (10, 100, 1_000)  # of classes, for the growth of our pass
-ENCODED = 16  # images that the reference is timed on, of a batch
+STEPS = 3  # of this project in one measurement
+NAMES = (10, 100, 1_000)  # class names, for the growth of the pass
+ENCODED = 16  # images of a batch that the reference is timed on
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What both sides train on."""
+    """The model, classes and images that both sides train on."""
 
     model: Any
     tower: TextTower
@@ -60,17 +62,17 @@ class Setting:
 
     @property
     def labels(self) -> Tensor:
-        """(B,) of seen classes."""
+        """Return the labels (B,) of a batch, all of seen classes."""
         return torch.arange(self.batch) % len(self.classes.seen_ids)
 
     @property
     def train(self) -> LabelledFeatures:
-        """A batch of images in all views."""
+        """Return a batch of images in all views."""
         return features(self.labels, 1 + VIEWS, self.tower.config.embed_dim)
 
 
 def rows(*, small: bool) -> list[Row]:
-    """The text tower's pass and its growth, a step of CoOp + SHIP, a step of the VAE, and the whole job."""
+    """Return the rows of the text tower, a step of CoOp + SHIP, a step of the VAE, and the whole job."""
     with tempfile.TemporaryDirectory() as folder:
         model = open_clip_model()
         names, batch = caltech_names(), 48 if small else 256
@@ -92,7 +94,7 @@ def rows(*, small: bool) -> list[Row]:
     return [
         Row.of("text tower fwd+bwd, ViT-B/16, 100 names", passes[1], full_pass, at_least=12),
         Row.of("text tower fwd+bwd, ViT-B/16, 1,000 names", passes[2], 10 * full_pass, at_least=10),
-        Row.growth(f"time of the text tower, {NAMES[0]} to {NAMES[-1]:,} classes", NAMES, passes, most=STRAIGHT),
+        Row.growth(f"time of the text tower, {NAMES[0]} to {NAMES[-1]:,} classes", NAMES, passes, most=LINEAR),
         Row.of(
             f"CoOp + SHIP, a step, 50+50 classes, ViT-B/16, {batch} images a step",
             coop,
@@ -122,7 +124,7 @@ def _vae(setting: Setting) -> None:
 
 
 class Recipe:
-    """The papers' steps, in parts that are called in this order."""
+    """The steps of the papers' recipe, in parts that are called in this order."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.rng = setting, stream(2, "bench")
@@ -132,21 +134,21 @@ class Recipe:
         self._vae = vae_losses(setting.model, learned, setting.tokens, self._real(), stream(1, "bench"))
 
     def images(self) -> None:
-        """Read, decode, augment and encode a part of the batch, which then stands for all of it."""
+        """Read, decode, augment and encode a part of the batch, which is repeated to fill it."""
         self.real = self.setting.images.encode(range(ENCODED)).repeat(self.setting.batch // ENCODED, 1)
 
     def synthesis(self) -> None:
-        """Fresh features of unseen classes, as many."""
+        """Sample as many features of unseen classes."""
         unseen = self.setting.classes.unseen_ids
         self.drawn = unseen[torch.randint(len(unseen), (self.setting.batch,), generator=self.rng)]
         self.made = synthesize(self.setting.model, self._sampled, self.setting.tokens, self.drawn, self.rng)
 
     def coop(self) -> None:
-        """All class names through the text tower, forward and backward to the context."""
+        """Pass all class names through the text tower, forward and backward to the context."""
         next(self._coop)
 
     def vae(self) -> None:
-        """A prompt an image through the text tower, forward and backward to the VAE."""
+        """Pass one prompt per image through the text tower, forward and backward to the VAE."""
         next(self._vae)
 
     def _both(self) -> Iterator[tuple[Tensor, Tensor]]:

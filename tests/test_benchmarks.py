@@ -102,7 +102,7 @@ def test_images_are_encoded_in_fresh_views(model: Any, tmp_path: Path) -> None:
 
 @pytest.fixture
 def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tip_grid, "JUDGED", 50)
+    monkeypatch.setattr(tip_grid, "VALIDATION", 50)
     monkeypatch.setattr(tip_grid, "CLASSES", 10)
     monkeypatch.setattr(tip_grid, "in_turn", partial(in_turn, repeats=1))
     monkeypatch.setattr(loading, "COUNT", 20_000)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.faults [PART ...]`: break a small run in many ways, and put what came of it into a page."""
+"""`python -m benchmarks.faults [PART ...]`: break a small run in many ways and record the outcomes in a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.faults.workspace import Row, workspace
-from benchmarks.measure import ROOT
+from benchmarks.memory import ROOT
 from features.errors import InputError, nearest
 from features.formats.files import atomic_file
 from features.runtime.commandline import run_app
@@ -21,13 +21,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    chosen: Annotated[list[str] | None, typer.Argument(metavar="PART", help=f"Of {', '.join(PARTS)}.")] = None,
-    times: Annotated[int, typer.Option(min=1, help="Kills of each stage, and flipped bits of each file.")] = 20,
+    chosen: Annotated[
+        list[str] | None, typer.Argument(metavar="PART", help=f"Of {', '.join(PARTS)}. Default: all.")
+    ] = None,
+    times: Annotated[int, typer.Option(min=1, help="Number of kills per stage and of flipped bits per file.")] = 20,
 ) -> None:
-    """Break, look, run again; write each part's table into docs/reliability.md; status 1 if anything went wrong."""
+    """Break, inspect and run again, and write each part's table into docs/reliability.md; exit with 1 if one failed."""
     for name in chosen or ():
         if name not in PARTS:
-            raise InputError(f"{name!r} is no part; {nearest(name, PARTS)}")
+            raise InputError(f"unknown part {name!r}; {nearest(name, PARTS)}")
     wrong = 0
     with workspace() as space:
         for part in chosen or PARTS:
@@ -42,7 +44,7 @@ def main(
 
 
 def put(part: str, rows: list[Row]) -> None:
-    """Into the page, between the part's two marks."""
+    """Write a part's table into the page, between the two marks of the part."""
     begin, end = (f"<!-- {mark} of {part} -->\n" for mark in ("table", "end"))
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(begin)[0], text.partition(end)[2]
@@ -51,4 +53,4 @@ def put(part: str, rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    run_app(app, "docs/reliability.md has the tables of the parts that were done")
+    run_app(app, "docs/reliability.md has the tables of the finished parts")

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments of each stage and of a whole run, then the same again."""
+"""Kill each stage and a whole run with `kill -9` at random moments, then run it again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.faults.workspace import Row, Stage, Workspace, finish, kill
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:
-    """A row a stage: after a kill its outputs are whole or absent, and a rerun leaves the undisturbed bytes."""
-    rng = random.Random(0)  # noqa: S311 (moments, no secrets)
+    """Yield a row per stage: after a kill its outputs are complete or absent, and a rerun gives the same bytes."""
+    rng = random.Random(0)  # noqa: S311 (times of kills, not secrets)
     kinds: set[str] = set()
     for stage in space.stages():
         if stage.kind not in kinds:
@@ -37,26 +37,26 @@ def _killed(space: Workspace, stage: Stage, times: int, rng: random.Random) -> R
         killed += kill(space.start(stage), moment) == -signal.SIGKILL
         if damaged := space.damaged():
             wrong.append(f"damaged after {moment:.2f} s: {damaged[0]}")
-        finished = _inodes(space.repo / "artifacts/.scratch/extract")  # the store's files are further names of them
-        status, said = space.run(stage)
+        finished = _inodes(space.repo / "artifacts/.scratch/extract")  # hard links of files in the store
+        status, output = space.run(stage)
         if status or not space.whole():
-            wrong.append(f"other bytes after {moment:.2f} s and a rerun: {said[-200:]}")
+            wrong.append(f"other bytes after {moment:.2f} s and a rerun: {output[-200:]}")
         if lost := finished - _inodes(space.repo / "artifacts"):
             wrong.append(f"{len(lost)} finished shards computed again")
         kept += len(finished)
-    found = f"same bytes; {killed} were killed at work, {times - killed} had ended"
-    found += f"; all {kept} shards that were finished were kept" if stage.kind == "extract" else ""
-    return Row(f"`{stage.kind}`", times, found, wrong[0] if wrong else "")
+    outcome = f"same bytes; {killed} were killed at work, {times - killed} had ended"
+    outcome += f"; all {kept} shards that were finished were kept" if stage.kind == "extract" else ""
+    return Row(f"`{stage.kind}`", times, outcome, wrong[0] if wrong else "")
 
 
 def _inodes(folder: Path) -> set[int]:
-    """Of every finished file."""
+    """Return the inodes of all finished files."""
     files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     return {file.stat().st_ino for file in files if file.suffix != ".lock"}
 
 
 def _killed_run(space: Workspace, times: int, rng: random.Random) -> Row:
-    """A whole `dvc repro` with its stage, which leaves DVC's own locks behind."""
+    """Kill a whole `dvc repro` with its stage, which leaves DVC's own locks behind."""
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(space.repo)}
@@ -68,7 +68,7 @@ def _killed_run(space: Workspace, times: int, rng: random.Random) -> Row:
         ) as run:
             time.sleep(moment)
             os.killpg(run.pid, signal.SIGKILL)
-        said = space.dvc("repro")
+        output = space.dvc("repro")
         if not space.whole() or "Running stage" in space.dvc("repro"):
-            wrong = f"other bytes, or not up to date, after {moment:.1f} s: {said[-200:]}"
+            wrong = f"other bytes, or not up to date, after {moment:.1f} s: {output[-200:]}"
     return Row("`dvc repro` of all, with its stage", times, "`dvc repro` goes on; same bytes", wrong)

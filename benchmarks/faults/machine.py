@@ -1,4 +1,4 @@
-"""What a machine does to a run: full disks, folders without permission, clocks, second runs, lost remotes."""
+"""Faults of the machine: full disks, read-only folders, wrong clocks, second runs, lost remotes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG_AGO, TO_COME = 10**9, 2 * 10**9  # 2001 and 2033
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each is tried once)
-    """A row a fault."""
+    """Yield a row per fault."""
     stages = {stage.kind: stage for stage in reversed(space.stages())}
     for kind in WRITERS:
         yield _cannot_write(space, stages[kind], "the disk full", "size=4k,nr_inodes=64", "No space left on device")
@@ -32,22 +32,22 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each i
 
 
 def _refused(space: Workspace, stage: Stage, word: str) -> str:
-    """What is wrong with how a stage ends under a fault; nothing if it names the fault plainly and damages nothing."""
-    status, said = space.run(stage)
-    if status == 1 and word in said and "Traceback" not in said and not space.damaged():
+    """Return how a stage failed to handle a fault; empty if it reports the fault and damages nothing."""
+    status, output = space.run(stage)
+    if status == 1 and word in output and "Traceback" not in output and not space.damaged():
         return ""
-    return f"status {status}: {' '.join(said.split())[-200:]}"
+    return f"status {status}: {' '.join(output.split())[-200:]}"
 
 
 def _again(space: Workspace, stage: Stage) -> str:
-    """What is wrong once the fault is gone and the stage has run again."""
-    status, said = space.run(stage)
-    return "" if status == 0 and space.whole() else f"afterwards status {status} or other bytes: {said[-200:]}"
+    """Return what is wrong after the fault is gone and the stage has run again; empty if nothing."""
+    status, output = space.run(stage)
+    return "" if status == 0 and space.whole() else f"afterwards status {status} or other bytes: {output[-200:]}"
 
 
 @contextmanager
 def _mounted(stage: Stage, space: Workspace, options: str) -> Iterator[bool]:
-    """Another file system where the stage's first output belongs, or no right to mount one."""
+    """Mount another file system at the folder of the stage's first output; yield whether that was permitted."""
     folder = (space.repo / stage.outs[0]).parent
     folder.mkdir(parents=True, exist_ok=True)
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
@@ -60,7 +60,7 @@ def _mounted(stage: Stage, space: Workspace, options: str) -> Iterator[bool]:
 
 
 def _cannot_write(space: Workspace, stage: Stage, fault: str, options: str, word: str) -> Row:
-    """A stage on a file system that takes nothing, then on the usual one."""
+    """Run a stage on a file system that cannot be written, then on the usual one."""
     fault = f"`{stage.kind}`, {fault}"
     space.clear(stage)
     with _mounted(stage, space, options) as mounted:
@@ -70,7 +70,7 @@ def _cannot_write(space: Workspace, stage: Stage, fault: str, options: str, word
 
 
 def _clock(space: Workspace, year: str, when: int) -> Row:
-    """Every file of another time, as after a clock that was set, or an archive that was unpacked."""
+    """Set the time of every file, as after a change of the clock or from an unpacked archive."""
     for folder in ("data", "artifacts", "features", "pipeline", "stages"):
         for file in (space.repo / folder).rglob("*"):
             os.utime(file, (when, when))
@@ -80,12 +80,12 @@ def _clock(space: Workspace, year: str, when: int) -> Row:
 
 
 def _two_extractions(space: Workspace, stage: Stage) -> Row:
-    """A second extraction while the first is stopped in the middle of its work."""
+    """Start a second extraction while the first is stopped in the middle of its work."""
     space.clear(stage)
     scratch = space.repo / "artifacts/.scratch/extract"
-    for stale in scratch.glob("*.lock"):  # of a run that was killed; the system has freed the lock itself
+    for stale in scratch.glob("*.lock"):  # of a killed run; the system has already released the lock
         stale.unlink()
-    first = space.start(stage, said=space.repo.parent / "first")
+    first = space.start(stage, output=space.repo.parent / "first")
     while not list(scratch.glob("*.lock")) and os.waitpid(first, os.WNOHANG) == (0, 0):
         time.sleep(0.001)
     os.killpg(first, signal.SIGSTOP)
@@ -97,24 +97,24 @@ def _two_extractions(space: Workspace, stage: Stage) -> Row:
 
 
 def _two_runs(space: Workspace, stage: Stage) -> Row:
-    """Two `dvc repro --force` of one stage at once."""
+    """Run two `dvc repro --force` of one stage at once."""
     command = ["dvc", "repro", "--force", "--single-item", stage.name]
     env = {**os.environ, "PYTHONPATH": str(space.repo)}
     runs = [
         subprocess.Popen(command, cwd=space.repo, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 (ours)
         for _ in range(2)
     ]
-    said = [run.communicate()[0] for run in runs]
-    lost = [text for run, text in zip(runs, said, strict=True) if run.returncode]
+    outputs = [run.communicate()[0] for run in runs]
+    lost = [text for run, text in zip(runs, outputs, strict=True) if run.returncode]
     plain = len(lost) < 2 and all("is busy" in text or "acquire lock" in text for text in lost)
     whole = space.whole() and "Running stage" not in space.dvc("repro")
-    found = "one works, DVC tells the other what blocks it" if lost else "one waits for the other"
+    outcome = "one works, DVC tells the other what blocks it" if lost else "one waits for the other"
     wrong = "" if plain and whole else f"damage, or no plain error: {' '.join(lost)[-200:]}"
-    return Row("two `dvc repro` at once in one workspace", 1, f"{found}; same bytes", wrong)
+    return Row("two `dvc repro` at once in one workspace", 1, f"{outcome}; same bytes", wrong)
 
 
 def _lost_remote(space: Workspace) -> Row:
-    """A push that is killed, one whose remote is gone, then one that works; and all comes back from there."""
+    """Kill a push, push to a missing remote, then push again and pull everything back."""
     remote, lost = space.repo.parent / "remote", space.repo.parent / "lost"
     remote.mkdir()
     space.dvc("remote", "add", "--default", "--force", "shelf", str(remote))
@@ -126,14 +126,14 @@ def _lost_remote(space: Workspace) -> Row:
     failed, unharmed = "ERROR" in space.dvc("push"), space.whole()
     remote.unlink()
     lost.rename(remote)
-    said = space.dvc("push")
+    output = space.dvc("push")
     for folder in (".dvc/cache", "artifacts"):
         shutil.rmtree(space.repo / folder)
-    said += space.dvc("pull")
-    came = "" if space.whole() else f"what came back is not what was pushed: {' '.join(said.split())[-400:]}"
+    output += space.dvc("pull")
+    came = "" if space.whole() else f"what came back is not what was pushed: {' '.join(output.split())[-400:]}"
     wrong = came if failed and unharmed else f"a plain error: {failed}, artifacts unharmed: {unharmed}"
-    found = "a plain error; the next push completes it, and a pull brings the same bytes"
-    return Row("the remote lost in the middle of a push", 1, found, wrong)
+    outcome = "a plain error; the next push completes it, and a pull brings the same bytes"
+    return Row("the remote lost in the middle of a push", 1, outcome, wrong)
 
 
 def _until(done: Callable[[], bool]) -> None:

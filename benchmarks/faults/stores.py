@@ -1,4 +1,4 @@
-"""Bytes that change or go missing in what is stored."""
+"""Changed and missing bytes in stored files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELL = "mine/base_to_new"
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:
-    """Flipped bits of a feature store, and every kind of file cut short."""
+    """Yield rows of flipped bits in a feature store, and of every kind of file truncated."""
     made, index = space.repo / "artifacts/tiny", space.repo / "artifacts/index"
     store = made / "features/mine.zarr"
     yield _flipped("feature store, as opened with `compute.verify: true`", store, times)
@@ -55,8 +55,8 @@ def _files(folder: Path, name: str = "*") -> list[Path]:
 
 
 def _flipped(name: str, store: Path, times: int) -> Row:
-    """One bit turned round, at `times` places of each file."""
-    rng, tried, missed = random.Random(0), 0, []  # noqa: S311 (places, no secrets)
+    """Flip one bit at `times` positions of each file, one at a time."""
+    rng, tried, missed = random.Random(0), 0, []  # noqa: S311 (positions, not secrets)
     for file in sorted(_files(store)):
         good = file.read_bytes()
         for place in rng.sample(range(len(good)), min(times, len(good))):
@@ -69,7 +69,7 @@ def _flipped(name: str, store: Path, times: int) -> Row:
 
 
 def _seen_by_dvc(space: Workspace, files: list[Path]) -> Row:
-    """One bit turned round in the middle of each file."""
+    """Flip one bit in the middle of each file."""
     missed = []
     for file in files:
         good = file.read_bytes()
@@ -85,7 +85,7 @@ def _truncated(name: str, files: list[Path], read: Callable[[], object]) -> Row:
     tried, missed = 0, []
     for file in files:
         good = file.read_bytes()
-        for length in sorted({0, 1, len(good) // 2, len(good) - 2}):  # JSON loses nothing with its last line break
+        for length in sorted({0, 1, len(good) // 2, len(good) - 2}):  # JSON is intact without its last line break
             _put(file, good[:length])
             tried += 1
             if _accepts(read):
@@ -95,7 +95,7 @@ def _truncated(name: str, files: list[Path], read: Callable[[], object]) -> Row:
 
 
 def _put(file: Path, data: bytes) -> None:
-    """Another file in its place, for DVC's cache may hold a further name of this one."""
+    """Replace a file by a new one, because DVC's cache may hold a hard link of the old one."""
     file.unlink()
     file.write_bytes(data)
 

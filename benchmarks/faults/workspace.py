@@ -1,4 +1,4 @@
-"""A small run to spoil: a DVC repository with every stage done, and stages as children that can be killed."""
+"""A small run to break: a DVC repository with every stage done, and stages as child processes that can be killed."""
 
 from __future__ import annotations
 
@@ -20,31 +20,44 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measure import ROOT
+from benchmarks.memory import ROOT
 
 LIBRARIES = ("h5py", "open_clip", "pyarrow.parquet", "safetensors.torch", "scipy.io", "sklearn.linear_model", "zarr")
 OURS = ("features", "pipeline", "stages")
-SMALL_SHARDS = "CROPS_IN_SHARD = 4096", "CROPS_IN_SHARD = 8"  # so that the twelve images of a split are several
-NEW = 70  # exit status of a child over an error that is no `InputError`
+SMALL_SHARDS = "CROPS_IN_SHARD = 4096", "CROPS_IN_SHARD = 8"  # so that the twelve images of a split make several shards
+NEW = 70  # exit status of a child for an error other than `InputError`
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was tried, how often, and what came of it; `wrong` says where that is not as it should be."""
+    """One row of a table.
+
+    Attributes:
+        fault: what was done.
+        tried: how often.
+        outcome: what happened, if all is well.
+        wrong: the first failure, or empty.
+    """
 
     fault: str
     tried: int
-    found: str
+    outcome: str
     wrong: str = ""
 
     def line(self) -> str:
-        """Of the table."""
-        return f"| {self.fault} | {self.tried:,} | {f'**wrong**: {self.wrong}' if self.wrong else self.found} |\n"
+        """Return the row as a line of Markdown."""
+        return f"| {self.fault} | {self.tried:,} | {f'**wrong**: {self.wrong}' if self.wrong else self.outcome} |\n"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of dvc.lock: the arguments of its program, and its outputs."""
+    """A stage of dvc.lock.
+
+    Attributes:
+        name: with its matrix key, such as `fit@twemoji-base_to_new-coop`.
+        arguments: of `python -m`.
+        outs: paths of its outputs.
+    """
 
     name: str
     arguments: list[str]
@@ -52,7 +65,7 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """Its name in dvc.yaml."""
+        """Return its name in dvc.yaml."""
         return self.name.partition("@")[0]
 
 
@@ -60,11 +73,11 @@ class Workspace:
     """A repository in which every stage has run, undisturbed."""
 
     def __init__(self, repo: Path) -> None:
-        self.repo, self.said = repo, repo.parent / "said"
+        self.repo, self.output = repo, repo.parent / "output"
         self.before = self.now()
 
     def stages(self) -> list[Stage]:
-        """In the order in which they ran."""
+        """Return all stages in the order in which they ran."""
         lock = yaml.safe_load((self.repo / "dvc.lock").read_text(encoding="utf-8"))["stages"]
         return [
             Stage(name, shlex.split(stage["cmd"])[2:], [out["path"] for out in stage["outs"]])
@@ -72,7 +85,7 @@ class Workspace:
         ]
 
     def now(self) -> dict[str, bytes]:
-        """Every file of `artifacts` by its path in it, but hidden ones, in which stages work."""
+        """Return every file of `artifacts` by its path; without hidden ones, which stages work in."""
         root = self.repo / "artifacts"
         files = {file.relative_to(root): file for file in root.rglob("*") if file.is_file()}
         return {
@@ -82,11 +95,11 @@ class Workspace:
         }
 
     def whole(self) -> bool:
-        """Whether all is there that an undisturbed run leaves, byte for byte, and nothing else."""
+        """Return whether the outputs equal those of an undisturbed run, byte for byte, with no other file."""
         return self.now() == self.before
 
     def damaged(self) -> list[str]:
-        """Outputs under their own name that are not what an undisturbed run leaves."""
+        """Return the outputs that differ from those of an undisturbed run."""
         return [name for name, data in self.now().items() if self.before.get(name) != data]
 
     def clear(self, stage: Stage) -> None:
@@ -95,19 +108,19 @@ class Workspace:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def dvc(self, *arguments: str) -> str:
-        """What `dvc` says."""
+        """Run `dvc` and return its output."""
         return str(import_module("small_repo").run(self.repo, "dvc", *arguments, check=False))
 
-    def start(self, stage: Stage, said: Path | None = None) -> int:
-        """The process id of a child that runs the stage; what it says goes to a file."""
+    def start(self, stage: Stage, output: Path | None = None) -> int:
+        """Start a child that runs the stage, with its output in a file; return its process id."""
         if child := os.fork():
-            os.setpgid(child, child)  # here, too: who comes first is not known
+            os.setpgid(child, child)  # in both processes, because either may come first
             return child
         status = NEW
         try:
             os.setpgid(0, 0)
             os.chdir(self.repo)
-            out = os.open(said or self.said, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+            out = os.open(output or self.output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
             os.dup2(out, 1)
             os.dup2(out, 2)
             status = _become(stage.arguments, self.repo)
@@ -118,13 +131,13 @@ class Workspace:
             os._exit(status)
 
     def run(self, stage: Stage) -> tuple[int, str]:
-        """A stage's exit status, and what it said."""
+        """Run a stage; return its exit status and its output."""
         status = finish(self.start(stage))
-        return status, self.said.read_text(encoding="utf-8", errors="replace")
+        return status, self.output.read_text(encoding="utf-8", errors="replace")
 
 
 def _become(arguments: list[str], repo: Path) -> int:
-    """The exit status of `python -m <arguments>` in the repository, with its modules in place of ours."""
+    """Run `python -m <arguments>` in the repository with its own modules, and return the exit status."""
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     sys.path.insert(0, str(repo))
@@ -137,12 +150,12 @@ def _become(arguments: list[str], repo: Path) -> int:
 
 
 def finish(child: int) -> int:
-    """A child's exit status; -9 after a kill."""
+    """Return the exit status of a child; -9 after a kill."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def kill(child: int, after: float) -> int:
-    """Kill a child and what it started after some seconds; its exit status, which is no -9 if it was faster."""
+    """Kill a child and its processes after some seconds; return its exit status, -9 unless it ended before."""
     end = time.monotonic() + after
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -155,7 +168,7 @@ def kill(child: int, after: float) -> int:
 
 @contextmanager
 def workspace() -> Iterator[Workspace]:
-    """A repository of its own, made and done once with the tests' pictures and encoder; gone afterwards."""
+    """Yield a temporary repository with the tests' pictures and encoder, in which every stage has run."""
     sys.path.insert(0, str(ROOT / "tests"))
     small_repo: Any = import_module("small_repo")
     for name in LIBRARIES:  # children are forks, which start at once
