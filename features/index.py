@@ -1,12 +1,12 @@
-"""The index: a data set's images as a Parquet table, its class names as JSON.
+"""The index of a data set: its images as a Parquet table, its class names as JSON.
 
-They are two files so that adding a class name changes no row: `extract`, which reads the table alone, does not rerun.
+They are two files so that adding a class name changes no row. `extract` reads only the table and does not run again.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from features.formats.files import atomic_file, write_json
 from features.formats.parquet import column, read_table
 from features.formats.untrusted import read_json, wrap_parser_errors
 
-AGAIN = "make it anew: dvc repro index"
+FIX_HINT = "create it again: dvc repro index"
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -38,13 +38,13 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """N images, ordered train, val, test, then by class and path.
+    """N images, ordered by split (train, val, test), class and path.
 
     Attributes:
         paths: N POSIX paths relative to the reader's folder.
         class_ids: (N,) positions in `ClassNames.classes`.
         splits: N split names.
-        sizes: (N,) bytes.
+        sizes: (N,) file sizes in bytes.
         sha256: N hex digests of the files' bytes.
     """
 
@@ -55,13 +55,21 @@ class Index:
     sha256: tuple[str, ...]
 
     def rows(self, split: Split) -> NDArray[np.int64]:
-        """The positions of one split's images, ascending; they are consecutive."""
+        """Return the positions of one split's images; they are ascending and consecutive."""
         return np.flatnonzero(np.array(self.splits) == split).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """C class names by class id, verbatim; templates with one `{}`; what else a `Listing` says of the data set."""
+    """The part of a `Listing` that names classes.
+
+    Attributes:
+        classes: C class names by class id, verbatim.
+        templates: Prompts with one `{}` for the class name.
+        origin: Source, licence and published counts.
+        missing: Number of images that the data set has and this copy lacks.
+        descriptions: Class name -> the text that templates add after it.
+    """
 
     classes: tuple[str, ...]
     templates: tuple[str, ...]
@@ -71,26 +79,37 @@ class ClassNames:
 
 
 def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache: Path) -> None:
-    """Check a listing, hash its files below `folder`, and write the Parquet `table` and the JSON `names`.
+    """Check a listing, hash its files, and write the index.
 
-    The same listing and files give the same bytes. `cache` keeps digests between calls and decides nothing.
+    The same listing and files give the same bytes.
+
+    Args:
+        listing: The images and classes.
+        folder: The folder that image paths are relative to.
+        table: The Parquet file to write.
+        names: The JSON file to write.
+        cache: A file that keeps digests between calls; it does not affect the result.
 
     Raises:
-        InputError: the listing contradicts itself or its published counts, or names files that cannot be read; every
-            mistake is listed, and nothing is written.
+        InputError: The listing contradicts itself or its published counts, or files cannot be read. Every mistake is
+            listed, and nothing is written.
     """
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
+
     images = sorted(listing.images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path))
-    found = digests(folder, [image.path for image in images], cache)
-    unread = [f"{image.path}: {why}" for image, why in zip(images, found, strict=True) if isinstance(why, str)]
-    raise_all(unread, f"{folder} lacks images that the data set names, or they cannot be read; mend the copy")
-    sizes = [digest for digest in found if isinstance(digest, Digest)]
+    results = digests(folder, [image.path for image in images], cache)
+    unreadable = [
+        f"{image.path}: {reason}" for image, reason in zip(images, results, strict=True) if isinstance(reason, str)
+    ]
+    raise_all(unreadable, f"images in {folder} are missing or cannot be read; fix the copy")
+
+    hashed = [result for result in results if isinstance(result, Digest)]
     index = Index(
         paths=tuple(image.path for image in images),
         class_ids=np.array([image.class_id for image in images], np.int32),
         splits=tuple(image.split for image in images),
-        sizes=np.array([digest.size for digest in sizes], np.int64),
-        sha256=tuple(digest.sha256 for digest in sizes),
+        sizes=np.array([digest.size for digest in hashed], np.int64),
+        sha256=tuple(digest.sha256 for digest in hashed),
     )
     save_index(index, table)
     save_names(listing, names)
@@ -99,7 +118,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
 def save_index(index: Index, path: Path) -> None:
     """Write the Parquet table; the same index gives the same bytes."""
     columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     with atomic_file(path) as part:
         pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), part, compression="zstd", use_dictionary=["split"])
 
@@ -119,15 +138,17 @@ def save_names(listing: Listing, path: Path) -> None:
 
 
 def read_index(path: Path) -> Index:
-    """Read the Parquet table that `write_index` wrote.
+    """Read the Parquet table of `write_index`.
 
     Raises:
-        InputError: no such file, or not an index; its paths must stay in the data set's folder.
+        InputError: The file does not exist, is not an index, or has a path outside the data set's folder.
     """
-    with wrap_parser_errors(path, AGAIN):
+    with wrap_parser_errors(path, FIX_HINT):
         table = read_table(path)
         if not table.schema.equals(SCHEMA):
-            raise InputError(f"{path} is not an index: its columns are {table.schema.names}, not {SCHEMA.names}")
+            raise InputError(
+                f"{path} is not an index: its columns are {table.schema.names}, expected {SCHEMA.names}; {FIX_HINT}"
+            )
         columns = {name: column(table, name, path) for name in SCHEMA.names}
         index = Index(
             paths=tuple(columns["path"].tolist()),
@@ -136,90 +157,111 @@ def read_index(path: Path) -> Index:
             sizes=columns["bytes"],
             sha256=tuple(columns["sha256"].tolist()),
         )
-    raise_all(list(_wrong_rows(index)), f"{path} is no index that this project wrote; {AGAIN}")
+    raise_all(list(_row_mistakes(index)), f"{path} was not written by this project; {FIX_HINT}")
     return index
 
 
-def _wrong_rows(index: Index) -> Iterator[str]:
-    yield from (f"{path!r}: {problem}" for path in index.paths if (problem := _bad_path(path)))
+def _row_mistakes(index: Index) -> Iterator[str]:
+    for path in index.paths:
+        if problem := _path_problem(path):
+            yield f"{path!r}: {problem}"
+
     unknown = sorted({*index.splits} - {*SPLITS})
     if unknown:
-        yield f"splits {', '.join(map(repr, unknown))}"
+        yield f"unknown splits {', '.join(map(repr, unknown))}; known: {', '.join(SPLITS)}"
     elif [*index.splits] != sorted(index.splits, key=SPLITS.index):
         yield f"rows are not in the order {', '.join(SPLITS)}"
-    if len(index.paths) == 0 or index.class_ids.min() < 0 or index.sizes.min() < 0:
-        yield "no rows, or numbers below 0"
+
+    if len(index.paths) == 0:
+        yield "there are no rows"
+    elif index.class_ids.min() < 0 or index.sizes.min() < 0:
+        yield "class_id or bytes has negative numbers"
 
 
 def read_names(path: Path) -> ClassNames:
-    """Read the JSON that `write_index` wrote.
+    """Read the JSON of `write_index`.
 
     Raises:
-        InputError: no such file, or not the names of an index.
+        InputError: The file does not exist or does not hold class names.
     """
-    with wrap_parser_errors(path, AGAIN):
-        return TypeAdapter(ClassNames).validate_python(read_json(path, AGAIN))
+    with wrap_parser_errors(path, FIX_HINT):
+        return TypeAdapter(ClassNames).validate_python(read_json(path, FIX_HINT))
 
 
 def mistakes(listing: Listing) -> Iterator[str]:
-    """What is wrong with the copy, and every way in which a listing contradicts itself or its published counts."""
+    """Yield the faults of a copy, and every contradiction of its listing with itself or its published counts."""
     yield from listing.faults
     if not listing.images:
         yield "it has no images"
-    yield from _bad_names(listing)
+
+    yield from _name_mistakes(listing)
+    yield from _template_mistakes(listing)
+    yield from _image_mistakes(listing)
+    if listing.origin.counts:
+        yield from _count_mistakes(listing, listing.origin.counts)
+
+
+def _name_mistakes(listing: Listing) -> Iterator[str]:
+    """Yield class names that are empty or unprintable, or that the text tower could not distinguish."""
+    ids_by_name: dict[str, list[int]] = defaultdict(list)
+    for class_id, name in enumerate(listing.classes):
+        if name != name.strip() or not name.strip("_") or not name.isprintable():
+            yield f"class {class_id} {name!r}: a class name must be printable text without spaces around it"
+        if name not in listing.repeated_names:
+            ids_by_name[canonical_name(name)].append(class_id)
+
+    for ids in ids_by_name.values():
+        if len(ids) > 1:
+            same = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in ids)
+            yield f"classes {same}: the same name for a text tower; rename all but one"
+
+
+def _template_mistakes(listing: Listing) -> Iterator[str]:
     for template in listing.templates:
         if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
             yield f"template {template!r}: must have one {{}} for the class name and no other brace"
     if not listing.templates:
-        yield "it has no template; the usual one is 'a photo of a {}.'"
+        yield "there is no template; the usual one is 'a photo of a {}.'"
+
+
+def _image_mistakes(listing: Listing) -> Iterator[str]:
+    splits_by_path: dict[str, list[str]] = defaultdict(list)
     for image in listing.images:
+        splits_by_path[image.path].append(image.split)
         if not 0 <= image.class_id < len(listing.classes):
             yield f"{image.path}: class id {image.class_id} is not in 0 to {len(listing.classes) - 1}"
-        if problem := _bad_path(image.path):
+        if problem := _path_problem(image.path):
             yield f"{image.path!r}: {problem}"
-    splits: dict[str, list[str]] = {}
-    for image in listing.images:
-        splits.setdefault(image.path, []).append(image.split)
-    yield from (f"{path}: listed {len(s)} times ({', '.join(s)})" for path, s in splits.items() if len(s) > 1)
-    if listing.origin.counts:
-        yield from _wrong_counts(listing, listing.origin.counts)
+
+    for path, splits in splits_by_path.items():
+        if len(splits) > 1:
+            yield f"{path}: listed {len(splits)} times ({', '.join(splits)})"
 
 
-def _bad_names(listing: Listing) -> Iterator[str]:
-    """Names that are empty or unprintable, or that the text tower could not tell apart."""
-    ids: dict[str, list[int]] = {}
-    for class_id, name in enumerate(listing.classes):
-        if name != name.strip() or not name.strip("_") or not name.isprintable():
-            yield f"class {class_id} {name!r}: a name is printable text without spaces around it"
-        if name not in listing.repeated_names:
-            ids.setdefault(canonical_name(name), []).append(class_id)
-    for same in ids.values():
-        if len(same) > 1:
-            named = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in same)
-            yield f"classes {named}: the same name; a text tower could not tell them apart, so rename all but one"
-
-
-def _bad_path(path: str) -> str | None:
+def _path_problem(path: str) -> str | None:
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        return "leaves the data set's folder; a path is relative to it and has no `..`"
+        return "outside the data set's folder; a path must be relative to it, without `..`"
     if str(pure) != path:
         return f"write it as {str(pure)!r}"
     try:
         path.encode()
     except UnicodeEncodeError:
-        return "not UTF-8; rename the file"
+        return "the name is not UTF-8; rename the file"
     return None
 
 
-def _wrong_counts(listing: Listing, counts: Counts) -> Iterator[str]:
-    have = Counter[str](image.split for image in listing.images)
-    have["train"] += listing.left_out
+def _count_mistakes(listing: Listing, counts: Counts) -> Iterator[str]:
+    per_split = Counter[str](image.split for image in listing.images)
+    per_split["train"] += listing.left_out
     published: dict[str, int] = asdict(counts)
-    found = {part: have[part] for part in published} | {"classes": len(listing.classes)}
-    if listing.missing:  # of which split is not known
+    actual = {part: per_split[part] for part in published} | {"classes": len(listing.classes)}
+
+    # The split of a missing image may be unknown, so a partial copy is compared by its total.
+    if listing.missing:
         published = {"images": counts.train + counts.val + counts.test, "classes": counts.classes}
-        found = {"images": have.total() + listing.missing, "classes": found["classes"]}
-    for part, said in published.items():
-        if found[part] != said:
-            yield f"{part}: {found[part]:,}, but the published number is {said:,}: a partial copy, or another split?"
+        actual = {"images": per_split.total() + listing.missing, "classes": actual["classes"]}
+
+    for part, expected in published.items():
+        if actual[part] != expected:
+            yield f"{part}: {actual[part]:,}, published: {expected:,}; is the copy incomplete, or the split another?"

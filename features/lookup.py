@@ -1,4 +1,4 @@
-"""A file's name is its key: `methods/coop.py` is the method `coop`, imported only when asked for."""
+"""Find a class by the name of its file: `methods/coop.py` is the method `coop`, imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ T = TypeVar("T")
 
 
 def names(package: ModuleType) -> list[str]:
-    """Every name that `find` knows in `package`: its modules but `base`."""
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if name != "base" and not name.startswith("_"))
+    """Return every name that `find` accepts: the modules of `package` except `base` and those with a leading `_`."""
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in modules if name != "base" and not name.startswith("_"))
 
 
 def find(package: ModuleType, name: str, base: type[T]) -> type[T]:
-    """The one subclass of `base` that the module `<package>/<name>.py` defines.
+    """Return the one subclass of `base` that the module `<package>/<name>.py` defines.
 
     Raises:
-        InputError: there is no such file; the message lists the known names, the nearest first.
-        TypeError: the file defines no such class, or several; a mistake of the file's author.
+        InputError: There is no such file; the message lists the known names.
+        TypeError: The file defines no such class, or several.
     """
-    kind = package.__name__.rpartition(".")[2]
-    if name not in names(package):
+    known = names(package)
+    if name not in known:
         folder = package.__name__.replace(".", "/")
-        raise InputError(f"{name!r} is none of the {kind} in {folder}/; {nearest(name, names(package))}")
+        raise InputError(f"there is no file {folder}/{name}.py for {name!r}; {nearest(name, known)}")
+
     module = importlib.import_module(f"{package.__name__}.{name}")
+    # Only classes defined in the module itself count, not those that it imports, such as a shared base.
     classes = [
         value
         for value in vars(module).values()

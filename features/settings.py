@@ -1,4 +1,4 @@
-"""Closed, typed settings: unknown keys are refused, every mistake is reported at once."""
+"""Typed settings that reject unknown keys and report every mistake at once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from features.errors import nearest, raise_all
+from features.errors import combined_error, nearest
 
 
 class Settings(BaseModel):
-    """Base of every block of parameters: frozen, closed, and without silent conversions of type."""
+    """Base of every block of parameters: frozen, no unknown keys, no silent conversions of type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -19,38 +19,42 @@ S = TypeVar("S", bound=Settings)
 
 
 def parse(model: type[S], values: object, where: str) -> S:
-    """Make `model` from plain YAML values.
+    """Create a `model` from plain YAML values.
 
-    `where` says where the values stand, for the message, such as `params.yaml: methods.coop`.
+    Args:
+        model: The class to create.
+        values: A mapping of keys to values, as YAML or JSON gives it.
+        where: The place of the values, for the error message, such as `params.yaml: methods.coop`.
 
     Raises:
-        InputError: lists every key that is unknown, missing, of the wrong type or out of range.
+        InputError: Lists every key that is unknown, missing, of the wrong type or out of range.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = [_say(model, problem) for problem in error.errors(include_url=False)]
-    raise_all(problems, f"{where} cannot be used")
-    raise AssertionError("unreachable: a validation error names at least one problem")
+        problems = [_describe(model, problem) for problem in error.errors(include_url=False)]
+        raise combined_error(problems, f"{where} cannot be used") from None
 
 
-def _say(model: type[Settings], problem: Any) -> str:
+def _describe(model: type[Settings], problem: Any) -> str:
+    """Return one line for an error of pydantic."""
     key = ".".join(str(part) for part in problem["loc"]) or "(the block itself)"
     if problem["type"] == "extra_forbidden":
         owner = _owner(model, problem["loc"][:-1])
         return f"{key}: unknown key; {nearest(str(problem['loc'][-1]), owner.model_fields if owner else ())}"
     if problem["type"] == "missing":
         return f"{key}: missing"
-    return f"{key}: {problem['input']!r} cannot be used: {problem['msg']}"
+    return f"{key}: invalid value {problem['input']!r}: {problem['msg']}"
 
 
 def _owner(model: type[Settings], path: tuple[int | str, ...]) -> type[Settings] | None:
-    """The nested model that a path of keys leads to, so that its known keys can be named."""
+    """Return the nested model at a path of keys, so that its known keys can be listed."""
     owner: type[Settings] | None = model
     for part in path:
         field = owner.model_fields.get(str(part)) if owner else None
+        # An index or a free key inside a list or mapping has no field: the owner is the element type.
         if field is None:
-            continue  # an index or a free name inside a list or mapping: the owner is its element type
+            continue
         candidates = [field.annotation, *get_args(field.annotation)]
         owner = next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)
     return owner

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.formats.files import atomic_folder
-from features.formats.parquet import column, lists, read_table
+from features.formats.parquet import column, list_column, read_table
 from features.formats.untrusted import wrap_parser_errors
 
-ROWS_PER_SHARD = 65_536  # 48 MB of 384 float16 numbers each: few files for DVC to hash, small enough to share
+ROWS_PER_SHARD = 65_536  # 48 MB with 384 float16 values a row: few files for DVC to hash, small enough to share
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,11 @@ class SyntheticFeatures:
     """M synthetic features of one seed.
 
     Attributes:
-        features: (M, D) float16. class_ids: (M,) int64, positions in the task's classes.
-        class_names: (M,) their names. seed: of the generator.
-        generator_sha256: of the fitted generator's file, so that features and generator can be matched.
+        features: (M, D) float16.
+        class_ids: (M,) int64, positions in the task's classes.
+        class_names: (M,) names of these classes.
+        seed: Seed of the generator.
+        generator_sha256: Digest of the fitted generator's file, so that features and generator can be matched.
     """
 
     features: NDArray[np.float16]
@@ -37,7 +39,10 @@ class SyntheticFeatures:
 
 
 def save_synthetic(synthetic: SyntheticFeatures, folder: Path) -> None:
-    """Write `part-00000.parquet` and so on, in rows of class id, class name, seed and feature; the folder whole."""
+    """Write `part-00000.parquet` and so on, with columns class_id, class_name, seed and feature.
+
+    The folder appears completely or not at all.
+    """
     m, d = synthetic.features.shape
     flat = pa.array(synthetic.features.reshape(-1), pa.float16())
     table = pa.table(
@@ -50,6 +55,7 @@ def save_synthetic(synthetic: SyntheticFeatures, folder: Path) -> None:
         metadata={"generator_sha256": synthetic.generator_sha256},
     )
     with atomic_folder(folder) as part:
+        # At least one shard, so that a folder without rows still has the columns and the metadata.
         for shard, start in enumerate(range(0, max(m, 1), ROWS_PER_SHARD)):
             rows = table.slice(start, ROWS_PER_SHARD)
             pq.write_table(rows, part / f"part-{shard:05d}.parquet", compression="zstd")
@@ -59,25 +65,29 @@ def load_synthetic(folder: Path) -> SyntheticFeatures:
     """Read every shard of one seed.
 
     Raises:
-        InputError: the folder is missing or empty, its files are not ours, or features are not finite.
+        InputError: The folder is missing or empty, its files have another format, or features are not finite.
     """
     shards = sorted(folder.glob("part-*.parquet"))
     if not shards:
         raise InputError(
-            f"no synthetic features in {folder}: `dvc repro synthesize` makes them, `dvc pull` brings them"
+            f"there are no synthetic features in {folder}: create them with `dvc repro synthesize`, or fetch them with "
+            "`dvc pull`"
         )
-    with wrap_parser_errors(folder, "make them anew: `dvc repro synthesize`"):
-        tables = [read_table(shard) for shard in shards]
-        table = pa.concat_tables(tables)
+
+    with wrap_parser_errors(folder, "create it again: `dvc repro synthesize`"):
+        table = pa.concat_tables([read_table(shard) for shard in shards])
         synthetic = SyntheticFeatures(
-            features=lists(table, "feature", folder),
+            features=list_column(table, "feature", folder),
             class_ids=column(table, "class_id", folder),
             class_names=column(table, "class_name", folder).tolist(),
             seed=int(folder.name.removeprefix("seed=")),
             generator_sha256=table.schema.metadata[b"generator_sha256"].decode(),
         )
         if synthetic.features.dtype != np.float16 or synthetic.class_ids.dtype != np.int64:
-            raise InputError(f"{folder} holds other types of numbers than this project writes")
+            raise InputError(
+                f"{folder}: feature has dtype {synthetic.features.dtype} and class_id {synthetic.class_ids.dtype}; "
+                "expected float16 and int64"
+            )
     if not np.isfinite(synthetic.features).all():
-        raise InputError(f"{folder}: features are not finite; rerun `dvc repro synthesize`")
+        raise InputError(f"{folder}: features are not finite; run `dvc repro synthesize` again")
     return synthetic

@@ -1,4 +1,4 @@
-"""Index a data set: which images there are, of which class and split, and with which bytes."""
+"""Index a data set: its images with class, split and sha256, and its class names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def main(dataset: Dataset) -> None:
     data = load().data
     if dataset not in data.sets:
         raise InputError(f"--dataset {dataset!r} is not in `data.sets` of {PATH}; {nearest(dataset, data.sets)}")
+
     reader = reader_from(data.sets[dataset], f"{PATH}: data.sets.{dataset}")
     root = Path(data.root)
     write_index(

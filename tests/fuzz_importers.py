@@ -1,9 +1,9 @@
-"""Mutate files byte by byte and open them: each must give a result or an `InputError`, soon and in little memory.
+"""Mutate files and open them: each must give a result or an `InputError`, in limited time and memory.
 
     python tests/fuzz_importers.py --minutes 10 [--seed 0] [--only h5]
 
-Every attempt is a process of its own, so that a crash of a library is counted like any other failure. Failures are
-printed with what repeats them.
+Every attempt is a process of its own, so that a crash of a library is counted like any other failure. A failure is
+printed with the number that reproduces it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from pipeline.artifacts.scores import EncoderId, Scores, read_scores, write_scor
 from pipeline.artifacts.task import load_test, load_train
 from pipeline.config import params
 
-SECONDS, MEGABYTES = 60, 512  # that an attempt may take, of the processor and of memory
-sandbox.SECONDS = 10  # of which, for the processes that read HDF5 and MATLAB files
+SECONDS, MEGABYTES = 60, 512  # limits of an attempt: processor time and additional memory
+sandbox.SECONDS = 10  # of these, for the subprocess that parses an HDF5 or MATLAB file
 NUMBERS = (0, 1, 2**15, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
 Make, Open = Callable[[Path], object], Callable[[Path], object]
 
@@ -65,10 +65,10 @@ def store(folder: Path) -> None:
 
 
 def open_store(folder: Path) -> None:
-    found = ImageStore.open(folder / "a.zarr")
-    for split in found.splits:
-        found.load(split)
-    found.verify()
+    image_store = ImageStore.open(folder / "a.zarr")
+    for split in image_store.splits:
+        image_store.load(split)
+    image_store.verify()
 
 
 def exported(suffix: str) -> Make:
@@ -87,13 +87,13 @@ def open_export(suffix: str) -> Open:
 
 def lab(make: Callable[[Path], Path]) -> tuple[Make, Open]:
     def reopen(folder: Path) -> object:
-        with tempfile.TemporaryDirectory() as other:  # what the user says, which is made anew; the file is the mutated
-            wish = test_exchange.wish_for(make, Path(other))
-            found = folder / wish.source.name
-            rows = folder / wish.rows.name if wish.rows else None
-            return read_features(ImportRequest(**{**vars(wish), "source": found, "rows": rows}))
+        with tempfile.TemporaryDirectory() as other:  # only for the options
+            request = test_exchange.request_for(make, Path(other))
+            source = folder / request.source.name
+            rows = folder / request.rows.name if request.rows else None
+            return read_features(ImportRequest(**{**vars(request), "source": source, "rows": rows}))
 
-    return lambda folder: test_exchange.wish_for(make, folder), reopen
+    return lambda folder: test_exchange.request_for(make, folder), reopen
 
 
 def open_train(folder: Path) -> None:
@@ -125,7 +125,7 @@ NAMES = {
 }
 SHIPPED = params.read(Path(__file__).resolve().parents[1] / "params.yaml")
 
-# What stages write for one another. DVC compares its bytes with dvc.lock, and libhdf5 may never end with other bytes.
+# Files of this project, read without a sandbox: DVC checks their bytes. libhdf5 may hang on mutated ones.
 OURS = ("train.h5", "test.h5", "classes.h5")
 
 TARGETS: dict[str, tuple[Make, Open]] = {
@@ -164,7 +164,7 @@ TARGETS: dict[str, tuple[Make, Open]] = {
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
-    """The bytes with a few of them changed, removed, repeated or cut off."""
+    """Return the bytes with a few of them changed, removed, repeated or cut off."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         place, length = rng.randrange(len(out) + 1), rng.choice((1, 2, 4, 8, 64))
@@ -187,27 +187,27 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(out[: rng.randrange(len(out) + 1)] if rng.random() < 0.05 else out)
 
 
-def attempt(action: Callable[[], object], said: Path) -> str:
-    """`read`, `refused`, or how it failed, of an action in a process of its own."""
+def attempt(action: Callable[[], object], message: Path) -> str:
+    """Run an action in a process of its own; return `read`, `refused`, or the kind of failure."""
     child = os.fork()
     if child == 0:
         status = 3
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-            signal.alarm(20 * SECONDS)  # for what waits without end
+            signal.alarm(20 * SECONDS)  # in case it waits forever without using the processor
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             try:
                 action()
                 status = 0
             except InputError as error:
-                said.write_text(str(error), encoding="utf-8", errors="replace")
+                message.write_text(str(error), encoding="utf-8", errors="replace")
                 status = 1
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
             if grown > 1024 * MEGABYTES:
-                said.write_text(f"{grown // 1024} MB", encoding="utf-8")
+                message.write_text(f"{grown // 1024} MB", encoding="utf-8")
                 status = 4
-        except BaseException:  # noqa: BLE001 (whatever it is, it is told)
-            said.write_text(traceback.format_exc(), encoding="utf-8")
+        except BaseException:  # noqa: BLE001 (reported by the parent)
+            message.write_text(traceback.format_exc(), encoding="utf-8")
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
@@ -218,9 +218,12 @@ def attempt(action: Callable[[], object], said: Path) -> str:
 
 
 def fuzz(seconds: float, seed: int, only: str = "") -> tuple[dict[str, Counter[str]], list[str]]:
-    """Attempts on each target in turn until the time is over: what came of them, and what failed.
+    """Mutate and open each target in turn until the time is over.
 
-    `only` picks the targets whose name holds it; nothing picks all but `OURS`.
+    `only` selects the targets whose name contains it; by default all except `OURS`.
+
+    Returns:
+        The number of results of each kind per target, and a text per failure.
     """
     counts: dict[str, Counter[str]] = {
         name: Counter() for name in TARGETS if (only in name if only else name not in OURS)
@@ -231,9 +234,9 @@ def fuzz(seconds: float, seed: int, only: str = "") -> tuple[dict[str, Counter[s
         for name in counts:  # in forks, too: libraries that start threads must not have done so here
             (root / name).mkdir()
             for action in TARGETS[name]:
-                found = attempt(partial(action, root / name), root / "said")
-                said = (root / "said").read_text(encoding="utf-8") if (root / "said").exists() else ""
-                assert found == "read", f"{name} is no good example: {found}: {said}"
+                result = attempt(partial(action, root / name), root / "message")
+                message = (root / "message").read_text(encoding="utf-8") if (root / "message").exists() else ""
+                assert result == "read", f"the unchanged {name} gives {result}: {message}"
         end, number = time.monotonic() + seconds, seed * 1_000_000
         while time.monotonic() < end:
             for name, count in counts.items():
@@ -243,11 +246,13 @@ def fuzz(seconds: float, seed: int, only: str = "") -> tuple[dict[str, Counter[s
                 shutil.copytree(root / name, work)
                 file = rng.choice(sorted(path for path in work.rglob("*") if path.is_file()))
                 file.write_bytes(mutate(file.read_bytes(), rng))
-                result = attempt(partial(TARGETS[name][1], work), root / "said")
+                result = attempt(partial(TARGETS[name][1], work), root / "message")
                 count[result] += 1
                 if result not in ("read", "refused"):
-                    said = (root / "said").read_text(encoding="utf-8") if result in ("exception", "memory") else ""
-                    failures.append(f"{name}, {file.relative_to(work)}, number {number}: {result}\n{said}")
+                    message = (
+                        (root / "message").read_text(encoding="utf-8") if result in ("exception", "memory") else ""
+                    )
+                    failures.append(f"{name}, {file.relative_to(work)}, number {number}: {result}\n{message}")
                 shutil.rmtree(work)
     return counts, failures
 
@@ -256,9 +261,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help=f"targets whose name holds this; none: all but {', '.join(OURS)}")
-    asked = parser.parse_args()
-    counts, failures = fuzz(60 * asked.minutes, asked.seed, asked.only)
+    parser.add_argument(
+        "--only", default="", help=f"targets whose name contains this; default: all except {', '.join(OURS)}"
+    )
+    args = parser.parse_args()
+    counts, failures = fuzz(60 * args.minutes, args.seed, args.only)
     print("\n".join(failures))
     for name, count in counts.items():
         print(f"{name:<16} {sum(count.values()):>7,} attempts: {dict(count)}")

@@ -52,7 +52,7 @@ def changed(**values: Any) -> Listing:
     return dataclasses.replace(LISTING, **values)
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_an_index_round_trips(folder: Path) -> None:
     table, names = write(LISTING, folder)
     index = read_index(table)
     assert index.paths == ("a/10.jpg", "a/2.jpg", "b/1.jpg", "a/3.jpg", "a/5.jpg", "c/ü 4.JPG")
@@ -96,44 +96,44 @@ def test_another_class_name_leaves_the_table_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
-        ({"images": ()}, "has no images"),
-        ({"templates": ()}, "has no template"),
+        ({"images": ()}, "no images"),
+        ({"templates": ()}, "no template"),
         ({"templates": ("a photo.",)}, "must have one {}"),
         ({"templates": ("a {} of {}.",)}, "must have one {}"),
         ({"templates": ("{a} photo of a {}.",)}, "no other brace"),
         ({"classes": ("a", "b")}, r"c/ü 4\.JPG: class id 2 is not in 0 to 1"),
-        ({"classes": ("a", "b_c", "d", "B  c")}, r"classes 1 'b_c', 3 'B  c': the same name"),
+        ({"classes": ("a", "b_c", "d", "B  c")}, r"1 'b_c', 3 'B  c'"),
         ({"classes": ("a", "b", " c", "_", "e\n")}, r"(?s)class 2 ' c'.*class 3 '_'.*class 4 'e\\n'"),
-        ({"images": (*IMAGES, Image("a/2.jpg", 0, "test"))}, r"a/2\.jpg: listed 2 times \(train, test\)"),
-        ({"images": (Image("../x.jpg", 0, "val"),)}, "leaves the data set's folder"),
-        ({"images": (Image("/etc/passwd", 0, "val"),)}, "leaves the data set's folder"),
-        ({"images": (Image("a/../../x.jpg", 0, "val"),)}, "leaves the data set's folder"),
-        ({"images": (Image("", 0, "val"),)}, "leaves the data set's folder"),
-        ({"images": (Image("a//./2.jpg", 0, "val"),)}, r"write it as 'a/2\.jpg'"),
-        ({"images": (Image("a/\udcff.jpg", 0, "val"),)}, "not UTF-8"),
+        ({"images": (*IMAGES, Image("a/2.jpg", 0, "test"))}, r"a/2\.jpg: .*train, test"),
+        ({"images": (Image("../x.jpg", 0, "val"),)}, r"'\.\./x\.jpg': outside"),
+        ({"images": (Image("/etc/passwd", 0, "val"),)}, r"'/etc/passwd': outside"),
+        ({"images": (Image("a/../../x.jpg", 0, "val"),)}, r"'a/\.\./\.\./x\.jpg': outside"),
+        ({"images": (Image("", 0, "val"),)}, r"'': outside"),
+        ({"images": (Image("a//./2.jpg", 0, "val"),)}, r"'a//\./2\.jpg': .*'a/2\.jpg'"),
+        ({"images": (Image("a/\udcff.jpg", 0, "val"),)}, "UTF-8"),
         (
             {"origin": dataclasses.replace(ORIGIN, counts=Counts(train=4128, val=1, test=2, classes=5))},
-            r"(?s)train: 3, but the published number is 4,128.*classes: 4, but the published number is 5",
+            r"(?s)train: 3, .*4,128.*classes: 4, .*5",
         ),
     ],
 )
-def test_a_listing_that_contradicts_itself_is_refused(values: dict[str, Any], said: str, folder: Path) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_listing_that_contradicts_itself_is_refused(values: dict[str, Any], message: str, folder: Path) -> None:
+    with pytest.raises(InputError, match=message):
         write(changed(**values), folder)
     assert not (folder.parent / "index").exists()
 
 
-def test_every_mistake_is_said_at_once(folder: Path) -> None:
+def test_every_mistake_is_reported_at_once(folder: Path) -> None:
     images = (Image("../x.jpg", 9, "val"), *IMAGES, *IMAGES[:2])
     with pytest.raises(InputError, match=r"\(6 problems\)"):
         write(changed(images=images, templates=("none",), classes=(*CLASSES, "OKAPI")), folder)
 
 
-def test_names_that_repeat_officially_may(folder: Path) -> None:
+def test_names_that_the_official_list_repeats_are_accepted(folder: Path) -> None:
     classes = (*CLASSES, "okapi")
-    with pytest.raises(InputError, match="the same name"):
+    with pytest.raises(InputError, match="0 'okapi', 4 'okapi'"):
         write(changed(classes=classes), folder)
     assert (
         read_names(write(changed(classes=classes, repeated_names=frozenset({"okapi"})), folder)[1]).classes == classes
@@ -150,7 +150,7 @@ def test_all_files_that_cannot_be_read_are_named(folder: Path) -> None:
     (folder / "a/2.jpg").unlink()
     (folder / "b/1.jpg").unlink()
     (folder / "b/1.jpg").mkdir()
-    with pytest.raises(InputError, match=r"(?s)\(2 problems\).*a/2\.jpg: No such file.*b/1\.jpg: no regular file"):
+    with pytest.raises(InputError, match=r"(?s)\(2 problems\).*a/2\.jpg: No such file.*b/1\.jpg: "):
         write(LISTING, folder)
     assert [(folder.parent / "index" / name).read_bytes() for name in ("x.parquet", "x.json")] == before
 
@@ -172,7 +172,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return files
 
 
-def test_a_file_is_hashed_once_while_it_holds(folder: Path, hashed: list[str]) -> None:
+def test_a_file_is_hashed_again_only_after_a_change(folder: Path, hashed: list[str]) -> None:
     write(LISTING, folder)
     assert len(hashed) == len(IMAGES)
     hashed.clear()
@@ -207,7 +207,7 @@ def test_a_damaged_cache_is_harmless(damage: str, folder: Path, hashed: list[str
     assert len(hashed) == 2 * len(IMAGES)
 
 
-def test_another_folders_cache_is_not_taken(folder: Path, hashed: list[str]) -> None:
+def test_the_cache_of_another_folder_is_not_used(folder: Path, hashed: list[str]) -> None:
     write(LISTING, folder)
     other = folder.parent / "other"
     shutil.copytree(folder, other)  # the same sizes and times
@@ -218,22 +218,22 @@ def test_another_folders_cache_is_not_taken(folder: Path, hashed: list[str]) -> 
 # Reading
 
 
-def test_what_is_not_an_index_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no .*absent\.parquet; .*dvc repro"):
+def test_a_file_that_is_not_an_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.parquet.*dvc repro"):
         read_index(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not Parquet")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"text\.parquet"):
         read_index(tmp_path / "text.parquet")
     pq.write_table(pa.table({"path": ["a"]}), tmp_path / "other.parquet")
-    with pytest.raises(InputError, match=r"its columns are \['path'\]"):
+    with pytest.raises(InputError, match=r"other\.parquet.*\['path'\]"):
         read_index(tmp_path / "other.parquet")
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"classes": []}', '{"origin": {"counts": null, "x": 1}}'])
-def test_what_are_not_names_is_refused(text: str | None, tmp_path: Path) -> None:
+def test_a_file_without_class_names_is_refused(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "x.json").write_text(text)
-    with pytest.raises(InputError, match=r"(there is no .*|)x\.json( cannot be read|; make it anew)"):
+    with pytest.raises(InputError, match=r"x\.json.*dvc repro index"):
         read_names(tmp_path / "x.json")
 
 
@@ -259,10 +259,10 @@ def test_the_stage_indexes_the_demo(project: Path) -> None:
     assert len(read_names(project / "artifacts/index/twemoji.json").classes) == 16
 
 
-def test_the_stage_says_what_it_lacks(project: Path) -> None:
-    with pytest.raises(InputError, match=r"'twemojy'.*did you mean 'twemoji'"):
+def test_the_stage_explains_a_missing_data_set(project: Path) -> None:
+    with pytest.raises(InputError, match=r"'twemojy'.*'twemoji'"):
         stage.main(dataset="twemojy")
-    with pytest.raises(InputError, match=r"there is no folder data .*data\.root is 'data'"):
+    with pytest.raises(InputError, match=r"data\.root"):
         stage.main(dataset="caltech101")
     assert not (project / "artifacts").exists()
 

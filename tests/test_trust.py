@@ -1,4 +1,4 @@
-"""Nothing from outside is executed, followed out of its place, or believed about its size."""
+"""Untrusted files: nothing in them is executed, no link out of them is followed, and no claimed size is trusted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 import zarr
 from closure import ROOT
-from test_exchange import LABELS, ROWS, SPLITS, said
+from test_exchange import LABELS, ROWS, SPLITS, lab_request
 from test_stores import write_train
 
 from features.errors import InputError
@@ -39,12 +39,12 @@ RUNS = {
     "popen",
 }
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-# `pickle.UnpicklingError` is what torch raises over a file that is no tensors; nothing is unpickled.
+# Only for `pickle.UnpicklingError`, which torch raises for files that hold more than tensors.
 ALLOWED = {"features/encoding/encoder.py": {"import pickle"}}
 
 
 def suspicious(tree: ast.Module) -> Iterator[str]:
-    """Calls and imports that could run what a file says."""
+    """Yield calls and imports that could execute the content of a file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
@@ -67,19 +67,19 @@ def suspicious(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_from_outside_is_executed(path: Path) -> None:
-    found = {*suspicious(ast.parse(path.read_text(encoding="utf-8")))}
-    assert found - ALLOWED.get(path.relative_to(ROOT).as_posix(), set()) == set()
+def test_no_source_executes_the_content_of_a_file(path: Path) -> None:
+    calls = {*suspicious(ast.parse(path.read_text(encoding="utf-8")))}
+    assert calls - ALLOWED.get(path.relative_to(ROOT).as_posix(), set()) == set()
 
 
-def test_the_search_for_what_executes_finds_it() -> None:
+def test_the_search_for_executing_calls_finds_them() -> None:
     bad = ["eval(x)", "import pickle", "torch.load(f)", "np.load(f)", "yaml.load(f)", "archive.extractall()", "exec(s)"]
     assert all([*suspicious(ast.parse(code))] for code in bad)
     assert not [*suspicious(ast.parse("model.eval(); re.compile(x); np.load(f, allow_pickle=False)"))]
 
 
 class Program:
-    """What a pickle can make happen."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("executed"),))
@@ -92,24 +92,24 @@ def test_pickled_programs_do_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.save(tmp_path / "lab.npy", np.array([[Program()]], object))
     for suffix in ("pt", "npz", "npy"):
         with pytest.raises(InputError):
-            read_features(said(tmp_path / f"lab.{suffix}", split="train"))
+            read_features(lab_request(tmp_path / f"lab.{suffix}", split="train"))
     assert not (tmp_path / "executed").exists()
 
 
-DOORS = {
+ONLY_OPENED_IN = {
     "h5py.File": "features/formats/hdf5.py",
     "pq.ParquetFile": "features/formats/parquet.py",
-    "pq.read_table": "nowhere: it reads whatever the footer claims",
+    "pq.read_table": "nowhere: it trusts the footer",
     "scipy.io.loadmat": "features/formats/matlab.py",
     "scipy.io.whosmat": "features/formats/matlab.py",
 }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_formats_are_opened_where_they_are_guarded(path: Path) -> None:
+def test_only_the_checked_readers_open_a_format(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (door := DOORS.get(ast.unparse(node.func))):
-            assert path.relative_to(ROOT).as_posix() == door, f"line {node.lineno}: only {door} may"
+        if isinstance(node, ast.Call) and (module := ONLY_OPENED_IN.get(ast.unparse(node.func))):
+            assert path.relative_to(ROOT).as_posix() == module, f"line {node.lineno}: only {module} may"
 
 
 def lab_h5(path: Path) -> Path:
@@ -120,7 +120,7 @@ def lab_h5(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])
-def test_hdf5_is_not_followed_out_of_the_file(kind: str, tmp_path: Path) -> None:
+def test_links_in_hdf5_are_not_followed(kind: str, tmp_path: Path) -> None:
     lab_h5(tmp_path / "secret.h5")
     (tmp_path / "secret.raw").write_bytes(ROWS.tobytes())
     with h5py.File(lab_h5(tmp_path / "lab.h5"), "a") as file:
@@ -136,16 +136,16 @@ def test_hdf5_is_not_followed_out_of_the_file(kind: str, tmp_path: Path) -> None
             layout = h5py.VirtualLayout(ROWS.shape, ROWS.dtype)
             layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "features", ROWS.shape)
             file.create_virtual_dataset("features", layout)
-    with pytest.raises(InputError, match=r"link to elsewhere|lie in other files"):
-        read_features(said(tmp_path / "lab.h5"))
+    with pytest.raises(InputError, match=r"lab\.h5.*(link|other files)"):
+        read_features(lab_request(tmp_path / "lab.h5"))
 
 
-def test_a_tasks_file_is_not_followed_either(tmp_path: Path) -> None:
+def test_links_in_a_task_file_are_not_followed(tmp_path: Path) -> None:
     write_train(tmp_path / "train.h5")
     with h5py.File(tmp_path / "train.h5", "a") as file:
         del file["seed=1/features"]
         file["seed=1/features"] = h5py.ExternalLink("/etc/other.h5", "/x")
-    with pytest.raises(InputError, match="link to elsewhere"):
+    with pytest.raises(InputError, match=r"train\.h5.*link"):
         load_train(tmp_path / "train.h5").seed(1)
 
 
@@ -175,12 +175,12 @@ def huge_pt(path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["h5", "npy", "npz", "pt"])
-def test_a_size_is_not_believed(suffix: str, tmp_path: Path) -> None:
+def test_a_claimed_size_is_checked(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"lab.{suffix}"
     {"h5": huge_h5, "npy": huge_npy, "npz": huge_npz, "pt": huge_pt}[suffix](path)
     assert path.stat().st_size < 100_000
     with pytest.raises(InputError):
-        read_features(said(path, split="train"))
+        read_features(lab_request(path, split="train"))
 
 
 def test_a_store_that_claims_more_rows_than_it_holds_is_refused(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_store_that_claims_more_rows_than_it_holds_is_refused(tmp_path: Path) 
         ImageStore.open(path)
 
 
-def test_codecs_that_we_do_not_write_are_refused(tmp_path: Path) -> None:
+def test_foreign_codecs_of_a_store_are_refused(tmp_path: Path) -> None:
     fuzz_importers.store(tmp_path)
     store = ImageStore.open(tmp_path / "a.zarr")
     labels = ImageStore.open(tmp_path / "a.zarr").load("train").labels
@@ -211,10 +211,11 @@ def test_codecs_that_we_do_not_write_are_refused(tmp_path: Path) -> None:
 def test_paths_of_an_index_stay_in_its_folder(tmp_path: Path) -> None:
     columns = {"path": ["../secret.jpg"], "class_id": [0], "split": ["train"], "bytes": [1], "sha256": ["0" * 64]}
     pq.write_table(pa.table(columns, schema=SCHEMA), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match="leaves the data set's folder"):
+    with pytest.raises(InputError, match=r"'\.\./secret\.jpg'"):
         read_index(tmp_path / "x.parquet")
 
 
+@pytest.mark.system
 def test_mutated_files_are_read_or_refused() -> None:
     counts, failures = fuzz_importers.fuzz(seconds=5, seed=7)
     assert failures == []

@@ -1,4 +1,4 @@
-"""A store of image features as one file that other programs read."""
+"""Export a store of image features as one file that other programs can read."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from features.index import read_index, read_names
 
 
 def export(store: ImageStore, out: Path, *, table: Path | None, names: Path | None) -> None:
-    """Write features, labels and the mask of every split, and what made them; importing it gives the same store.
+    """Write features, labels and validity of every split, and their provenance; an import restores the same store.
 
     Args:
-        store: what is written.
-        out: its suffix says the format.
-        table: the index's Parquet, for the ids.
-        names: the index's JSON, for the class names.
+        store: The features to write.
+        out: The file to write; its suffix selects the format.
+        table: The index's Parquet file, for the ids of the rows.
+        names: The index's JSON file, for the class names.
 
     Raises:
-        InputError: the format is unknown or only read, the index is another data set's, or the store has patch tokens.
+        InputError: The format is unknown or can only be read, the index belongs to another data set, or the store has
+            patch tokens.
     """
     if store.meta.patches:
-        raise InputError(f"{store.path} has patch tokens, which no export can hold: extract it without them")
+        raise InputError(f"{store.path} has patch tokens, which cannot be exported; extract it without them")
     index = read_index(table) if table else None
     if index and index_sha256(index) != store.meta.index_sha256:
         raise InputError(f"{table} is not the index of {store.path}: run `dvc repro`, or pull both together")
+
     blocks = []
     for name in store.splits:
         split = store.load(name)
@@ -44,6 +46,7 @@ def export(store: ImageStore, out: Path, *, table: Path | None, names: Path | No
         if index:
             columns["ids"] = np.array([index.paths[row] for row in index.rows(name)], np.str_)
         blocks.append(RowBlock(split.features, columns))
-    facts = store.meta.model_dump(mode="json", include=set(Provenance.model_fields), exclude_unset=True)
+
+    provenance = store.meta.model_dump(mode="json", include=set(Provenance.model_fields), exclude_unset=True)
     classes = read_names(names).classes if names else None
-    format_of(out).write(FeatureFile(blocks, classes, facts), out)
+    format_of(out).write(FeatureFile(blocks, classes, provenance), out)

@@ -1,6 +1,6 @@
-"""Features that somebody has computed elsewhere become a store, an index and class names, as if extracted here.
+"""Import features that another program computed: write a store, an index and class names, as if extracted here.
 
-They are what their file says, bit for bit: nothing is normalised, and float32 becomes float16 only when asked for.
+The values are kept bit for bit. Nothing is normalised, and float32 becomes float16 only on request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from features.datasets.base import SPLITS, Image, Listing, Origin, Split
 from features.errors import InputError, raise_all
 from features.exchange.formats.base import FeatureFile, format_of
-from features.exchange.rows import ImportRequest, SplitArrays, gather
+from features.exchange.rows import ImportRequest, SplitArrays, split_rows
 from features.formats.files import sha256
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
@@ -27,60 +27,70 @@ from features.index import Index, mistakes, save_index, save_names
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """What a file holds, ready to be written. `facts`: fields of `features.image_store.store.Meta`."""
+    """The content of a file of features, ready to be written.
 
-    parts: Mapping[Split, SplitArrays]
+    Attributes:
+        splits: The rows of each split.
+        listing: Ids, class names and templates.
+        provenance: Fields of `features.image_store.provenance.Provenance`.
+    """
+
+    splits: Mapping[Split, SplitArrays]
     listing: Listing
-    facts: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
 
-def read_features(wish: ImportRequest) -> Imported:
-    """Read a file of features and see that it says all that the pipeline needs.
+def read_features(request: ImportRequest) -> Imported:
+    """Read a file of features, and check that it is complete.
 
     Raises:
-        InputError: the file cannot be read, or says too little or what cannot be.
+        InputError: The file cannot be read, lacks something that the pipeline needs, or contradicts itself.
     """
-    if not wish.source.exists():
-        raise InputError(f"there is no {wish.source}")
-    made = format_of(wish.source)
-    content = made.read(wish.source, wish.keys)
-    facts = _facts(wish, content, made.files(wish.source))
-    parts, classes, templates = gather(content, wish)
-    listing = _listing(wish, parts, classes, templates)
-    raise_all(list(mistakes(listing)), f"{wish.source} cannot be imported")
-    return Imported(parts, listing, facts)
+    if not request.source.exists():
+        raise InputError(f"there is no {request.source}")
+    file_format = format_of(request.source)
+    content = file_format.read(request.source, request.keys)
+    provenance = _provenance(request, content, file_format.files(request.source))
+
+    splits, classes, templates = split_rows(content, request)
+    listing = _listing(request, splits, classes, templates)
+    raise_all(list(mistakes(listing)), f"{request.source} cannot be imported")
+    return Imported(splits, listing, provenance)
 
 
-def save_features(found: Imported, *, store: Path, table: Path, names: Path, scratch: Path) -> None:
+def save_features(imported: Imported, *, store: Path, table: Path, names: Path, scratch: Path) -> None:
     """Write the store, the index's Parquet `table` and its JSON `names`.
 
-    In the index, a row's id stands where an image's path does, and the bytes and sha256 of its features where an
-    image's are, so that a store and its index can be told to belong together.
+    In the index, a row's id takes the place of an image's path, and the bytes and sha256 of its features take the place
+    of the image file's. A store and its index can thus be matched.
     """
-    index = _index(found.listing, found.parts)
-    _write(store, index, found.parts, found.facts, scratch)
+    index = _index(imported.listing, imported.splits)
+    _write(store, index, imported.splits, imported.provenance, scratch)
     save_index(index, table)
-    save_names(found.listing, names)
+    save_names(imported.listing, names)
 
 
-def _facts(wish: ImportRequest, content: FeatureFile, files: Sequence[Path]) -> dict[str, Any]:
-    """`Meta`'s fields that say what made the features."""
-    said = dict(content.facts or {})
-    given = {"encoder": wish.encoder, "weights_sha256": wish.weights_sha256}
+def _provenance(request: ImportRequest, content: FeatureFile, files: Sequence[Path]) -> dict[str, Any]:
+    """Return the provenance that the file states, completed by the options of the user."""
+    stated = dict(content.provenance or {})
+    options = {"encoder": request.encoder, "weights_sha256": request.weights_sha256}
     problems = [
-        f"{key}: the file says {said[key]!r}, you say {value!r}"
-        for key, value in given.items()
-        if value and said.get(key, value) != value
+        f"{key}: the file states {stated[key]!r}, the option {value!r}"
+        for key, value in options.items()
+        if value and stated.get(key, value) != value
     ]
-    problems += [f"--{key.replace('_', '-')}: not given" for key in given if not given[key] and key not in said]
-    facts = said | {key: value for key, value in given.items() if value}
-    if not problems and not re.fullmatch("[0-9a-f]{64}", str(facts["weights_sha256"])):
-        problems.append(f"{facts['weights_sha256']!r} is no sha256, which has 64 digits of 0-9a-f")
-    raise_all(problems, f"{wish.source}: without knowing whose features these are, no text can be compared with them")
-    if content.facts:
-        return facts
+    problems += [f"--{key.replace('_', '-')}: missing" for key in options if not options[key] and key not in stated]
+
+    provenance = stated | {key: value for key, value in options.items() if value}
+    if not problems and not re.fullmatch("[0-9a-f]{64}", str(provenance["weights_sha256"])):
+        problems.append(f"{provenance['weights_sha256']!r} is not a sha256, which has 64 digits 0-9a-f")
+    raise_all(problems, f"{request.source}: the encoder must be known, so that texts can be compared with the features")
+
+    # An export of this project states everything. For other files the rest is unknown.
+    if content.provenance:
+        return provenance
     digests = [sha256(file) for file in files]
-    return facts | {
+    return provenance | {
         "format": FORMAT,
         "preprocess": {},
         "precision": "",
@@ -88,7 +98,7 @@ def _facts(wish: ImportRequest, content: FeatureFile, files: Sequence[Path]) -> 
         "view_scale": [],
         "view_seed": 0,
         "imported": {
-            "suffix": wish.source.suffix,
+            "suffix": request.source.suffix,
             "sha256": digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
             "dtype": str(content.blocks[0].features.dtype),
         },
@@ -96,18 +106,22 @@ def _facts(wish: ImportRequest, content: FeatureFile, files: Sequence[Path]) -> 
 
 
 def _listing(
-    wish: ImportRequest, parts: Mapping[Split, SplitArrays], classes: tuple[str, ...], templates: tuple[str, ...]
+    request: ImportRequest,
+    splits: Mapping[Split, SplitArrays],
+    classes: tuple[str, ...],
+    templates: tuple[str, ...],
 ) -> Listing:
     images = tuple(
         Image(path, class_id, split)
-        for split, part in parts.items()
-        for path, class_id in zip(part.ids, part.labels.tolist(), strict=True)
+        for split, arrays in splits.items()
+        for path, class_id in zip(arrays.ids, arrays.labels.tolist(), strict=True)
     )
-    return Listing(images, classes, templates, Origin(wish.dataset, licence="that of the images", home="", citation=""))
+    origin = Origin(request.dataset, licence="that of the images", home="", citation="")
+    return Listing(images, classes, templates, origin)
 
 
-def _index(listing: Listing, parts: Mapping[Split, SplitArrays]) -> Index:
-    rows = [row.tobytes() for part in parts.values() for row in part.features]
+def _index(listing: Listing, splits: Mapping[Split, SplitArrays]) -> Index:
+    rows = [row.tobytes() for arrays in splits.values() for row in arrays.features]
     return Index(
         paths=tuple(image.path for image in listing.images),
         class_ids=np.array([image.class_id for image in listing.images], np.int32),
@@ -118,23 +132,26 @@ def _index(listing: Listing, parts: Mapping[Split, SplitArrays]) -> Index:
 
 
 def _write(
-    store: Path, index: Index, parts: Mapping[Split, SplitArrays], facts: Mapping[str, Any], scratch: Path
+    store: Path, index: Index, splits: Mapping[Split, SplitArrays], provenance: Mapping[str, Any], scratch: Path
 ) -> None:
-    starts = {split: int(index.rows(split)[0]) for split in SPLITS if len(index.rows(split))}
-    dim = parts["train"].features.shape[-1]
+    """Write the store through the same shards as an extraction."""
+    first_rows = {split: int(index.rows(split)[0]) for split in SPLITS if len(index.rows(split))}
+    dim = splits["train"].features.shape[-1]
     invalid = {
         path: "invalid where it was imported from"
-        for part in parts.values()
-        for path, valid in zip(part.ids, part.valid, strict=True)
+        for arrays in splits.values()
+        for path, valid in zip(arrays.ids, arrays.valid, strict=True)
         if not valid
     }
+
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as folder:
         finished = []
-        for shard in plan_shards(index, parts["train"].features.shape[1]):
-            first = shard.rows.start - starts[shard.split]
+        for shard in plan_shards(index, splits["train"].features.shape[1]):
+            # A shard counts rows of the whole index, the arrays those of their split.
+            first = shard.rows.start - first_rows[shard.split]
             file = Path(folder) / f"{shard.split}-{shard.number}"
-            values = parts[shard.split].features[first : first + len(shard.rows)]
+            values = splits[shard.split].features[first : first + len(shard.rows)]
             file.write_bytes(encode_shard(values, chunk_rows(shard.views)))
             finished.append((shard, file))
-        write_store(store, index, finished, dim, facts, invalid=invalid)
+        write_store(store, index, finished, dim, provenance, invalid=invalid)

@@ -1,4 +1,4 @@
-"""sha256 of many files, computed once and reused while a file's size and modification time hold."""
+"""Compute the sha256 of many files, and reuse it while a file's size and modification time stay the same."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from features.formats.files import atomic_file
 
-THREADS = 4  # hashing releases the lock, and opening small files waits for the disk
-LEADS_OUT = "a link that leads out of the data set's folder; put the file itself there"
-CHUNK = 256  # files a task: a task a file would spend its time, and its memory, on bookkeeping
+THREADS = 4  # hashing releases Python's lock, and opening small files waits for the disk
+CHUNK = 256  # files per task: with one file per task, bookkeeping would take most of the time and memory
+OUTSIDE = "a symbolic link to a file outside the data set's folder; replace it by the file itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,18 @@ class Digest:
 
 
 def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | str]:
-    """A `Digest` for each of N paths relative to `folder`, or, for a file that cannot be read, why.
+    """Hash N files.
 
     Args:
-        folder: what `paths` are relative to.
+        folder: The folder that `paths` are relative to.
         paths: N POSIX paths.
-        cache: where the digests are kept for the next call. Nothing depends on it: one that is missing, corrupt or of
-            another folder costs the time to hash again.
+        cache: A JSON file that keeps the digests for the next call. If it is missing, corrupt or belongs to another
+            folder, the files are hashed again; the result is the same.
+
+    Returns:
+        For each path a `Digest`, or the reason as a text if the file cannot be read.
     """
-    known = _recall(cache, folder)
+    cached = _load_cache(cache, folder)
     root = folder.resolve()
 
     def digest(path: str) -> Digest | str:
@@ -45,30 +48,31 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
             file = folder / path
             status = file.stat()
             if not stat.S_ISREG(status.st_mode):
-                return "no regular file"  # a pipe or a device would be read without end
-            # A folder may be a link, as CoOp's instructions have it for ImageNet; a file may not stand for another.
-            if file.is_symlink() and not (real := file.resolve()).is_relative_to(root):
-                return f"{LEADS_OUT} ({real})"
-            return _digest(file, status, known.get(path))
+                return "not a regular file"  # reading a pipe or a device might never end
+            # A folder may be a link, as in CoOp's instructions for ImageNet. A file may not link to one outside.
+            if file.is_symlink() and not (target := file.resolve()).is_relative_to(root):
+                return f"{OUTSIDE} ({target})"
+            return _digest(file, status, cached.get(path))
         except OSError as error:
             return error.strerror or str(error)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(chain.from_iterable(pool.map(_each(digest), _chunks(paths))))
-    fresh = {path: digest for path, digest in zip(paths, found, strict=True) if isinstance(digest, Digest)}
-    if fresh != known:
-        _remember(cache, folder, fresh)
-    return found
+        results = list(chain.from_iterable(pool.map(_map_over(digest), _chunks(paths))))
+
+    current = {path: result for path, result in zip(paths, results, strict=True) if isinstance(result, Digest)}
+    if current != cached:
+        _save_cache(cache, folder, current)
+    return results
 
 
-def _digest(file: Path, status: os.stat_result, known: Digest | None) -> Digest:
-    if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
-        return known
+def _digest(file: Path, status: os.stat_result, cached: Digest | None) -> Digest:
+    if cached and (cached.size, cached.mtime_ns) == (status.st_size, status.st_mtime_ns):
+        return cached
     with file.open("rb") as opened:
         return Digest(status.st_size, status.st_mtime_ns, hashlib.file_digest(opened, "sha256").hexdigest())
 
 
-def _each(function: Callable[[str], Digest | str]) -> Callable[[Sequence[str]], list[Digest | str]]:
+def _map_over(function: Callable[[str], Digest | str]) -> Callable[[Sequence[str]], list[Digest | str]]:
     return lambda paths: [function(path) for path in paths]
 
 
@@ -76,18 +80,20 @@ def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     return (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
 
 
-def _recall(cache: Path, folder: Path) -> dict[str, Digest]:
-    """The digests kept for `folder`; {} for a cache that is missing, corrupt or of another folder."""
+def _load_cache(cache: Path, folder: Path) -> dict[str, Digest]:
+    """Return the cached digests of `folder`; {} if the cache is missing, corrupt or belongs to another folder."""
     try:
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if kept["folder"] != str(folder.resolve()):
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        if content["folder"] != str(folder.resolve()):
             return {}
-        return {str(path): Digest(int(size), int(time), str(sha)) for path, (size, time, sha) in kept["files"].items()}
+        return {
+            str(path): Digest(int(size), int(time), str(sha)) for path, (size, time, sha) in content["files"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _remember(cache: Path, folder: Path, found: dict[str, Digest]) -> None:
-    files = {path: (digest.size, digest.mtime_ns, digest.sha256) for path, digest in found.items()}
+def _save_cache(cache: Path, folder: Path, current: dict[str, Digest]) -> None:
+    files = {path: (digest.size, digest.mtime_ns, digest.sha256) for path, digest in current.items()}
     with atomic_file(cache) as part:
         part.write_text(json.dumps({"folder": str(folder.resolve()), "files": files}), encoding="utf-8")

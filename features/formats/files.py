@@ -11,8 +11,10 @@ from pathlib import Path
 
 from features.errors import InputError
 
-MARK = ".shipyard"  # in every folder that `atomic_folder` made; only a folder that has it is ever replaced
-MARK_TEXT = "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"
+MARK = ".shipyard"  # a file in every folder of `atomic_folder`; no folder without it is ever replaced
+MARK_TEXT = (
+    "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"  # part of its bytes
+)
 
 
 @contextmanager
@@ -22,11 +24,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     A kill, an error or a full disk leaves `path` as it was. An existing file is replaced; a folder never is.
 
     Raises:
-        InputError: `path` is a folder, the disk is full, or the parent folder cannot be written.
+        InputError: `path` is a folder, the disk is full, or the parent folder is not writable.
     """
     part = _part(path)
     with _discarded_on_error(path, part):
-        _refuse_to_replace(path, path.is_dir(), "it is a folder, and a file goes there")
+        _check_replaceable(path, path.is_dir(), "it is a folder, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(part)
         yield part
@@ -37,22 +39,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling of `path`, a folder; rename it to `path` on success.
 
-    The finished folder holds the file `MARK`. An existing folder is replaced only if it holds that file, so a folder
-    that somebody else made is never lost.
+    The finished folder has the file `MARK`. An existing folder is replaced only if it has that file, so a folder of
+    the user is never lost.
 
     Raises:
-        InputError: something else is at `path`, the disk is full, or the parent folder cannot be written.
+        InputError: `path` exists and is not ours, the disk is full, or the parent folder is not writable.
     """
-    part, old = _part(path), path.with_name(f".{path.name}.shipyard-old")
+    part = _part(path)
+    old = path.with_name(f".{path.name}.shipyard-old")
     with _discarded_on_error(path, part):
         foreign = path.exists() and not (path / MARK).is_file()
-        _refuse_to_replace(path, foreign, f"Shipyard did not make it (it holds no file {MARK})")
+        _check_replaceable(path, foreign, f"Shipyard did not create it (it has no file {MARK})")
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(part)
         part.mkdir()
         yield part
+
         (part / MARK).write_text(MARK_TEXT, encoding="utf-8")
-        # A folder cannot be replaced in one step. The old one goes aside first, so that a kill here loses neither.
+
+        # A folder cannot be replaced in one step. The old one is renamed first, so that a kill here loses neither.
         remove(old)
         if path.exists():
             path.replace(old)
@@ -61,13 +66,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _part(path: Path) -> Path:
-    """Return where a file or folder lies while it is written; the suffix says whose it is."""
+    """Return the path of a file or folder while it is being written; the suffix shows which program left it."""
     return path.with_name(f".{path.name}.shipyard-part")
 
 
-def _refuse_to_replace(path: Path, refused: bool, reason: str) -> None:
-    if refused:
-        raise InputError(f"cannot write {path}: {reason}. Nothing was changed; move it away, or choose another path.")
+def _check_replaceable(path: Path, foreign: bool, reason: str) -> None:
+    if foreign:
+        raise InputError(f"cannot write {path}: {reason}. Nothing was changed. Move it, or choose another path.")
 
 
 @contextmanager
@@ -78,7 +83,7 @@ def _discarded_on_error(path: Path, part: Path) -> Iterator[None]:
     except OSError as error:
         _discard(part)
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. What was there before is untouched."
+            f"cannot write {path}: {error.strerror or error}. The previous content is unchanged."
         ) from error
     except BaseException:
         _discard(part)
@@ -86,13 +91,13 @@ def _discarded_on_error(path: Path, part: Path) -> Iterator[None]:
 
 
 def _discard(part: Path) -> None:
-    """Remove an unfinished file or folder if the disk allows it; the error that stopped the write matters more."""
-    with suppress(OSError):
+    """Remove an unfinished file or folder if possible."""
+    with suppress(OSError):  # the error that stopped the write matters more
         remove(part)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder that this project made, if it exists."""
+    """Remove a file, a link or a folder of this project, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -100,17 +105,17 @@ def remove(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the sha256 of a file's bytes in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_json(value: object) -> str:
-    """JSON whose bytes depend on the value alone: sorted keys, two spaces, no NaN, one newline at the end."""
+    """Return JSON whose bytes depend only on the value: sorted keys, two spaces, no NaN, one newline at the end."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write canonical JSON, whole or not at all."""
+    """Write canonical JSON, completely or not at all."""
     with atomic_file(path) as part:
         part.write_text(canonical_json(value), encoding="utf-8")

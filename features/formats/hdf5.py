@@ -1,4 +1,4 @@
-"""HDF5 files, written whole, and read with suspicion: no links out of the file, no arrays that it cannot hold."""
+"""Read and write HDF5 files: written whole, and read without following links or trusting sizes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ from features.formats.untrusted import check_claimed_size, wrap_parser_errors
 
 
 @contextmanager
-def open_file(path: Path, remedy: str) -> Iterator[h5py.File]:
-    """An HDF5 file, open for reading; whatever goes wrong inside is an `InputError`."""
-    with wrap_parser_errors(path, remedy), h5py.File(path, "r") as file:
+def open_file(path: Path, fix_hint: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; every exception in the block becomes an `InputError`."""
+    with wrap_parser_errors(path, fix_hint), h5py.File(path, "r") as file:
         yield file
 
 
 @contextmanager
 def create_file(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file, which appears whole or not at all.
-
-    It is made in memory: over a full disk libhdf5 fails again and again as it closes, and then crashes the process.
-    """
+    """Create an HDF5 file, which appears at `path` complete or not at all."""
+    # In memory first: on a full disk, libhdf5 fails repeatedly while it closes the file and then crashes the process.
     memory = io.BytesIO()
     with h5py.File(memory, "w", libver="v110") as file:
         yield file
@@ -40,69 +38,87 @@ def create_file(path: Path) -> Iterator[h5py.File]:
 
 
 def get_member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
-    """A member of a group, reached over hard links alone.
+    """Return a member of a group, by a path of hard links.
 
     Raises:
-        InputError: there is none, or a soft or external link stands on the way: a link can name any file there is.
+        InputError: There is no such member, or a soft or external link is on the path: a link can name any file.
     """
     path = Path(group.file.filename)
     for part in name.split("/"):
         link = group.get(part, getlink=True) if isinstance(group, h5py.Group) and part in group.keys() else None  # noqa: SIM118 (`in group` follows links)
         if link is None:
-            raise InputError(f"{path}: {group.name} holds no {part!r}; {nearest(part, list(group))}")
+            raise InputError(f"{path}: {group.name} has no member {part!r}; {nearest(part, list(group))}")
         if not isinstance(link, h5py.HardLink):
-            raise InputError(f"{path}: {part!r} in {group.name} is a link to elsewhere, which is not followed")
+            raise InputError(f"{path}: {part!r} in {group.name} is a soft or external link; links are not followed")
         group = group[part]
     return group
 
 
 def read_array(group: h5py.Group, name: str) -> NDArray[Any]:
-    """A dataset of numbers or texts, whole.
+    """Return all values of a dataset of numbers or texts.
 
     Raises:
-        InputError: there is none; its values lie in other files; it claims more than the file can hold; or it holds
-            neither numbers nor texts.
+        InputError: There is no such dataset, its values are in other files, it claims more bytes than the file can
+            hold, or it holds neither numbers nor texts.
     """
     dataset, path = get_member(group, name), Path(group.file.filename)
-    what = f"{group.name.rstrip('/')}/{name}"
+    where = f"{group.name.rstrip('/')}/{name}"
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise InputError(f"{path}: {what} is no array")
-    if dataset.external or dataset.is_virtual:
-        raise InputError(f"{path}: the values of {what} lie in other files, which are not read")
-    written = h5py.check_string_dtype(dataset.dtype)
-    if written is None and dataset.dtype.kind not in "biufV":
-        raise InputError(f"{path}: {what} holds {dataset.dtype}, neither numbers nor texts")
-    check_claimed_size(math.prod(dataset.shape) * dataset.dtype.itemsize, path, what)
-    if dataset.chunks:
-        check_claimed_size(math.prod(dataset.chunks) * dataset.dtype.itemsize, path, f"a chunk of {what}")
-    return np.asarray(dataset.asstr()[...], dtype=np.str_) if written else np.asarray(dataset[...])
+        raise InputError(f"{path}: {where} is not an array")
+
+    text_dtype = h5py.check_string_dtype(dataset.dtype)
+    if text_dtype is None and dataset.dtype.kind not in "biufV":
+        raise InputError(f"{path}: {where} has dtype {dataset.dtype}; expected numbers or texts")
+    _check_storage(dataset, path, where)
+
+    if text_dtype:
+        return np.asarray(dataset.asstr()[...], dtype=np.str_)
+    return np.asarray(dataset[...])
 
 
 def read_references(group: h5py.Group, name: str) -> list[h5py.Dataset] | None:
-    """The arrays that an array of references leads to, in the file's order; None for an array of something else."""
+    """Return the arrays of UTF-16 code units that an array of references points to, in the file's order.
+
+    Returns:
+        One dataset per reference; None if the array does not hold references.
+
+    Raises:
+        InputError: A reference points to something else, or to more bytes than the file can hold.
+    """
     dataset, path = get_member(group, name), Path(group.file.filename)
     if not isinstance(dataset, h5py.Dataset) or h5py.check_ref_dtype(dataset.dtype) is not h5py.Reference:
         return None
-    check_claimed_size(math.prod(dataset.shape) * dataset.dtype.itemsize, path, name)
-    found = [group.file[reference] for reference in dataset[...].ravel()]
-    for one in found:
-        if not isinstance(one, h5py.Dataset) or one.external or one.is_virtual or one.dtype.kind not in "iu":
-            raise InputError(f"{path}: {name} refers to something else than texts")
-        check_claimed_size(math.prod(one.shape) * one.dtype.itemsize, path, f"a text of {name}")
-    return found
+    _check_storage(dataset, path, name)
+
+    targets = [group.file[reference] for reference in dataset[...].ravel()]
+    for target in targets:
+        if not isinstance(target, h5py.Dataset) or target.dtype.kind not in "iu":
+            raise InputError(f"{path}: {name} has a reference to something other than a text")
+        _check_storage(target, path, f"a text of {name}")
+    return targets
+
+
+def _check_storage(dataset: h5py.Dataset, path: Path, where: str) -> None:
+    """Check that the values of a dataset are in the file itself, and that the file is large enough for them."""
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{path}: the values of {where} are in other files, which are not read")
+    check_claimed_size(math.prod(dataset.shape) * dataset.dtype.itemsize, path, where)
+    # libhdf5 allocates a whole chunk even if the array has fewer values.
+    if dataset.chunks:
+        check_claimed_size(math.prod(dataset.chunks) * dataset.dtype.itemsize, path, f"a chunk of {where}")
 
 
 def text_attribute(owner: h5py.Group, name: str) -> str:
-    """The value of an attribute that is a text."""
+    """Return the value of an attribute that is a text."""
     value = owner.attrs[name]
     if not isinstance(value, str):
-        raise InputError(f"{owner.file.filename}: the attribute {name!r} of {owner.name} is no text")
+        raise InputError(f"{owner.file.filename}: attribute {name!r} of {owner.name} is not a text")
     return value
 
 
 def text_list_attribute(owner: h5py.Group, name: str) -> tuple[str, ...]:
-    """The value of an attribute that is a JSON list of texts."""
+    """Return the value of an attribute that is a JSON list of texts."""
     values = json.loads(text_attribute(owner, name))
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise InputError(f"{owner.file.filename}: the attribute {name!r} of {owner.name} is no list of texts")
+        raise InputError(f"{owner.file.filename}: attribute {name!r} of {owner.name} is not a list of texts")
     return tuple(values)

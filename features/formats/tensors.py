@@ -1,4 +1,4 @@
-"""Named tensors on disk (safetensors), with facts about them, and nothing that runs."""
+"""Read and write named tensors with metadata, as safetensors: nothing in such a file can execute."""
 
 from __future__ import annotations
 
@@ -16,43 +16,41 @@ from features.formats.files import atomic_file
 from features.formats.untrusted import wrap_parser_errors
 
 CPU = torch.device("cpu")
+KEY = "facts"  # of the file's metadata; part of the bytes that existing files have
+FIX_HINT = "create it with `dvc repro`, or fetch it with `dvc pull`"
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, **facts: str) -> None:
-    """Write tensors and facts about them; the same ones give the same bytes.
-
-    The facts are one JSON text, for safetensors writes several metadata keys in no fixed order.
-    """
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, **metadata: str) -> None:
+    """Write tensors and metadata; the same content gives the same bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # One JSON text under one key, because safetensors writes several metadata keys in no fixed order.
+    content = save(plain, metadata={KEY: json.dumps(metadata, sort_keys=True)})
     with atomic_file(path) as part:
-        part.write_bytes(save(plain, metadata={"facts": json.dumps(facts, sort_keys=True)}))
+        part.write_bytes(content)
 
 
 def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and the facts about them.
+    """Read tensors and their metadata.
 
     Raises:
-        InputError: there is no such file, or it is damaged.
+        InputError: The file does not exist or is damaged.
     """
-    with (
-        wrap_parser_errors(path, "`dvc repro` makes it, `dvc pull` brings it"),
-        safe_open(path, "pt", device=str(device)) as file,
-    ):
+    with wrap_parser_errors(path, FIX_HINT), safe_open(path, "pt", device=str(device)) as file:
         names = file.keys()
-        facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-        if not isinstance(facts, dict) or not all(isinstance(value, str) for value in facts.values()):
-            raise InputError(f"{path}: its facts are no texts by name, as this project writes them")
-        return {name: file.get_tensor(name) for name in names}, facts
+        metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise InputError(f"{path}: the metadata {KEY!r} must be an object of texts; {FIX_HINT}")
+        return {name: file.get_tensor(name) for name in names}, metadata
 
 
-def load_tensors(path: Path, device: torch.device, **facts: str) -> dict[str, Tensor]:
-    """Read tensors that were written with these facts.
+def load_tensors(path: Path, device: torch.device, **metadata: str) -> dict[str, Tensor]:
+    """Read tensors, and check that they were written with these values of the metadata.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it was written with other facts.
+        InputError: The file does not exist, is damaged, or was written with other metadata.
     """
-    tensors, found = read_tensors(path, device)
-    others = {name: found.get(name) for name, value in facts.items() if found.get(name) != value}
-    if others:
-        raise InputError(f"{path} was written for {others}, not for {facts}; run `dvc repro`")
+    tensors, stored = read_tensors(path, device)
+    different = {name: stored.get(name) for name, value in metadata.items() if stored.get(name) != value}
+    if different:
+        raise InputError(f"{path} was written for {different}, but {metadata} is needed; run `dvc repro`")
     return tensors

@@ -31,13 +31,13 @@ def import_dataset(request: ImportRequest) -> str:
         _require_weights(request.encoder)
 
     imported = read_features(request)
-    encoder = str(imported.facts["encoder"])
+    encoder = str(imported.provenance["encoder"])
     _check_weights(imported, encoder)
 
     store = paths.EncoderPaths(paths.ROOT / encoder).features(request.dataset)
     save_features(imported, store=store, table=table, names=names, scratch=paths.SCRATCH)
 
-    counts = ", ".join(f"{len(part.labels):,} {split}" for split, part in imported.parts.items())
+    counts = ", ".join(f"{len(part.labels):,} {split}" for split, part in imported.splits.items())
     return (
         f"{store}: {counts}, {len(imported.listing.classes)} classes\n"
         f"next, in {params.PATH}: under data.sets   {request.dataset}: {{reader: imported}}\n"
@@ -71,7 +71,7 @@ def _check_weights(imported: Imported, encoder: str) -> None:
     if not tower.exists():
         return
     tower_sha256 = load_tower(tower).config.weights_sha256
-    features_sha256 = imported.facts["weights_sha256"]
+    features_sha256 = imported.provenance["weights_sha256"]
     if tower_sha256 != features_sha256:
         raise InputError(
             f"different weights: the features have SHA-256 {features_sha256[:12]}, {tower} has {tower_sha256[:12]}. "

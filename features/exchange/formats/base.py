@@ -1,4 +1,4 @@
-"""Features as other programs keep them, and the contract of a format: a file for each suffix or program."""
+"""Feature files of other programs, and the contract of a format: one module per suffix or program."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ from features.image_store.provenance import Provenance
 from features.lookup import find, names
 from features.settings import Settings, parse
 
-FIELDS = ("features", "labels", "splits", "ids", "valid")  # what the arrays and columns are called in every format
-REMEDY = "get it anew, or convert it with the program that made it"
-KEY = "shipyard"  # under which an export keeps a JSON text with what its arrays do not say
+FIELDS = ("features", "labels", "splits", "ids", "valid")  # names of arrays and columns in every format
+FIX_HINT = "get a new copy, or convert it with the program that wrote it"
+KEY = "shipyard"  # an export stores a JSON text under this key, with everything that its arrays do not hold
+
+# Kinds of NumPy dtypes that each field may have, and their names in error messages.
+KINDS = {"labels": "iuU", "splits": "U", "ids": "iuU", "valid": "b"}
+KIND_NAMES = {"i": "whole numbers", "U": "texts", "b": "booleans"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +33,8 @@ class RowBlock:
     """Consecutive rows with the same number of views.
 
     Attributes:
-        features: (N, D) or (N, K, D) floats, view 0 the centre crop.
-        columns: what is known of `labels` (class ids or names), `splits`, `ids` (texts) and `valid` (bool), each (N,).
+        features: (N, D) or (N, K, D) floats; view 0 is the centre crop.
+        columns: (N,) arrays by name; any of `labels` (class ids or names), `splits`, `ids` (texts), `valid` (bool).
     """
 
     features: NDArray[Any]
@@ -42,19 +46,20 @@ class RowBlock:
 
 @dataclass(frozen=True, eq=False)
 class FeatureFile:
-    """What a file holds.
+    """The content of a file of features.
 
     Attributes:
-        blocks: in the file's order. classes: names by class id, where the file has them.
-        facts: of an export: the fields of `features.image_store.store.Meta` that say which encoder made the features.
+        blocks: All rows, in the file's order.
+        classes: Class names by class id, if the file has them.
+        provenance: In an export of this project, the fields of `features.image_store.provenance.Provenance`.
     """
 
     blocks: Sequence[RowBlock]
     classes: Sequence[str] | None = None
-    facts: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
 
-    def splits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """Of an export, which has a block a split: the arrays of each split by name."""
+    def arrays_by_split(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """Return the arrays of each split by name. This is for exports, which have one block per split."""
         return {
             str(block.columns["splits"][0]): {
                 "features": block.features,
@@ -66,120 +71,132 @@ class FeatureFile:
 
 
 class Format(ABC):
-    """A format that can be read, and perhaps written."""
+    """A file format that can be read, and possibly written."""
 
     def files(self, source: Path) -> list[Path]:
-        """Every file that `read` reads."""
+        """Return every file that `read` opens."""
         return [source]
 
     @abstractmethod
     def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
-        """Read a file or folder; `keys` says under which names it has some of `FIELDS`.
+        """Read a file or folder.
+
+        Args:
+            source: The file or folder.
+            keys: Names in the file of some of `FIELDS`, where they differ.
 
         Raises:
-            InputError: not of this format, damaged, or without features.
+            InputError: The file has another format, is damaged, or has no features.
         """
 
-    def write(self, content: FeatureFile, out: Path) -> None:  # noqa: ARG002 (for those that write)
+    def write(self, content: FeatureFile, out: Path) -> None:  # noqa: ARG002 (for formats that override it)
         """Write a new file.
 
         Raises:
-            InputError: the format is only read.
+            InputError: This format can only be read.
         """
-        raise InputError(f"{out}: this format is only read; write to .h5, .parquet or .npz")
+        raise InputError(f"{out}: this format can only be read; write .h5, .parquet or .npz")
 
 
 def format_of(path: Path) -> Format:
-    """The format of a file, by its suffix, or of a folder, by what lies in it.
+    """Return the format of a file, by its suffix, or of a folder, by its content.
 
     Raises:
-        InputError: none of the known ones.
+        InputError: The suffix is unknown.
     """
     known = names(features.exchange.formats)
     name = path.suffix.lower().removeprefix(".")
     if path.is_dir():
         name = "clip_retrieval" if any(path.glob("**/img_emb_*.npy")) else "pt"
     elif name not in known or name == "clip_retrieval":
+        suffixes = [f".{suffix}" for suffix in known if suffix != "clip_retrieval"]
         raise InputError(
-            f"{path}: a file of features ends in one of {', '.join(f'.{k}' for k in known if k != 'clip_retrieval')}; "
+            f"{path}: unknown suffix; a file of features ends in one of {', '.join(suffixes)}; "
             "a folder is clip-retrieval's (img_emb_*.npy) or CLIP_benchmark's (features_*.pt)"
         )
     return find(features.exchange.formats, name, Format)()
 
 
-def metadata_json(content: FeatureFile) -> str:
-    """What an export keeps under `KEY`."""
-    return json.dumps({"classes": content.classes, "facts": content.facts}, ensure_ascii=False)
-
-
-def parse_metadata(text: str | bytes, where: str) -> tuple[list[str] | None, dict[str, Any] | None]:
-    """Class names and facts from what `note` made.
-
-    Raises:
-        InputError: they are not what an export holds.
-    """
-    found = parse(ExportMetadata, json.loads(text), where)
-    return found.classes, found.facts.model_dump(mode="json", exclude_unset=True)
-
-
 class ExportMetadata(Settings):
-    """What an export says beside its arrays."""
+    """The JSON text that an export stores under `KEY`. Its field names are part of existing files."""
 
     classes: list[str] | None
     facts: Provenance
 
 
-def names_in_file(keys: Mapping[str, str]) -> dict[str, str]:
-    """What each of `FIELDS` is called in the file.
+def metadata_json(content: FeatureFile) -> str:
+    """Return the JSON text that an export stores under `KEY`."""
+    return json.dumps({"classes": content.classes, "facts": content.provenance}, ensure_ascii=False)
+
+
+def parse_metadata(text: str | bytes, where: str) -> tuple[list[str] | None, dict[str, Any] | None]:
+    """Return class names and provenance from a text of `metadata_json`.
 
     Raises:
-        InputError: `keys` names another field.
+        InputError: The text is not the metadata of an export.
     """
-    raise_all([f"{key!r} is none; {nearest(key, FIELDS)}" for key in keys if key not in FIELDS], "--key cannot be used")
+    metadata = parse(ExportMetadata, json.loads(text), where)
+    return metadata.classes, metadata.facts.model_dump(mode="json", exclude_unset=True)
+
+
+def names_in_file(keys: Mapping[str, str]) -> dict[str, str]:
+    """Return the name in the file of each of `FIELDS`.
+
+    Raises:
+        InputError: `keys` has a field that is not in `FIELDS`.
+    """
+    problems = [f"unknown field {key!r}; {nearest(key, FIELDS)}" for key in keys if key not in FIELDS]
+    raise_all(problems, "--key cannot be used")
     return {field: keys.get(field, field) for field in FIELDS}
 
 
 def block_of(arrays: Mapping[str, NDArray[Any]], keys: Mapping[str, str], where: str, split: Split | None) -> RowBlock:
-    """Arrays by their names in the file as a block, all of whose rows are of `split`, if that is given.
+    """Return a block of the arrays that `FIELDS` names; others are ignored.
+
+    Args:
+        arrays: Arrays by their name in the file.
+        keys: See `Format.read`.
+        where: The place of the arrays, for the error message.
+        split: The split of all rows, if it is known.
 
     Raises:
-        InputError: lists every array that is missing, of another length, or of a kind that it cannot have.
+        InputError: Lists every array that is missing, has another length, or a dtype that it cannot have.
     """
-    called = names_in_file(keys)
-    absent = [called[field] for field in ("features", *keys) if called[field] not in arrays]
+    file_names = names_in_file(keys)
+    absent = [file_names[field] for field in ("features", *keys) if file_names[field] not in arrays]
     raise_all(
         [f"no {name!r}; {nearest(name, list(arrays))}" for name in dict.fromkeys(absent)],
-        f"{where}: arrays are missing; `--key features=<name>` says what they are called",
+        f"{where}: arrays are missing; pass their names with `--key features=<name>`",
     )
-    columns = {field: np.asarray(arrays[name]) for field, name in called.items() if name in arrays}
-    found = columns.pop("features")
+
+    columns = {field: np.asarray(arrays[name]) for field, name in file_names.items() if name in arrays}
+    rows = columns.pop("features")
     columns = {field: values.reshape(-1) for field, values in columns.items()}
     if split is not None:
-        columns["splits"] = np.full(len(found) if found.ndim else 0, split)
-    raise_all(list(_wrong(found, columns, called)), f"{where} cannot be used")
-    return RowBlock(found, columns)
+        columns["splits"] = np.full(len(rows) if rows.ndim else 0, split)
+
+    raise_all(_block_problems(rows, columns, file_names), f"{where} cannot be used")
+    return RowBlock(rows, columns)
 
 
-def _wrong(found: NDArray[Any], columns: Mapping[str, NDArray[Any]], called: Mapping[str, str]) -> Sequence[str]:
-    kinds = {"labels": "iuU", "splits": "U", "ids": "iuU", "valid": "b"}
+def _block_problems(
+    rows: NDArray[Any], columns: Mapping[str, NDArray[Any]], file_names: Mapping[str, str]
+) -> Sequence[str]:
     problems = []
-    if found.dtype.kind != "f" or found.ndim not in (2, 3):
+    if rows.dtype.kind != "f" or rows.ndim not in (2, 3):
         problems.append(
-            f"{called['features']} is {found.dtype} {found.shape}, not floats (rows, D) or (rows, views, D)"
+            f"{file_names['features']} has dtype {rows.dtype} and shape {rows.shape}; expected floats of shape (N, D) "
+            "or (N, K, D), with K views"
         )
     for field, values in columns.items():
-        if values.dtype.kind not in kinds[field]:
-            problems.append(f"{called[field]} is {values.dtype}; {field} are {_said(kinds[field])}")
-        elif found.ndim and len(values) != len(found):
-            problems.append(f"{called[field]} has {len(values):,} rows, {called['features']} {len(found):,}")
+        if values.dtype.kind not in KINDS[field]:
+            expected = " or ".join(KIND_NAMES[kind] for kind in KINDS[field] if kind in KIND_NAMES)
+            problems.append(f"{file_names[field]} has dtype {values.dtype}; {field} must be {expected}")
+        elif rows.ndim and len(values) != len(rows):
+            problems.append(f"{file_names[field]} has {len(values):,} rows, {file_names['features']} {len(rows):,}")
     return problems
 
 
-def _said(kinds: str) -> str:
-    said = {"i": "whole numbers", "U": "texts", "b": "truth values"}
-    return " or ".join(said[kind] for kind in kinds if kind in said)
-
-
-def by_split(members: Sequence[str]) -> Sequence[Split | None]:
-    """The splits that have a group of their own, as in an export; else None alone."""
+def splits_with_group(members: Sequence[str]) -> Sequence[Split | None]:
+    """Return the splits that have a group of their own among the paths, as in an export; [None] if there are none."""
     return [split for split in SPLITS if any(member.startswith(f"{split}/") for member in members)] or [None]

@@ -1,7 +1,7 @@
-"""clip-retrieval's folder: `img_emb/img_emb_<part>.npy` and `metadata/metadata_<part>.parquet`, a row an image.
+"""clip-retrieval's folder: `img_emb/img_emb_<part>.npy` and `metadata/metadata_<part>.parquet`, one row per image.
 
-Layout: `clip_retrieval/clip_inference/writer.py`. The column `image_path` gives the ids; `--key labels=<column>` says
-which column of the metadata is the label, `--rows` brings labels from elsewhere.
+Layout: `clip_retrieval/clip_inference/writer.py`. The column `image_path` gives the ids. Labels come from a column of
+the metadata (`--key labels=<column>`) or from another file (`--rows`).
 """
 
 from __future__ import annotations
@@ -12,40 +12,41 @@ from pathlib import Path
 import numpy as np
 
 from features.errors import InputError, raise_all
-from features.exchange.formats.base import REMEDY, FeatureFile, Format, block_of, names_in_file
+from features.exchange.formats.base import FIX_HINT, FeatureFile, Format, block_of, names_in_file
 from features.formats.parquet import column, read_table
 from features.formats.untrusted import wrap_parser_errors
 
 
 class ClipRetrieval(Format):
-    """The parts of a folder, in the order of their names."""
+    """A folder of parts, read in the order of their names."""
 
     def files(self, source: Path) -> list[Path]:
-        """Every part's arrays and metadata, in turn."""
-        arrays = sorted(source.glob("**/img_emb_*.npy"))
+        """Return the array and the metadata of each part, alternately."""
+        arrays = {path.stem.removeprefix("img_emb_"): path for path in sorted(source.glob("**/img_emb_*.npy"))}
         tables = {path.stem.removeprefix("metadata_"): path for path in source.glob("**/metadata_*.parquet")}
-        parts = {path.stem.removeprefix("img_emb_"): path for path in arrays}
+
+        problems = [
+            f"part {part} has no {'metadata' if part in arrays else 'img_emb'} file"
+            for part in sorted({*arrays} ^ {*tables})
+        ]
         raise_all(
-            [
-                f"part {part} has no {'metadata' if part in parts else 'img_emb'}"
-                for part in sorted({*parts} ^ {*tables})
-            ],
-            f"{source} is no whole folder of clip-retrieval; run it with enable_metadata, or mend the copy",
+            problems, f"{source} is incomplete; run clip-retrieval with enable_metadata, or copy the folder again"
         )
-        return [path for part, array in parts.items() for path in (array, tables[part])]
+        return [path for part, array in arrays.items() for path in (array, tables[part])]
 
     def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read every part."""
         files = self.files(source)
-        called = {"ids": "image_path", **keys}
-        if "features" in called:
-            raise InputError("--key features has no use for clip-retrieval's folder: they lie in img_emb_*.npy")
+        keys = {"ids": "image_path", **keys}
+        if "features" in keys:
+            raise InputError(f"--key features does not apply to {source}: clip-retrieval's are in img_emb_*.npy")
+
         blocks = []
         for array, metadata in zip(files[::2], files[1::2], strict=True):
-            with wrap_parser_errors(array, REMEDY):
+            with wrap_parser_errors(array, FIX_HINT):
                 arrays = {"features": np.load(array, mmap_mode="r", allow_pickle=False)}
-            with wrap_parser_errors(metadata, REMEDY):
-                table = read_table(metadata, [*names_in_file(called).values()])
+            with wrap_parser_errors(metadata, FIX_HINT):
+                table = read_table(metadata, [*names_in_file(keys).values()])
                 arrays |= {name: column(table, name, metadata) for name in table.column_names}
-            blocks.append(block_of(arrays, called, str(metadata), None))
+            blocks.append(block_of(arrays, keys, str(metadata), None))
         return FeatureFile(blocks)

@@ -14,59 +14,70 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.exchange.formats.base import (
+    FIX_HINT,
     KEY,
-    REMEDY,
     FeatureFile,
     Format,
     block_of,
-    by_split,
     metadata_json,
     names_in_file,
     parse_metadata,
+    splits_with_group,
 )
 from features.formats.files import atomic_file
 from features.formats.untrusted import check_claimed_size, wrap_parser_errors
 
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class Npz(Format):
-    """`numpy.savez` or `numpy.savez_compressed`, without pickled objects."""
+    """An archive of `numpy.savez` or `numpy.savez_compressed`, without pickled objects."""
 
     def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
-        """Read the arrays that `FIELDS` names; others are passed over."""
-        with wrap_parser_errors(source, REMEDY), zipfile.ZipFile(source) as archive:
+        """Read the arrays that `FIELDS` names; others are ignored."""
+        file_names = set(names_in_file(keys).values())
+        with wrap_parser_errors(source, FIX_HINT), zipfile.ZipFile(source) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            called = names_in_file(keys).values()
+
             blocks = []
-            for split in by_split(list(members)):
+            for split in splits_with_group(list(members)):
                 prefix = f"{split}/" if split else ""
-                inside = [name.removeprefix(prefix) for name in members if name.startswith(prefix)]
-                arrays = {
-                    name: _read(archive, members[prefix + name], source) if name in called else np.empty(0)
-                    for name in inside
-                }
+                arrays = {}
+                for path, member in members.items():
+                    if path.startswith(prefix):
+                        name = path.removeprefix(prefix)
+                        # Other arrays stay empty: only their names are needed, for error messages.
+                        arrays[name] = _read_member(archive, member, source) if name in file_names else np.empty(0)
                 blocks.append(block_of(arrays, keys, f"{source}: {prefix}", split))
-            said = str(_read(archive, members[KEY], source)) if KEY in members else None
-            return FeatureFile(blocks, *(parse_metadata(said, str(source)) if said else ()))
+
+            if KEY not in members:
+                return FeatureFile(blocks)
+            metadata = str(_read_member(archive, members[KEY], source))
+            return FeatureFile(blocks, *parse_metadata(metadata, str(source)))
 
     def write(self, content: FeatureFile, out: Path) -> None:
-        """Write an uncompressed archive, for features hardly compress."""
+        """Write an uncompressed archive, because features hardly compress."""
         arrays = {
-            f"{split}/{name}": values for split, part in content.splits().items() for name, values in part.items()
+            f"{split}/{name}": values
+            for split, members in content.arrays_by_split().items()
+            for name, values in members.items()
         }
         with atomic_file(out) as part, part.open("wb") as file:
             np.savez(file, allow_pickle=False, **{KEY: np.array(metadata_json(content))}, **arrays)
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
-    """One array; numpy's own reader would allocate what the header claims before it looks for the bytes."""
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
+    """Read one array.
+
+    `np.load` is not used: it allocates the bytes that the header claims before it looks for them.
+    """
     check_claimed_size(member.file_size, path, member.filename)
     with archive.open(member) as file:
         version = npy.read_magic(file)
-        if version not in HEADERS:
-            raise InputError(f"{path}: {member.filename} has a header of version {version}")
-        shape, fortran, dtype = HEADERS[version](file)
+        if version not in HEADER_READERS:
+            raise InputError(f"{path}: {member.filename} has the unknown header version {version}")
+
+        shape, fortran, dtype = HEADER_READERS[version](file)
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or size > member.file_size:
             raise InputError(f"{path}: {member.filename} claims {dtype} {shape}, which it does not hold")
