@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import tiny
@@ -72,6 +73,18 @@ def fit(
     validation: LabelledFeatures = VALIDATION,
     **settings: Any,
 ) -> Classifier:
-    """Return a classifier with its text tower."""
-    fitted = method(name, **settings).fit(fit_data(synthetic, seed, classes, validation))
-    return fitted.with_text_tower(TOWER)
+    """Return a classifier with its text tower; calls without settings share it, so no test may change it."""
+    shared_data = classes is CLASSES and validation is VALIDATION and (synthetic is None or synthetic is SYNTHETIC)
+    if shared_data and not settings:
+        return _fit_once(name, synthetic is SYNTHETIC, seed)
+    return fit_anew(name, fit_data(synthetic, seed, classes, validation), **settings)
+
+
+def fit_anew(name: str, data: FitData, **settings: Any) -> Classifier:
+    """Fit a classifier, whether or not an equal one has been fitted before."""
+    return method(name, **settings).fit(data).with_text_tower(TOWER)
+
+
+@cache
+def _fit_once(name: str, with_synthetic: bool, seed: int) -> Classifier:
+    return fit_anew(name, fit_data(SYNTHETIC if with_synthetic else None, seed))
