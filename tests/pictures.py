@@ -1,4 +1,4 @@
-"""Small real pictures, an index of them, and a small encoder that open_clip builds like any other. No mocks."""
+"""Small real pictures, their index, and a small encoder that open_clip builds like any other; nothing is mocked."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ VIEWS = Views(count=2, scale=(0.5, 1.0), seed=0)
 
 
 def tiny_encoder(folder: Path, seed: int = 0) -> Encoder:
-    """A vision transformer of one layer for crops of 32 pixels, with random weights."""
+    """Return a vision transformer with one layer and random weights, for crops of 32 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
     return load_encoder("tiny", f"local-dir:{folder}", f"random:{seed}", "cpu")
 
 
 def picture(seed: int) -> Image.Image:
-    """Smooth colours, of a size of its own."""
+    """Return a picture of smooth colours; the seed also gives its size, 33 to 79 pixels a side."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
     return coarse.resize((int(rng.integers(33, 80)), int(rng.integers(33, 80))), Image.Resampling.BICUBIC)
 
 
 def make_images(folder: Path, counts: Mapping[Split, int]) -> Index:
-    """Write pictures of three classes into `folder`, and index them."""
+    """Write pictures of three classes into `folder`, `counts` of them in each split, and return their index."""
     rows: list[tuple[str, int, Split]] = []
     for split in SPLITS:
         ids = sorted(number % 3 for number in range(counts.get(split, 0)))
         rows += [(f"{split}/{class_id}/{number:03}.png", class_id, split) for number, class_id in enumerate(ids)]
+
     for number, (path, _, _) in enumerate(rows):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         picture(number).save(folder / path)
@@ -55,7 +56,7 @@ def make_images(folder: Path, counts: Mapping[Split, int]) -> Index:
 
 
 def index_of(folder: Path, rows: list[tuple[str, int, Split]]) -> Index:
-    """The index of (path, class id, split) rows as the files are now."""
+    """Return the index of (path, class id, split) rows, with the current size and checksum of each file."""
     data = [(folder / path).read_bytes() for path, _, _ in rows]
     return Index(
         paths=tuple(path for path, _, _ in rows),
@@ -67,16 +68,16 @@ def index_of(folder: Path, rows: list[tuple[str, int, Split]]) -> Index:
 
 
 def reindex(folder: Path, index: Index) -> Index:
-    """The same rows, with the files as they are now."""
+    """Return an index of the same rows, with the current size and checksum of each file."""
     return index_of(folder, list(zip(index.paths, index.class_ids.tolist(), index.splits, strict=True)))
 
 
 def job(folder: Path, index: Index, encoder: Encoder, **changes: Any) -> Extraction:
-    """An extraction with small settings."""
+    """Return an extraction with small settings."""
     settings: dict[str, Any] = {"views": VIEWS, "precision": "float32", "batch": 6, "workers": 0, **changes}
     return Extraction(index=index, folder=folder, encoder=encoder, **settings)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, by its path in it."""
+    """Return the bytes of every file below a folder, by its path in the folder."""
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
