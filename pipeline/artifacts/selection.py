@@ -1,4 +1,4 @@
-"""Which run to use for new images: what stage `select` writes, and `predict` and `export` read."""
+"""The run to use for new images: `select` writes it, and `predict` and `export` read it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from features.formats.untrusted import read_json
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
 
-LOWEST, HIGHEST = 1e-3, 1e3  # of a temperature; at the highest, CLIP's logits make all classes equally probable
+# Bounds of the temperature. At the upper bound, CLIP's logits make all classes equally probable.
+LOWEST, HIGHEST = 1e-3, 1e3
 
 
 class Candidate(Settings):
-    """What a run got in the rehearsal; `score` and all below are None where it cannot score every class.
+    """Result of a run on the validation proxy. `score` and the fields below are None if it cannot score every class.
 
     Attributes:
-        run: `coop`, or `coop+ship`.
-        accuracies: `seen` and, if some classes played unseen ones, `unseen`: means over classes, then over seeds.
-        score: their harmonic mean, taken per seed, or the one accuracy that there is. low, high: 95 % of its bootstrap.
-        temperature: what the run's logits are to be divided by, so that their softmax is calibrated on the rehearsal;
-            at a bound, `calibration_warning` says what that means.
+        run: name of the run, such as `coop` or `coop+ship`.
+        accuracies: accuracies on `seen` classes and, if the proxy has any, on `unseen` classes, in percent: means over
+            classes, then over seeds.
+        score: harmonic mean of the two, computed per seed and averaged; or the only accuracy.
+        low: lower end of the score's 95 % bootstrap interval.
+        high: upper end of this interval.
+        temperature: divisor of the run's logits that calibrates their softmax on the validation proxy. If it is at a
+            bound, `calibration_warning` explains the consequence.
     """
 
     run: str
@@ -34,12 +38,16 @@ class Candidate(Settings):
 
 
 class Selection(Settings):
-    """The run, and the seed of it, to use.
+    """The run to use for new images, with the comparison that selected it.
 
     Attributes:
-        images: how many validation images judged what, by the names of `Candidate.accuracies`.
-        confidence: in how many of 100 bootstrap samples the run is the best.
-        runs: all that were compared, in the order of the grid.
+        dataset: data set of the task.
+        task: task that the run was selected for.
+        run: name of the selected run.
+        seed: seed of the selected run.
+        images: number of validation images behind each accuracy, by the keys of `Candidate.accuracies`.
+        confidence: percentage of bootstrap samples in which the run is the best.
+        runs: all runs that were compared, in the order of the grid.
     """
 
     dataset: str
@@ -50,57 +58,70 @@ class Selection(Settings):
     confidence: Percent
     runs: Annotated[tuple[Candidate, ...], Field(min_length=1, strict=False)]
 
-    def of(self, run: str) -> Candidate | None:
-        """What a run got; None if it was not compared."""
-        return next((found for found in self.runs if found.run == run), None)
+    def candidate(self, run: str) -> Candidate | None:
+        """Return the result of a run, or None if it was not compared."""
+        return next((candidate for candidate in self.runs if candidate.run == run), None)
 
 
 def read_selection(path: Path) -> Selection:
-    """Read what `select` wrote.
+    """Read the file that `select` wrote.
 
     Raises:
-        InputError: it is not there, or damaged.
+        InputError: the file does not exist or is damaged.
     """
-    return parse(Selection, read_json(path, "`dvc repro select` makes it"), str(path))
+    return parse(Selection, read_json(path, "run `dvc repro select` to create it"), str(path))
 
 
-def selection_text(choice: Selection) -> str:
-    """What a person wants to know of it: which run, how sure that is, and what every other one got."""
-    on = " and ".join(f"{count} {name}" for name, count in choice.images.items())
-    columns = [*choice.images, *(["H"] if len(choice.images) > 1 else []), "95 % of samples"]
-    rows = [["", *columns], *([one.run, *_cells(one, choice)] for one in choice.runs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
+def selection_text(selection: Selection) -> str:
+    """Return the selected run, how reliable the selection is, and a table of all runs as text."""
+    images = " and ".join(f"{count} {name}" for name, count in selection.images.items())
+    lines = [
+        f"{selection.dataset}: run `{selection.run}`, seed {selection.seed}, is selected for new images",
+        f"  validation images: {images}; the best run in {selection.confidence:.0f} of 100 bootstrap samples",
     ]
-    return "\n".join(
-        [
-            f"{choice.dataset}: for new images `{choice.run}`, seed {choice.seed}, is chosen by a rehearsal",
-            f"  validation photographs: {on}; the best in {choice.confidence:.0f} of 100 bootstrap samples",
-            *(f"  {line}".rstrip() for line in table),
-            *(f"  {said}" for one in choice.runs if (said := calibration_warning(one.run, one.temperature))),
-        ]
-    )
+
+    # A table with one row per run: its accuracies, H if there are two of them, and the interval of the score.
+    harmonic = ["H"] if len(selection.images) > 1 else []
+    rows = [["", *selection.images, *harmonic, "95 % of samples"]]
+    rows += [[candidate.run, *_cells(candidate, selection)] for candidate in selection.runs]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+
+    for name, *cells in rows:
+        columns = [name.ljust(widths[0])]
+        columns += [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append(f"  {'  '.join(columns)}".rstrip())
+
+    for candidate in selection.runs:
+        warning = calibration_warning(candidate.run, candidate.temperature)
+        if warning:
+            lines.append(f"  {warning}")
+
+    return "\n".join(lines)
 
 
 def calibration_warning(run: str, temperature: float | None) -> str | None:
-    """What to say of a run whose temperature ended at a bound; None: it did not."""
+    """Return a warning if the temperature of a run is at a bound, else None."""
     if temperature == HIGHEST:
         return (
-            f"{run}: of the rehearsal's photographs its logits said no more than chance does, so its probabilities are "
-            "nearly the same for all classes; their order is as it was"
+            f"{run}: on the validation proxy its logits are no better than chance, so all classes get nearly the same "
+            "probability; the ranking of the classes is unchanged"
         )
     if temperature == LOWEST:
         return (
-            f"{run}: the rehearsal's photographs could not show how sure it may be, so its probabilities are nearly 0 "
-            "or 1; do not rely on them"
+            f"{run}: the validation images do not determine its temperature, so its probabilities are nearly 0 or 1; "
+            "do not rely on them"
         )
     return None
 
 
-def _cells(found: Candidate, choice: Selection) -> list[str]:
-    if found.score is None:
-        return ["–"] * (len(choice.images) + (len(choice.images) > 1) + 1)
-    scores = [found.accuracies[name] for name in choice.images] + [found.score] * (len(choice.images) > 1)
-    return [*(f"{value:.1f}" for value in scores), f"{found.low:.1f} to {found.high:.1f}"]
+def _cells(candidate: Candidate, selection: Selection) -> list[str]:
+    """Return the table cells of one run; dashes if it cannot score every class."""
+    harmonic = len(selection.images) > 1
+
+    if candidate.score is None:
+        return ["–"] * (len(selection.images) + harmonic + 1)
+
+    scores = [candidate.accuracies[name] for name in selection.images]
+    if harmonic:
+        scores.append(candidate.score)
+    return [*(f"{score:.1f}" for score in scores), f"{candidate.low:.1f} to {candidate.high:.1f}"]

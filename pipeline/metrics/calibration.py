@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from pipeline.artifacts.selection import HIGHEST, LOWEST
 
-
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, lowest: float, highest: float) -> float:
     """Return the temperature T that minimises the cross-entropy of softmax(logits / T) with the labels.
 
     Every class counts the same, however many images it has. The targets are smoothed, so that N correct answers do not
@@ -20,10 +18,12 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     Args:
         logits: (..., N, C); leading dimensions, such as seeds, share the labels.
         labels: (N,) positions among the C classes.
+        lowest: smallest temperature.
+        highest: largest temperature.
 
     Returns:
-        The minimiser, which is unique because the cross-entropy is convex in 1 / T. It is exactly `HIGHEST` if the
-        logits predict the labels no better than chance, and exactly `LOWEST` if no confidence is too high.
+        The minimiser, which is unique because the cross-entropy is convex in 1 / T. It is exactly `highest` if the
+        logits predict the labels no better than chance, and exactly `lowest` if no confidence is too high.
     """
     exact = logits.astype(np.float64)
     weights = 1 / np.bincount(labels)[labels]  # of each image, so that each class weighs the same
@@ -36,9 +36,9 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         return float(((expected - target) @ weights).sum())
 
     # The slope falls as T grows, so a root lies between the bounds unless the slope has one sign at both.
-    low, high = np.log(LOWEST), np.log(HIGHEST)
+    low, high = np.log(lowest), np.log(highest)
     if slope(high) >= 0:
-        return HIGHEST
+        return highest
     if slope(low) <= 0:
-        return LOWEST
+        return lowest
     return float(np.exp(brentq(slope, low, high)))

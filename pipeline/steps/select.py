@@ -1,8 +1,8 @@
-"""Choose the run to use for new images, and calibrate it, by what the task's rehearsal got on validation photographs.
+"""Select the run to use for new images, and calibrate it, by its logits on the task's validation proxy.
 
-In a rehearsal (`pipeline/protocols/validation_proxy.py`) some classes with images were only named, so photographs say what a
-generator's features are worth. What it cannot say: it has fewer seen classes than the task has, and the validation
-images of its seen half have also chosen what methods choose on validation, such as Tip-Adapter's alpha and beta.
+In a validation proxy (`pipeline/protocols/validation_proxy.py`) some classes with images are treated as unseen, so
+their images show what synthetic features are worth. It has two limits. It has fewer seen classes than the task. And
+methods such as Tip-Adapter have already used the validation images of its seen half, to tune their alpha and beta.
 """
 
 from __future__ import annotations
@@ -16,63 +16,79 @@ from features.errors import raise_all
 from features.formats.files import write_json
 from pipeline.artifacts.logits import RunLogits, read_logits
 from pipeline.artifacts.paths import TaskPaths
-from pipeline.artifacts.selection import Candidate, Selection
+from pipeline.artifacts.selection import HIGHEST, LOWEST, Candidate, Selection
 from pipeline.metrics.accuracy import harmonic_mean
 from pipeline.metrics.calibration import fit_temperature
 
-SAMPLES = 1000  # of the bootstrap
+SAMPLES = 1000  # bootstrap samples
 Floats = NDArray[np.float64]
+Labels = Mapping[str, NDArray[np.int64]]  # evaluation split -> (N,) labels
 
 
 def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int]) -> Selection:
-    """Compare the runs on the task's rehearsal, and write which is best.
+    """Compare the runs on the task's validation proxy, and write which one is the best.
 
-    The best has the highest score, the mean over seeds of the harmonic mean of seen and unseen; of equal ones the first
-    is taken. The seed is the first: how one did in the rehearsal says nothing of another fit.
+    The best run has the highest score: the harmonic mean of the seen and the unseen accuracy, averaged over seeds. If
+    two are equal, the first in the grid is selected. The seed is the first one, because the proxy's result with a seed
+    predicts nothing about another fit with that seed.
+
+    Args:
+        cell: paths of the task. The logits are read from its proxy, and the result is written to `cell.selection`.
+        runs: names of the runs, in the order of the grid.
+        seeds: seeds of the grid.
 
     Raises:
-        InputError: logits that are missing or damaged, of other seeds, or of other images than the first run's.
+        InputError: logits are missing or damaged, lack a seed, or are of other images than the first run's.
     """
-    found = {run: read_logits(cell.proxy.logits(run)) for run in runs}
-    labels = next(iter(found.values())).labels
-    raise_all(_misfits(found, labels, seeds), "the rehearsal's logits do not fit together; run `dvc repro`")
-    whole = {
+    run_logits = {run: read_logits(cell.proxy.logits(run)) for run in runs}
+    labels = next(iter(run_logits.values())).labels
+    raise_all(
+        _mismatches(run_logits, labels, seeds),
+        "logits of the validation proxy do not match each other; run `dvc repro`",
+    )
+
+    # A run that cannot score every class has no logits on some evaluation split. It is listed without a score.
+    scorable = {
         run: logits
-        for run, logits in found.items()
+        for run, logits in run_logits.items()
         if all(logits.seeds[seed].keys() == labels.keys() for seed in seeds)
     }
+
+    # Accuracies per evaluation split, each (1 + samples, runs, seeds). One generator draws for all of them in order.
     rng = np.random.default_rng(0)
-    accuracies = {  # (1 + samples, runs, seeds) each
-        name: bootstrap(np.stack([_hits(logits, name, seeds) for logits in whole.values()]), labels[name], SAMPLES, rng)
-        for name in labels
-    }
+    accuracies = {}
+    for name in labels:
+        hits = np.stack([_hits(logits, name, seeds) for logits in scorable.values()])
+        accuracies[name] = bootstrap(hits, labels[name], SAMPLES, rng)
+
+    # (1 + samples, runs): H is computed per seed, then averaged over seeds.
     scores = _score(list(accuracies.values())).mean(-1)
     best = int(scores[0].argmax())
-    rehearsed = {
-        run: _candidate(
-            run, {name: found[0, i] for name, found in accuracies.items()}, scores[:, i], _temperature(logits, seeds)
-        )
-        for i, (run, logits) in enumerate(whole.items())
-    }
-    choice = Selection(
+
+    candidates = {}
+    for i, (run, logits) in enumerate(scorable.items()):
+        by_split = {name: values[0, i] for name, values in accuracies.items()}
+        candidates[run] = _candidate(run, by_split, scores[:, i], _temperature(logits, seeds))
+
+    selection = Selection(
         dataset=cell.dataset,
         task=cell.task,
-        run=list(whole)[best],
+        run=list(scorable)[best],
         seed=seeds[0],
         images={name: len(values) for name, values in labels.items()},
         confidence=float(100 * (scores[1:].argmax(1) == best).mean()),
-        runs=tuple(rehearsed.get(run, Candidate(run=run, accuracies={})) for run in runs),
+        runs=tuple(candidates.get(run, Candidate(run=run, accuracies={})) for run in runs),
     )
-    write_json(cell.selection, choice.model_dump(mode="json"))
-    return choice
+    write_json(cell.selection, selection.model_dump(mode="json"))
+    return selection
 
 
 def _candidate(run: str, accuracies: Mapping[str, Floats], scores: Floats, temperature: float) -> Candidate:
-    """One run's accuracies (S,) by seed, and its scores (1 + samples,), put together."""
+    """Return the result of one run from its accuracies (S,) per seed and its scores (1 + samples,)."""
     low, high = np.percentile(scores[1:], [2.5, 97.5])
     return Candidate(
         run=run,
-        accuracies={name: float(found.mean()) for name, found in accuracies.items()},
+        accuracies={name: float(values.mean()) for name, values in accuracies.items()},
         score=float(scores[0]),
         low=float(low),
         high=float(high),
@@ -80,54 +96,69 @@ def _candidate(run: str, accuracies: Mapping[str, Floats], scores: Floats, tempe
     )
 
 
-def _misfits(
-    found: Mapping[str, RunLogits], labels: Mapping[str, NDArray[np.int64]], seeds: Sequence[int]
-) -> list[str]:
+def _mismatches(run_logits: Mapping[str, RunLogits], labels: Labels, seeds: Sequence[int]) -> list[str]:
+    """Return a problem for each run that lacks a seed or has other labels than the first run."""
     problems = [
         f"{run}: seeds {sorted(logits.seeds)}, but grid.seeds is {list(seeds)}"
-        for run, logits in found.items()
+        for run, logits in run_logits.items()
         if not {*seeds} <= {*logits.seeds}
     ]
-    first = next(iter(found))
-    return problems + [
-        f"{run}: judged on other images than {first}"
-        for run, logits in found.items()
-        if logits.labels.keys() != labels.keys()
-        or not all(np.array_equal(logits.labels[name], labels[name]) for name in labels)
-    ]
+
+    first = next(iter(run_logits))
+    for run, logits in run_logits.items():
+        same_splits = logits.labels.keys() == labels.keys()
+        if not same_splits or not all(np.array_equal(logits.labels[name], labels[name]) for name in labels):
+            problems.append(f"{run}: evaluated on other images than {first}")
+
+    return problems
 
 
-def _hits(found: RunLogits, eval_split: str, seeds: Sequence[int]) -> Floats:
-    """(S, N): whether each seed is right about each image."""
-    labels = found.labels[eval_split]
-    return np.stack([found.seeds[seed][eval_split].argmax(1) == labels for seed in seeds]).astype(np.float64)
+def _hits(run_logits: RunLogits, eval_split: str, seeds: Sequence[int]) -> Floats:
+    """Return (S, N): 1 where a seed predicts the label of an image, else 0."""
+    labels = run_logits.labels[eval_split]
+    return np.stack([run_logits.seeds[seed][eval_split].argmax(1) == labels for seed in seeds]).astype(np.float64)
 
 
 def bootstrap(hits: Floats, labels: NDArray[np.int64], samples: int, rng: np.random.Generator) -> Floats:
-    """Means over classes, in percent, of hits (..., N): (1 + samples, ...), of all images first, then of samples.
+    """Return the accuracy, averaged over classes, of all images and of bootstrap samples of them.
 
-    Images are drawn with replacement within their class, the same for every run and seed, so that these are compared
-    on the same images.
+    Images are drawn with replacement within their class. The draw is the same for all leading dimensions, so that runs
+    and seeds are compared on the same images.
+
+    Args:
+        hits: (..., N), 1 for a correct prediction, else 0.
+        labels: (N,) class of each image.
+        samples: number of bootstrap samples.
+        rng: source of the samples.
+
+    Returns:
+        (1 + samples, ...) accuracies in percent: of all images first, then of each sample.
     """
     classes = np.unique(labels)
-    found = np.zeros((1 + samples, *hits.shape[:-1]))
+    total = np.zeros((1 + samples, *hits.shape[:-1]))
+
     for label in classes:
         inside = hits[..., labels == label]
         count = inside.shape[-1]
+
+        # A sample with replacement is a multinomial count of each image; the first row counts every image once.
         counts = np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), samples)])
-        found += np.tensordot(counts, inside, (1, -1)) / count
-    return 100 * found / len(classes)
+        total += np.tensordot(counts, inside, (1, -1)) / count
+
+    return 100 * total / len(classes)
 
 
 def _score(accuracies: Sequence[Floats]) -> Floats:
-    """The harmonic mean of two accuracies, or the one that there is."""
+    """Return the elementwise harmonic mean of two accuracies, or the only accuracy."""
     if len(accuracies) == 1:
         return accuracies[0]
-    joined: Floats = np.vectorize(harmonic_mean, otypes=[float])(*accuracies)
-    return joined
+
+    scores: Floats = np.vectorize(harmonic_mean, otypes=[float])(*accuracies)
+    return scores
 
 
-def _temperature(found: RunLogits, seeds: Sequence[int]) -> float:
-    """The temperature of a run: on all judged images, by all seeds at once."""
-    logits = [np.concatenate([found.seeds[seed][name] for name in found.labels]) for seed in seeds]
-    return fit_temperature(np.stack(logits), np.concatenate(list(found.labels.values())))
+def _temperature(run_logits: RunLogits, seeds: Sequence[int]) -> float:
+    """Return the temperature of a run, fitted on the images of all evaluation splits and on all seeds together."""
+    logits = [np.concatenate([run_logits.seeds[seed][name] for name in run_logits.labels]) for seed in seeds]
+    labels = np.concatenate(list(run_logits.labels.values()))
+    return fit_temperature(np.stack(logits), labels, lowest=LOWEST, highest=HIGHEST)
