@@ -1,4 +1,4 @@
-"""Stage `build_task`: a task on a data set -> what generators learn from, what else fitting may see, what judges."""
+"""Stage `build_task`: write the training, validation, unseen and test files of a task on a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage `report`: every score file that the grid names -> tables, plots and a page in `artifacts/<encoder>/report`."""
+"""Stage `report`: turn all score files of the grid into tables, plots and a page in `artifacts/<encoder>/report`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.report.build import write_report
 
 
 def main() -> None:
-    """Write `artifacts/<encoder>/report` from the scores of the whole grid."""
+    """Write `artifacts/<encoder>/report/`."""
     params = load()
     write_report(params, EncoderPaths(params.artifacts).report)
 

@@ -1,4 +1,4 @@
-"""Stage `select`: what every run got in a task's rehearsal -> which run to use for new images, and how sure that is."""
+"""Stage `select`: compare all runs on a task's validation proxy, and write which run to use for new images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score files: what goes in comes out, and damage is named."""
+"""Tests of score files: round trips, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def params() -> Params:
     return load(ROOT / "params.yaml")
 
 
-def test_what_is_written_is_read_and_the_bytes_repeat(tmp_path: Path) -> None:
+def test_scores_are_read_back_and_written_with_the_same_bytes(tmp_path: Path) -> None:
     scores = Scores.model_validate(values())
     path = tmp_path / "pets" / "base_to_new" / "coop+ship.json"
     write_scores(path, scores)
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_and_the_bytes_repeat(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-def test_a_dash_is_read_with_its_reason(tmp_path: Path) -> None:
+def test_a_missing_accuracy_is_read_with_its_reason(tmp_path: Path) -> None:
     content = values()
     content["seeds"] = [
         {"seed": 1, "eval_splits": {"base": eval_split(60.0), "new": eval_split(None, "cannot score a class by name")}}
@@ -79,7 +79,7 @@ def test_a_dash_is_read_with_its_reason(tmp_path: Path) -> None:
     assert scores.seeds[0].eval_splits["new"].reason == "cannot score a class by name"
 
 
-def test_judgements_stand_in_the_order_of_h() -> None:
+def test_eval_splits_are_in_the_order_of_h() -> None:
     content = values(harmonic=["new", "base"])
     for seed in content["seeds"]:
         seed["eval_splits"]["all"] = eval_split(1.0)
@@ -93,46 +93,46 @@ def seeds_with(**changed: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected"),
     [
-        ("{", "cannot be read"),
-        ("[]", "cannot be used"),
-        (values(shots=0), "shots: 0 cannot be used"),
-        (values(methood="coop"), "methood: unknown key; did you mean 'method'"),
-        (values(run="coop"), "run is 'coop', but its parts make 'coop\\+ship'"),
-        (values(dataset="flowers"), "holds the scores of flowers/base_to_new/coop\\+ship.json"),
-        (values(harmonic=["base", "unseen"]), r"H is taken of \['base', 'unseen'\]"),
-        (values(harmonic=None), "harmonic_mean is 48.0, but its eval_splits make None"),
+        ("{", r"coop\+ship\.json"),
+        ("[]", r"coop\+ship\.json"),
+        (values(shots=0), "shots: 0"),
+        (values(methood="coop"), "methood.*'method'"),
+        (values(run="coop"), r"'coop'.*'coop\+ship'"),
+        (values(dataset="flowers"), r"flowers/base_to_new/coop\+ship\.json"),
+        (values(harmonic=["base", "unseen"]), r"\['base', 'unseen'\].*\['base', 'new'\]"),
+        (values(harmonic=None), "harmonic_mean: 48.0.*None"),
         (values(seeds=[]), "seeds"),
-        (values(seeds=seeds_with(seed=2)), "seed 2 stands twice"),
-        (values(seeds=seeds_with(harmonic_mean=49.0)), "seed 1: harmonic_mean is 49.0, but its eval_splits make 48.0"),
-        (values(seeds=seeds_with(eval_splits={"base": eval_split(1.0)})), "H is taken of"),
+        (values(seeds=seeds_with(seed=2)), "seeds: 2"),
+        (values(seeds=seeds_with(harmonic_mean=49.0)), "seed 1: harmonic_mean: 49.0.*48.0"),
+        (values(seeds=seeds_with(eval_splits={"base": eval_split(1.0)})), r"harmonic: .*\['base'\]"),
         (
             values(
                 seeds=seeds_with(eval_splits={"base": eval_split(None), "new": eval_split(1.0)}, harmonic_mean=None)
             ),
-            "either an accuracy or a reason",
+            r"seed 1: eval_splits\.base",
         ),
         (
             values(seeds=seeds_with(eval_splits={"harmonic_mean": eval_split(1.0)}), harmonic=None),
-            "no eval_split may be called",
+            "eval_splits: 'harmonic_mean'",
         ),
     ],
 )
-def test_damage_is_named(tmp_path: Path, content: Any, says: str) -> None:
-    with pytest.raises(InputError, match=says) as caught:
+def test_the_error_names_what_is_damaged(tmp_path: Path, content: Any, expected: str) -> None:
+    with pytest.raises(InputError, match=expected) as caught:
         read_scores(put(tmp_path, content))
     assert "pets/base_to_new/coop+ship.json" in str(caught.value)
     assert "dvc repro" in str(caught.value)
 
 
 def test_scores_that_contradict_themselves_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="its parts make"):
+    with pytest.raises(ValueError, match=r"'ship\+coop'.*'coop\+ship'"):
         write_scores(tmp_path / "x.json", Scores.model_validate(values(run="ship+coop")))
     assert not list(tmp_path.iterdir())
 
 
-def test_run_names_and_places(params: Params) -> None:
+def test_run_names_and_paths(params: Params) -> None:
     assert run_name("coop", None) == "coop"
     assert run_name("coop", "ship") == "coop+ship"
     cells = {cell.run: cell for cell in grid_runs(params)}
@@ -143,7 +143,7 @@ def test_run_names_and_places(params: Params) -> None:
     assert cells["coop+ship"].stage == "evaluate_synthetic"
 
 
-def test_the_grid_is_crossed_in_display_order(params: Params) -> None:
+def test_the_cells_of_the_grid_are_in_display_order(params: Params) -> None:
     grid = params.grid.model_copy(
         update={
             "datasets": ["b", "a"],

@@ -1,7 +1,7 @@
 """Logits of a run with the labels of the images, enough to evaluate the run again or to calibrate it.
 
-The HDF5 file holds `labels/<eval_split>` (N,) and `seed=<s>/<eval_split>` (N, M). The latter is absent if the run cannot
-score every candidate class of the evaluation split.
+The HDF5 file holds `labels/<eval_split>` (N,) and `seed=<s>/<eval_split>` (N, M). The latter is absent if the run
+cannot score every candidate class of the evaluation split.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The score files: what `evaluate` writes and `report` reads, one file a run (`scores/<dataset>/<task>/<run>.json`)."""
+"""Score files: `evaluate` writes one per run (`scores/<dataset>/<task>/<run>.json`), and `report` reads them all."""
 
 from __future__ import annotations
 
@@ -17,67 +17,67 @@ from pipeline.metrics.accuracy import harmonic_mean
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=1)]
-HARMONIC_MEAN = "harmonic_mean"  # the name that no eval_split may have, for tables call H by it
-AVERAGE = "average"  # the name that no data set may have, for tables call the mean over data sets by it
-REMEDY = "remove it and run `dvc repro` to make it again"
+HARMONIC_MEAN = "harmonic_mean"  # column of H in tables; no evaluation split may have this name
+AVERAGE = "average"  # name of the mean over data sets in tables; no data set may have this name
+RECREATE_HINT = "remove it and run `dvc repro` to create it again"
 
 
 class SplitScore(Settings):
-    """One accuracy: of `n` test images among `classes` candidates; a dash where there is none, with its `reason`."""
+    """Accuracy of one seed on one evaluation split."""
 
-    accuracy: Percent | None
-    n: Count
-    classes: Count
+    accuracy: Percent | None  # None: the run cannot be scored, and tables print a dash
+    n: Count  # test images
+    classes: Count  # candidate classes
     average: Literal["micro", "per_class"]
-    reason: str | None = None
+    reason: str | None = None  # why there is no accuracy
 
 
 class SeedScores(Settings):
-    """What one seed got: every eval_split, and H of two of them."""
+    """Scores of one seed: every evaluation split, and the harmonic mean of two of them."""
 
     seed: Annotated[int, Field(ge=0)]
     eval_splits: Annotated[dict[str, SplitScore], Field(min_length=1)]
     harmonic_mean: Percent | None = None
 
     def accuracy(self, eval_split: str) -> float | None:
-        """The accuracy of a eval_split in percent, or H for `harmonic_mean`; None where it is a dash."""
+        """Return the accuracy of an evaluation split, or H for `harmonic_mean`, in percent; None if there is none."""
         return self.harmonic_mean if eval_split == HARMONIC_MEAN else self.eval_splits[eval_split].accuracy
 
 
 class EncoderId(Settings):
-    """Which encoder the features came from: its name and the hash of its weights."""
+    """The encoder that computed the features: its name and the hash of its weights."""
 
     name: str
     weights_sha256: str
 
 
 class Scores(Settings):
-    """One run (a method, or a method with a generator) on one task of one data set, with every seed."""
+    """Scores of one run (a method, or a method with a generator) on one task and data set, with every seed."""
 
     dataset: str
-    trained_on: str  # the data set that was learned from: another one in a transfer
+    trained_on: str  # data set of the training images; differs from `dataset` in a transfer
     task: str
     protocol: str
     run: str
     method: str
     generator: str | None
-    shots: Count | None  # training images per seen class; None: all, or none are used
+    shots: Count | None  # training images per seen class; None: all of them, or the method uses none
     encoder: EncoderId
-    harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]  # the two eval_splits that H is taken of
-    unreadable: dict[str, Count] = Field(default_factory=dict)  # images left out (`learning.task_store.Header`)
+    harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]  # evaluation splits of H
+    unreadable: dict[str, Count] = Field(default_factory=dict)  # images left out; see `Header`
     seeds: Annotated[tuple[SeedScores, ...], Field(min_length=1, strict=False)]
-    missing: dict[str, Count] = Field(default_factory=dict)  # partial data sets -> how many images they lack
+    missing: dict[str, Count] = Field(default_factory=dict)  # partial data set -> number of missing images
 
     @property
     def eval_splits(self) -> tuple[str, ...]:
-        """Names in display order: the two of H, the others by alphabet, and `harmonic_mean` last where there is one."""
+        """Names in display order: the two of H, the others alphabetically, then `harmonic_mean` if there is one."""
         pair = self.harmonic or ()
         others = sorted(set(self.seeds[0].eval_splits) - set(pair))
         return (*pair, *others, HARMONIC_MEAN) if pair else tuple(others)
 
 
 class Cell(NamedTuple):
-    """One score file that the grid asks for."""
+    """One score file of the grid."""
 
     dataset: str
     task: str
@@ -86,85 +86,106 @@ class Cell(NamedTuple):
 
     @property
     def run(self) -> str:
-        """What a row of a table is about: `coop`, or `coop+ship`."""
+        """Name of the run, such as `coop` or `coop+ship`."""
         return run_name(self.method, self.generator)
 
     @property
     def stage(self) -> str:
-        """The DVC stage that writes the file."""
+        """DVC stage that writes the file."""
         return "evaluate_synthetic" if self.generator else "evaluate"
 
 
 def score_path(artifacts: Path, cell: Cell) -> Path:
-    """Where a cell's score file lies under `artifacts/<encoder>`."""
+    """Return the path of a cell's score file below `artifacts/<encoder>`."""
     return EncoderPaths(artifacts).cell(cell.dataset, cell.task).scores(cell.run)
 
 
 def grid_runs(params: Params) -> list[Cell]:
-    """Every cell that the grid names, in display order: a method, then the same with each generator's features."""
+    """Return every cell of the grid in display order: each method, followed by the method with each generator."""
     grid = params.grid
     methods = [*grid.methods, *(method for method in grid.synthetic_methods if method not in grid.methods)]
+
     runs: list[tuple[str, str | None]] = []
     for method in methods:
-        runs += [(method, None)] if method in grid.methods else []
-        runs += [(method, generator) for generator in grid.generators if method in grid.synthetic_methods]
+        if method in grid.methods:
+            runs.append((method, None))
+        if method in grid.synthetic_methods:
+            runs += [(method, generator) for generator in grid.generators]
+
     return [Cell(dataset, task, *run) for dataset in grid.datasets for task in grid.tasks for run in runs]
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write a score file, whole or not at all; the same scores give the same bytes.
+    """Write a score file, either the whole file or nothing. Equal scores give equal bytes.
 
     Raises:
-        ValueError: scores that contradict themselves, which no input may lead to.
+        ValueError: the scores contradict themselves. This is a bug of the caller, not a user's mistake.
     """
-    if problems := _contradictions(scores):
+    problems = _contradictions(scores)
+    if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
     write_json(path, scores.model_dump(mode="json"))
 
 
 def read_scores(path: Path) -> Scores:
-    """Read and check a score file.
+    """Read a score file and check that it is consistent.
 
     Raises:
-        InputError: not JSON, not a score file, or one that contradicts itself or its own place; names every problem.
+        InputError: the file is not JSON or not a score file, contradicts itself, or was copied or renamed. The error
+            lists every problem.
     """
-    values = read_json(path, REMEDY)
-    scores = parse(Scores, values, f"{path} ({REMEDY})")
+    values = read_json(path, RECREATE_HINT)
+    scores = parse(Scores, values, f"{path} ({RECREATE_HINT})")
+
+    # The file may have been edited, merged or copied by hand since `write_scores` checked its content.
     problems = _contradictions(scores)
-    written = "/".join((scores.dataset, scores.task, f"{scores.run}.json"))
-    if "/".join(path.parts[-3:]) != written:
-        problems.append(f"it holds the scores of {written}, so it was copied or renamed")
-    raise_all(problems, f"{path} cannot be used ({REMEDY})")
+    expected = "/".join((scores.dataset, scores.task, f"{scores.run}.json"))
+    if "/".join(path.parts[-3:]) != expected:
+        problems.append(f"the file holds the scores of {expected}, so it was copied or renamed")
+
+    raise_all(problems, f"{path} cannot be used ({RECREATE_HINT})")
     return scores
 
 
 def _contradictions(scores: Scores) -> list[str]:
-    """What no single field shows to be wrong."""
+    """Return the contradictions between fields that are each valid by themselves."""
     problems = []
-    if scores.run != run_name(scores.method, scores.generator):
-        problems.append(f"run is {scores.run!r}, but its parts make {run_name(scores.method, scores.generator)!r}")
+
+    expected = run_name(scores.method, scores.generator)
+    if scores.run != expected:
+        problems.append(f"run: {scores.run!r} does not match method and generator: expected {expected!r}")
+
     seeds = [seed.seed for seed in scores.seeds]
-    problems += [f"seed {seed} stands twice" for seed in sorted({s for s in seeds if seeds.count(s) > 1})]
+    duplicates = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    problems += [f"seeds: {seed} occurs more than once" for seed in duplicates]
+
     names = set(scores.seeds[0].eval_splits)
     if HARMONIC_MEAN in names:
-        problems.append(f"no eval_split may be called {HARMONIC_MEAN!r}: tables call H so")
+        problems.append(f"eval_splits: {HARMONIC_MEAN!r} is reserved for the column H")
+
+    # Without its two evaluation splits H cannot be checked seed by seed.
     if scores.harmonic and not set(scores.harmonic) <= names:
-        return [*problems, f"H is taken of {list(scores.harmonic)}, but the eval_splits are {sorted(names)}"]
+        return [*problems, f"harmonic: {list(scores.harmonic)} are not all among the eval_splits {sorted(names)}"]
+
     for seed in scores.seeds:
         problems += [f"seed {seed.seed}: {problem}" for problem in _seed_contradictions(seed, names, scores.harmonic)]
     return problems
 
 
 def _seed_contradictions(seed: SeedScores, names: set[str], pair: tuple[str, str] | None) -> list[str]:
+    """Return the contradictions of one seed; `names` are the evaluation splits of the first seed, `pair` those of H."""
     if set(seed.eval_splits) != names:
-        return [f"its eval_splits are {sorted(seed.eval_splits)}, those of the first seed {sorted(names)}"]
+        return [f"eval_splits: {sorted(seed.eval_splits)} differ from those of the first seed, {sorted(names)}"]
+
     problems = [
-        f"{name}: a eval_split has either an accuracy or a reason why it has none"
-        for name, eval_split in seed.eval_splits.items()
-        if (eval_split.accuracy is None) != bool(eval_split.reason)
+        f"eval_splits.{name}: expected either an accuracy or a reason why there is none"
+        for name, score in seed.eval_splits.items()
+        if (score.accuracy is None) != bool(score.reason)
     ]
+
     expected = harmonic_mean(*(seed.accuracy(name) for name in pair)) if pair else None
-    given = seed.harmonic_mean
-    if (given is None) != (expected is None) or abs((given or 0) - (expected or 0)) > 1e-6:
-        problems.append(f"harmonic_mean is {given}, but its eval_splits make {expected}")
+    actual = seed.harmonic_mean
+    if (actual is None) != (expected is None) or abs((actual or 0) - (expected or 0)) > 1e-6:
+        problems.append(f"harmonic_mean: {actual} does not match the eval_splits: expected {expected}")
+
     return problems

@@ -1,7 +1,8 @@
-"""A task on disk: images to train on (`train.h5`), to choose settings by (`validation.h5`), to judge (`test.h5`).
+"""The files of a task: training images, validation images, unseen classes and test images.
 
-The first two are written alike: the seen classes, and for each seed some images of them. So are the other classes,
-which have no images (`unseen.h5`), in a file of their own: what is learned without them stays when one is added.
+`train.h5` and `validation.h5` have the same layout: the seen classes, and for each seed some images of them.
+`unseen.h5` has this layout too, without images. It is a file of its own so that adding an unseen class does not change
+`train.h5`, and a generator that was trained on it stays valid. `test.h5` holds the images of every evaluation split.
 """
 
 from __future__ import annotations
@@ -22,19 +23,27 @@ from features.errors import InputError, nearest
 from features.formats import hdf5
 from features.formats.hdf5 import get_member, read_array
 from features.text.text_tower import TextTower
-from pipeline.artifacts.paths import TaskPaths
+from pipeline.artifacts.paths import FIX_HINT, TaskPaths
 from pipeline.training.data import Average, ClassSet, LabelledFeatures
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a task is, and which encoder made its features. Every file carries it.
+    """Description of a task and of the encoder that computed its features. Every file of the task contains it.
 
     Attributes:
-        dataset: judged. trained_on: learned from; the same but for a transfer.
-        missing: of each data set in use whose copy is partial, how many images it lacks.
-        unreadable: how many images the feature store marks invalid, where there are any: of the seen classes in the
-            training and validation splits (`training`), and of each eval_split by its name.
+        dataset: data set of the test images.
+        trained_on: data set of the training images; differs from `dataset` only in a transfer.
+        task: name of the task.
+        protocol: name of the protocol.
+        shots: training images per seen class; None: all.
+        harmonic: names of the two evaluation splits of H, or None.
+        encoder: name of the encoder.
+        weights_sha256: sha256 of the encoder's weights.
+        missing: partial data set -> number of images that its copy lacks.
+        unreadable: number of images that the feature store marks as invalid: under `training` those of the seen classes
+            in the training and validation splits, under the name of an evaluation split those of that split. Zero
+            counts are left out.
     """
 
     dataset: str
@@ -51,12 +60,13 @@ class Header:
 
 @dataclass(frozen=True)
 class Rows:
-    """Images as they stand in the feature store.
+    """Images with their features as the feature store holds them.
 
     Attributes:
-        features: (N, K, D) float16. labels: (N,) int64, positions in the task's classes.
-        rows: (N,) int64, positions in the feature store's split, which make the draw traceable to files.
-        patches: (N, P, D) float16, where the store has patch tokens.
+        features: (N, K, D) float16 features of K views.
+        labels: (N,) int64 positions in the task's classes.
+        rows: (N,) int64 positions in the split of the feature store, which trace each image to its file.
+        patches: (N, P, D) float16 patch tokens, if the store has them.
     """
 
     features: NDArray[np.float16]
@@ -65,14 +75,21 @@ class Rows:
     patches: NDArray[np.float16] | None = None
 
     def tensors(self) -> LabelledFeatures:
-        """As methods take them: features float32, not normalised; patch tokens as they are stored."""
+        """Return the input of a method: float32 features, not normalized, and patch tokens as they are stored."""
         patches = None if self.patches is None else torch.from_numpy(self.patches)
         return LabelledFeatures(torch.from_numpy(self.features).float(), torch.from_numpy(self.labels), patches)
 
 
 @dataclass(frozen=True)
 class EvalRows:
-    """A eval_split with its images. `candidates`: (M,) int64, positions in the task's classes."""
+    """An evaluation split with its images.
+
+    Attributes:
+        name: name of the evaluation split.
+        average: average over images (`micro`) or over classes (`per_class`).
+        candidates: (M,) int64 positions of the candidate classes in the task's classes.
+        rows: the images.
+    """
 
     name: str
     average: Average
@@ -82,86 +99,101 @@ class EvalRows:
 
 @dataclass(frozen=True)
 class TrainTask:
-    """`train.h5` or `validation.h5`, opened: the header, some classes of the task, and one seed's images at a time."""
+    """Header and classes of `train.h5`, `validation.h5` or `unseen.h5`. The images of a seed are read on demand."""
 
     path: Path
     header: Header
     classes: ClassSet
 
     def seed(self, seed: int, *, patches: bool = False) -> LabelledFeatures:
-        """The seed's images (N, K, D); K is 1 for validation; with patch tokens if asked for.
+        """Return the images of a seed as tensors: features (N, K, D), where K is 1 for validation images.
+
+        Args:
+            seed: seed of the draw.
+            patches: whether to read patch tokens as well.
 
         Raises:
-            InputError: the task was not assembled for this seed, or has no patch tokens.
+            InputError: the file has no such seed, or no patch tokens.
         """
         return self.rows(seed, patches=patches).tensors()
 
     def rows(self, seed: int, *, patches: bool = False) -> Rows:
-        """The same, as they stand in the feature store."""
-        with opened(self.path) as file:
+        """Return the images of a seed as arrays; see `seed`."""
+        with open_task_file(self.path) as file:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
-                raise InputError(f"{self.path} holds no seed {seed}; {nearest(str(seed), seeds)}: rerun `build_task`")
+                raise InputError(
+                    f"{self.path} has no seed {seed}; {nearest(str(seed), seeds)}: run `dvc repro build_task`"
+                )
+
             return _read_rows(get_member(file, f"seed={seed}"), patches, len(self.classes))
 
     def check_tower(self, tower: TextTower) -> None:
-        """Refuse a text tower that is not of the encoder whose image features these are.
+        """Check that a text tower belongs to the encoder that computed the image features.
 
         Raises:
-            InputError: the sha256 of their weights differ.
+            InputError: the sha256 sums of the weights differ.
         """
-        theirs, ours = tower.config, self.header
-        if theirs.weights_sha256 != ours.weights_sha256:
+        config = tower.config
+        header = self.header
+
+        if config.weights_sha256 != header.weights_sha256:
             raise InputError(
-                f"{self.path} holds features of encoder {ours.encoder!r} (weights {ours.weights_sha256[:12]}), but the "
-                f"text tower is of {theirs.encoder!r} (weights {theirs.weights_sha256[:12]}): run `dvc repro`, or pull "
-                "the features and the text tower together"
+                f"{self.path} has features of encoder {header.encoder!r} (weights {header.weights_sha256[:12]}), but "
+                f"the text tower is of {config.encoder!r} (weights {config.weights_sha256[:12]}): run `dvc repro`, or "
+                "pull the features and the text tower together"
             )
 
 
 def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int, Rows]) -> None:
-    """Write `train.h5`, `validation.h5` or `unseen.h5`: classes, and the rows of each seed."""
+    """Write `train.h5`, `validation.h5` or `unseen.h5`: the classes, and the images of each seed (`draws`)."""
     with hdf5.create_file(path) as file:
         _write_header(file, header)
+
         group = file.create_group("classes")
         group.attrs["names"] = json.dumps(classes.names, ensure_ascii=False)
         group.attrs["logit_scale"] = classes.logit_scale
         for name in ("seen", "text_features", "tokens"):
             group[name] = getattr(classes, name).numpy()
+
         for seed, rows in draws.items():
             _write_rows(file.create_group(f"seed={seed}"), rows)
 
 
 def load_train(path: Path) -> TrainTask:
-    """Open `train.h5`, `validation.h5` or `unseen.h5`.
+    """Read the header and the classes of `train.h5`, `validation.h5` or `unseen.h5`.
 
     Raises:
-        InputError: there is no such file, or it is not one of ours.
+        InputError: the file does not exist, or is not a file of a task.
     """
-    with opened(path) as file:
+    with open_task_file(path) as file:
         group = get_member(file, "classes")
         classes = ClassSet(
             names=hdf5.text_list_attribute(group, "names"),
+            seen=torch.from_numpy(read_array(group, "seen")),
+            text_features=torch.from_numpy(read_array(group, "text_features")),
+            tokens=torch.from_numpy(read_array(group, "tokens")),
             logit_scale=float(group.attrs["logit_scale"]),
-            **{name: torch.from_numpy(read_array(group, name)) for name in ("seen", "text_features", "tokens")},
         )
         return TrainTask(path, _read_header(file), classes)
 
 
 def load_task(cell: TaskPaths) -> TrainTask:
-    """`train.h5` among all classes of the task: the seen ones, then those of `unseen.h5`.
+    """Read `train.h5` with all classes of the task: the seen ones, then those of `unseen.h5`.
 
     Raises:
-        InputError: a file is not there, is not one of ours, or was not written with the other.
+        InputError: a file does not exist, is not a file of a task, or was not written together with the other.
     """
-    task, named = load_train(cell.train), load_train(cell.unseen)
-    if task.header != named.header:
+    train = load_train(cell.train)
+    unseen = load_train(cell.unseen)
+    if train.header != unseen.header:
         raise InputError(f"{cell.train} and {cell.unseen} were not written together: run `dvc repro`, or pull both")
-    return replace(task, classes=task.classes.followed_by(named.classes))
+
+    return replace(train, classes=train.classes.followed_by(unseen.classes))
 
 
 def save_test(path: Path, header: Header, eval_splits: Sequence[EvalRows], names: Sequence[str]) -> None:
-    """Write `test.h5`: every eval_split's images, and the classes that they are judged among; `names` of all classes."""
+    """Write `test.h5`: the images and candidates of every evaluation split, and the names of all classes."""
     with hdf5.create_file(path) as file:
         _write_header(file, header)
         file.attrs["eval_splits"] = json.dumps([eval_split.name for eval_split in eval_splits])
@@ -174,35 +206,41 @@ def save_test(path: Path, header: Header, eval_splits: Sequence[EvalRows], names
 
 
 def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[EvalRows]]:
-    """Read `test.h5`, with patch tokens if asked for.
+    """Read the header and the evaluation splits of `test.h5`.
+
+    Args:
+        path: path of `test.h5`.
+        patches: whether to read patch tokens as well.
 
     Raises:
-        InputError: there is no such file, it is not one of ours, or it has no patch tokens.
+        InputError: the file does not exist, is not a file of a task, or has no patch tokens.
     """
-    with opened(path) as file:
+    with open_task_file(path) as file:
         names = hdf5.text_list_attribute(file, "eval_splits")
         classes = len(hdf5.text_list_attribute(file, "names"))
-        groups = {name: get_member(file, f"eval_split={name}") for name in names}
-        eval_splits = [
-            EvalRows(name, _average(group), read_array(group, "candidates"), _read_rows(group, patches, classes))
-            for name, group in groups.items()
-        ]
+
+        eval_splits = []
+        for name in names:
+            group = get_member(file, f"eval_split={name}")
+            candidates = read_array(group, "candidates")
+            eval_splits.append(EvalRows(name, _average(group), candidates, _read_rows(group, patches, classes)))
+
         return _read_header(file), eval_splits
 
 
 def load_names(path: Path) -> tuple[str, ...]:
-    """The names of the task's classes, from `test.h5`.
+    """Return the names of all classes of the task, from `test.h5`.
 
     Raises:
-        InputError: there is no such file, or it is not one of ours.
+        InputError: the file does not exist, or is not a file of a task.
     """
-    with opened(path) as file:
+    with open_task_file(path) as file:
         return hdf5.text_list_attribute(file, "names")
 
 
-def opened(path: Path) -> AbstractContextManager[h5py.File]:
-    """An HDF5 file of ours, open for reading; anything else is an `InputError`."""
-    return hdf5.open_file(path, "`dvc repro` makes it, `dvc pull` brings it")
+def open_task_file(path: Path) -> AbstractContextManager[h5py.File]:
+    """Open a file of a task for reading. Errors inside the context become an `InputError`."""
+    return hdf5.open_file(path, FIX_HINT)
 
 
 def _write_header(file: Any, header: Header) -> None:
@@ -228,12 +266,25 @@ def _write_rows(group: Any, rows: Rows) -> None:
 def _read_rows(group: Any, patches: bool, classes: int) -> Rows:
     if patches and "patches" not in group:
         raise InputError(
-            f"{group.file.filename} holds no patch tokens, which this method reads: set extract.patch_tokens: true and "
-            "run `dvc repro`; `extract` says what they take on disk before it makes them"
+            f"{group.file.filename} has no patch tokens, which the method needs: set extract.patch_tokens: true and "
+            "run `dvc repro`; `extract` prints their size on disk before it computes them"
         )
-    names = ("features", "labels", "rows", *(["patches"] if patches else []))
-    found = Rows(*(read_array(group, name) for name in names))
-    shape, count = found.features.shape, len(found.labels)
-    if len(shape) != 3 or shape[0] != count or (count and not 0 <= found.labels.min() <= found.labels.max() < classes):
-        raise InputError(f"{group.file.filename}: {group.name}: features {shape}, {count} labels, {classes} classes")
-    return found
+
+    rows = Rows(
+        features=read_array(group, "features"),
+        labels=read_array(group, "labels"),
+        rows=read_array(group, "rows"),
+        patches=read_array(group, "patches") if patches else None,
+    )
+
+    # Reject a damaged file here: labels out of range would fail later, on a GPU without a useful message.
+    shape = rows.features.shape
+    count = len(rows.labels)
+    in_range = count == 0 or 0 <= rows.labels.min() <= rows.labels.max() < classes
+    if len(shape) != 3 or shape[0] != count or not in_range:
+        raise InputError(
+            f"{group.file.filename}: {group.name} is inconsistent: features {shape}, {count} labels, {classes} "
+            f"classes; {FIX_HINT}"
+        )
+
+    return rows

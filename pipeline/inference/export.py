@@ -1,10 +1,12 @@
-"""One file with the image tower and a run's classifier, for programs that do not have this project.
+"""Export the image tower and the classifier of a run to one file, for programs without this project.
 
-onnx, torchscript: pixels (N, 3, height, width) float32 in [0, 1], after resizing and cropping, to `logits` (N, C),
-divided by the temperature, and `probabilities` (N, C), their softmax; the normalisation of pixels is inside.
-safetensors: the tensors of both, the tower's with batch norms folded into convolutions. open_clip: the classifier
-alone, (D, C), as open_clip's zero-shot evaluation takes it. Each says in its metadata what resizing and cropping must
-do, and the class names.
+- `onnx` and `torchscript` map pixels to `logits` (N, C), divided by the temperature, and to `probabilities` (N, C),
+  their softmax. The pixels are (N, 3, height, width) float32 in [0, 1], after resizing and cropping. The normalization
+  of the pixels is part of the model.
+- `safetensors` holds the tensors of both. The batch norms of the tower are folded into its convolutions.
+- `open_clip` holds the classifier alone, (D, C), as open_clip's zero-shot evaluation expects it.
+
+The metadata of each file describes the resizing and cropping, and lists the class names.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ OPSET = 20
 
 
 class ImageClassifier(nn.Module):
-    """The image tower, the classifier and the temperature as one module."""
+    """A module of the image tower, the classifier and the temperature."""
 
     def __init__(self, model: Model) -> None:
-        """On the CPU, from a model whose classifier reads features alone."""
+        """Take the parts of a model on the CPU whose classifier reads features only, no patch tokens."""
         super().__init__()
         self.tower: nn.Module = model.encoder.model.visual  # type: ignore[assignment]
         self.mean = nn.Buffer(torch.tensor(model.encoder.preprocess.mean)[:, None, None])
@@ -47,18 +49,18 @@ class ImageClassifier(nn.Module):
         self.classifier, self.temperature = model.classifier, model.temperature or 1.0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities (N, C) of (N, 3, height, width) pixels in [0, 1]."""
+        """Return logits and probabilities (N, C) of (N, 3, height, width) pixels in [0, 1]."""
         features = self.tower((pixels - self.mean) / self.std)
-        # Without the checks of `logits`, whose outcome no graph can hold.
+        # Call `_logits`, without the checks of `logits`: their branches cannot be part of an exported graph.
         logits = self.classifier._logits(F.normalize(features, dim=-1), self.ids) / self.temperature
         return logits, logits.softmax(dim=1)
 
 
 def export(model: Model, to: Format, out: Path) -> None:
-    """Write the file, whole or not at all.
+    """Write a model to `out` in the format `to`, either the whole file or nothing.
 
     Raises:
-        InputError: the format cannot hold the run's classifier; the message names those that can.
+        InputError: the format does not support the classifier of the run. The error names the formats that do.
     """
     writers: Mapping[Format, Callable[[Model, Path], None]] = {
         "onnx": _onnx,
@@ -66,21 +68,25 @@ def export(model: Model, to: Format, out: Path) -> None:
         "safetensors": _safetensors,
         "open_clip": _open_clip,
     }
+
     if to in ("onnx", "torchscript"):
-        more = {
-            "patch tokens": model.reads_patches,
-            "the text tower": type(model.classifier).bound is not Classifier.bound,
-        }
-        if needed := [what for what, reads in more.items() if reads]:
+        unsupported = None
+        if model.reads_patches:
+            unsupported = "patch tokens"
+        elif type(model.classifier).bound is not Classifier.bound:
+            unsupported = "the text tower"
+
+        if unsupported:
             raise InputError(
-                f"the run {model.run!r} scores with {needed[0]}, which {to} cannot hold: take --to safetensors, or "
+                f"the run {model.run!r} needs {unsupported}, which {to} does not support: use --to safetensors, or "
                 "another run (--run)"
             )
+
     writers[to](model, out)
 
 
 def metadata(model: Model) -> dict[str, Any]:
-    """What a program needs to know to use the file; the order of `classes` is that of the columns."""
+    """Return the metadata of an exported file. The order of `classes` is the order of the columns."""
     return {
         "task": model.task,
         "run": model.run,
@@ -96,15 +102,17 @@ def metadata(model: Model) -> dict[str, Any]:
 
 
 def _example(model: Model) -> Tensor:
+    """Return random pixels to trace the model with. Two images, because a size of 1 would become a constant."""
     return torch.rand(2, 3, *model.encoder.preprocess.size, generator=torch.Generator().manual_seed(0))
 
 
 def _onnx(model: Model, out: Path) -> None:
     try:
-        import onnx  # noqa: PLC0415 (of an extra)
-        import onnxscript  # noqa: F401, PLC0415 (torch's exporter needs it, and says so late)
+        import onnx  # noqa: PLC0415 (an optional extra)
+        import onnxscript  # noqa: F401, PLC0415 (torch's exporter needs it, and fails late without it)
     except ImportError as error:
         raise InputError(f"{error.name} is not installed: pip install -e '.[export]'") from error
+
     module = ImageClassifier(model).eval()
     with _quiet():
         program = torch.onnx.export(
@@ -117,16 +125,17 @@ def _onnx(model: Model, out: Path) -> None:
             dynamic_shapes={"pixels": {0: torch.export.Dim("images", min=1)}},
             verbose=False,
         )
-    assert program is not None  # noqa: S101 (no file was asked for)
-    made = program.model_proto
-    onnx.helper.set_model_props(made, {"shipyard": json.dumps(metadata(model), ensure_ascii=False)})
+    assert program is not None  # noqa: S101 (it is None only if torch writes the file itself)
+
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {"shipyard": json.dumps(metadata(model), ensure_ascii=False)})
     with atomic_file(out) as part:
-        part.write_bytes(made.SerializeToString())
+        part.write_bytes(proto.SerializeToString())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes for its developers from the user."""
+    """Suppress the exporter's warnings, which are meant for its developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -157,18 +166,20 @@ def _safetensors(model: Model, out: Path) -> None:
 
 
 def _open_clip(model: Model, out: Path) -> None:
-    found = model.classifier
-    if not isinstance(found, LinearClassifier):
+    classifier = model.classifier
+    if not isinstance(classifier, LinearClassifier):
         raise InputError(
-            f"open_clip's classifier is one vector a class, and that of the run {model.run!r} "
-            f"({type(found).__name__}) is more; take --to onnx, torchscript or safetensors, or another run (--run)"
+            f"the classifier of the run {model.run!r} ({type(classifier).__name__}) is not linear, and open_clip "
+            "expects one vector per class; use --to onnx, torchscript or safetensors, or another run (--run)"
         )
-    weights = (found.weights.T * (found.logit_scale / _clip_scale(model))).contiguous()
+
+    # open_clip multiplies cosines by the scale of the encoder, so divide our own scale by it.
+    weights = (classifier.weights.T * (classifier.logit_scale / _clip_scale(model))).contiguous()
     with atomic_file(out) as part:
         save_tensors({"classifier": weights}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
 
 
 def _clip_scale(model: Model) -> Tensor:
-    """What open_clip multiplies a cosine by: that of the encoder."""
+    """Return the logit scale of the encoder, by which open_clip multiplies cosines."""
     scale: Tensor = model.encoder.model.logit_scale.exp()  # type: ignore[operator]
     return scale.cpu()

@@ -1,4 +1,4 @@
-"""Predictions as a person or a program wants them: a table, CSV, JSON, Parquet, a page with the pictures."""
+"""Output formats of predictions: text table, CSV, JSON, Parquet, and an HTML page with the images."""
 
 from __future__ import annotations
 
@@ -20,53 +20,64 @@ from pipeline.artifacts.selection import calibration_warning
 from pipeline.inference.predict import Model, Prediction
 
 COLUMNS = ("path", "rank", "class", "probability", "seen")
-THUMBNAIL = 224  # pixels of its longer side
+THUMBNAIL = 224  # longer side in pixels
 
 
 def rows(predictions: Sequence[Prediction]) -> Iterator[tuple[str, int, str, float, bool]]:
-    """A row an image and rank, of the images that could be read; see `COLUMNS`."""
-    for found in predictions:
-        for rank, row in enumerate(zip(found.classes, found.probabilities, found.seen, strict=True), start=1):
-            yield (found.path, rank, *row)
+    """Yield one row per readable image and rank; see `COLUMNS`."""
+    for prediction in predictions:
+        ranked = zip(prediction.classes, prediction.probabilities, prediction.seen, strict=True)
+        for rank, row in enumerate(ranked, start=1):
+            yield (prediction.path, rank, *row)
 
 
 def table(predictions: Sequence[Prediction]) -> str:
-    """A line an image: its path, then its classes with their probabilities in percent; `*` marks an unseen class."""
-    good = [found for found in predictions if found.problem is None]
-    width = max((len(found.path) for found in good), default=0)
+    """Return one line per readable image: its path, then its classes with their probabilities in percent.
+
+    `*` marks an unseen class.
+    """
+    readable = [prediction for prediction in predictions if prediction.problem is None]
+    width = max((len(prediction.path) for prediction in readable), default=0)
+
     lines = []
-    for found in good:
-        cells = [
-            f"{p:6.1%} {name}{'' if seen else '*'}"
-            for name, p, seen in zip(found.classes, found.probabilities, found.seen, strict=True)
-        ]
-        lines.append(f"{found.path:<{width}}  {'  '.join(cells)}".rstrip())
+    for prediction in readable:
+        ranked = zip(prediction.classes, prediction.probabilities, prediction.seen, strict=True)
+        cells = [f"{probability:6.1%} {name}{'' if seen else '*'}" for name, probability, seen in ranked]
+        lines.append(f"{prediction.path:<{width}}  {'  '.join(cells)}".rstrip())
+
     return "\n".join(lines)
 
 
 def write_csv(predictions: Sequence[Prediction], out: TextIO) -> None:
-    """Write `COLUMNS` and a line an image and rank."""
+    """Write a header (`COLUMNS`) and one line per readable image and rank."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((*row[:3], f"{row[3]:.6f}", str(row[4]).lower()) for row in rows(predictions))
 
 
 def write_json(predictions: Sequence[Prediction], model: Model, out: TextIO) -> None:
-    """Write the run, and an entry an image: its predictions, or why there are none."""
+    """Write the run, and for each image its predictions or the problem that prevented them."""
     images: list[dict[str, Any]] = []
-    for found in predictions:
+    for prediction in predictions:
+        if prediction.problem:
+            images.append({"path": prediction.path, "problem": prediction.problem})
+            continue
+
         ranked = [
-            {"class": name, "probability": round(p, 6), "seen": seen}
-            for name, p, seen in zip(found.classes, found.probabilities, found.seen, strict=True)
+            {"class": name, "probability": round(probability, 6), "seen": seen}
+            for name, probability, seen in zip(
+                prediction.classes, prediction.probabilities, prediction.seen, strict=True
+            )
         ]
-        images.append({"path": found.path} | ({"problem": found.problem} if found.problem else {"predictions": ranked}))
-    whole = {"task": model.task, "run": model.run, "seed": model.seed, "images": images}
-    json.dump(whole, out, ensure_ascii=False, indent=1)
+        images.append({"path": prediction.path, "predictions": ranked})
+
+    document = {"task": model.task, "run": model.run, "seed": model.seed, "images": images}
+    json.dump(document, out, ensure_ascii=False, indent=1)
     out.write("\n")
 
 
 def write_parquet(predictions: Sequence[Prediction], path: Path) -> None:
-    """Write the rows, with the columns of the CSV."""
+    """Write the same rows and columns as the CSV."""
     types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.bool_())
     columns = [[row[i] for row in rows(predictions)] for i in range(len(types))]
     arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
@@ -75,20 +86,21 @@ def write_parquet(predictions: Sequence[Prediction], path: Path) -> None:
 
 
 def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -> None:
-    """Write one page that needs no other file: each picture, small, with its classes."""
+    """Write a self-contained HTML page with a thumbnail and the classes of each image."""
     environment = Environment(loader=PackageLoader("pipeline.inference", ""), autoescape=True)
     page = environment.get_template("gallery.html").stream(
         model=model,
         calibration_warning=calibration_warning(model.run, model.temperature),
-        pictures=((found, thumbnail(found.path)) for found in predictions if found.problem is None),
-        problems=[found for found in predictions if found.problem is not None],
+        # A generator: only one thumbnail is in memory at a time.
+        images=((prediction, thumbnail(prediction.path)) for prediction in predictions if prediction.problem is None),
+        problems=[prediction for prediction in predictions if prediction.problem is not None],
     )
     with atomic_file(path) as part:
         page.dump(str(part), encoding="utf-8")
 
 
 def thumbnail(path: str) -> str:
-    """A small copy of an image, as the `src` of an HTML image."""
+    """Return a small copy of an image as a data URL, for the `src` of an HTML image."""
     image = read_image(Path(path))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Image files -> probabilities, by the encoder and the run that was chosen, or named."""
+"""Classify image files with the encoder and the selected run, or a run given by name."""
 
 from __future__ import annotations
 
@@ -33,19 +33,25 @@ from pipeline.config.params import PATH, Params
 from pipeline.methods.base import Classifier, Method
 from pipeline.steps.evaluate import open_classifier
 
-BATCH = 16  # images that a thread decodes and encodes at a time; more takes memory and gains nothing
-CENTRE = Views(count=0, scale=(0.5, 1.0), seed=0)  # the centre crop alone
+BATCH = 16  # images that a thread decodes and encodes at a time; more would take memory and not be faster
+CENTRE = Views(count=0, scale=(0.5, 1.0), seed=0)  # the centre crop only
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """All that is needed to classify an image.
+    """An encoder and a fitted classifier, ready to classify images.
 
     Attributes:
-        task, run, seed: whose classifier it is.
-        reads_patches: whether that scores patch tokens in the place of features.
-        names: C class names. seen: (C,) whether each had training images.
-        temperature: what logits are divided by before the softmax; None: not calibrated, they are left as they are.
+        task: name of the task and of its data set.
+        run: name of the run, such as `coop+ship`.
+        seed: seed of the run.
+        encoder: the encoder, with its preprocessing.
+        precision: precision of the encoder.
+        classifier: the fitted classifier of the run.
+        reads_patches: whether the classifier scores patch tokens instead of features.
+        names: C class names.
+        seen: C flags; whether each class had training images.
+        temperature: divisor of the logits before the softmax; None: the run is not calibrated, and 1 is used.
     """
 
     task: str
@@ -61,63 +67,70 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the encoder and the classifier."""
         return self.encoder.device
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """(N, C) logits, divided by the temperature, of (N, height, width, 3) uint8 crops."""
+        """Return (N, C) logits, divided by the temperature, of (N, height, width, 3) uint8 crops."""
         if self.reads_patches:
-            found = encode_with_patches(self.encoder, pixels, self.precision)[1]
+            inputs = encode_with_patches(self.encoder, pixels, self.precision)[1]
         else:
-            found = F.normalize(self.encoder.encode_crops(pixels, self.precision), dim=-1)
+            inputs = F.normalize(self.encoder.encode_crops(pixels, self.precision), dim=-1)
+
         ids = torch.arange(len(self.names), device=self.device)
         with torch.inference_mode():
-            return self.classifier.logits(found, ids) / (self.temperature or 1.0)
+            return self.classifier.logits(inputs, ids) / (self.temperature or 1.0)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """(N, C) on the CPU: the softmax of `logits`."""
+        """Return the softmax (N, C) of the logits, on the CPU."""
         return F.softmax(self.logits(pixels), dim=1).cpu()
 
 
 def open_model(
     params: Params, name: str, *, run: str | None = None, seed: int | None = None, device: str | None = None
 ) -> Model:
-    """The classifier of the task `name` of one's own, with the encoder of the grid.
+    """Load the classifier of a user's own task, with the encoder of the grid.
 
     Args:
-        params: the project's.
-        name: of the task and its data set.
-        run: such as `coop+ship`; None: the one that `select` chose.
-        seed: None: the one that `select` names, or the first of the grid.
-        device: None: that of `compute`.
+        params: parameters of the project.
+        name: name of the task and of its data set.
+        run: name of a run, such as `coop+ship`; None: the run that `select` selected.
+        seed: seed of the run; None: the seed that `select` wrote, or the first of the grid.
+        device: device to compute on; None: that of `compute`.
 
     Raises:
-        InputError: there is no such task or run, none is named or chosen, or the encoder is another by now.
+        InputError: the task or the run does not exist, no run is selected, or the encoder's weights have changed.
     """
     if name not in params.tasks or name not in params.data.sets:
         known = sorted({*params.tasks} & {*params.data.sets})
-        raise InputError(f"{name!r} is no task in {PATH}; {nearest(name, known)}; `shipyard task new` makes one")
+        raise InputError(f"{name!r} is not a task in {PATH}; {nearest(name, known)}; `shipyard task new` creates one")
+
     encoded = EncoderPaths(params.artifacts)
-    cell, spec = encoded.cell(name, name), params.encoder
-    run, seed, temperature = _picked(params, cell, run, seed)
-    method, task = find(pipeline.methods, method_of(run), Method), load_task(cell)
-    where = pick_device(device or params.compute.device)
-    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, where)
+    cell = encoded.cell(name, name)
+    run, seed, temperature = _select_run(params, cell, run, seed)
+    method = find(pipeline.methods, method_of(run), Method)
+    task = load_task(cell)
+
+    spec = params.encoder
+    torch_device = pick_device(device or params.compute.device)
+    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, torch_device)
     if encoder.weights_sha256 != task.header.weights_sha256:
         raise InputError(
             f"{name} was trained on features of encoder {task.header.encoder!r} with weights "
-            f"{task.header.weights_sha256[:12]}; those of {encoder.name!r} are {encoder.weights_sha256[:12]}: "
+            f"{task.header.weights_sha256[:12]}; the weights of {encoder.name!r} are {encoder.weights_sha256[:12]}: "
             f"run `shipyard run {name}`"
         )
-    tower = load_tower(encoded.text_tower).to(where) if method.scores_with_text_tower else None
+
+    tower = load_tower(encoded.text_tower).to(torch_device) if method.scores_with_text_tower else None
     sha = encoder.weights_sha256
+    classifier = open_classifier(method, cell.fitted(run), seed, weights_sha256=sha, tower=tower, device=torch_device)
     return Model(
         task=name,
         run=run,
         seed=seed,
         encoder=encoder,
         precision=params.extract.precision,
-        classifier=open_classifier(method, cell.fitted(run), seed, weights_sha256=sha, tower=tower, device=where),
+        classifier=classifier,
         reads_patches=method.needs_patches,
         names=task.classes.names,
         seen=tuple(task.classes.seen.tolist()),
@@ -125,31 +138,36 @@ def open_model(
     )
 
 
-def _picked(params: Params, cell: TaskPaths, run: str | None, seed: int | None) -> tuple[str, int, float | None]:
-    """The run, its seed and, where a rehearsal calibrated it, its temperature."""
-    choice = read_selection(cell.selection) if cell.selection.is_file() else None
+def _select_run(params: Params, cell: TaskPaths, run: str | None, seed: int | None) -> tuple[str, int, float | None]:
+    """Return the run, its seed, and its temperature if the validation proxy calibrated it."""
+    selection = read_selection(cell.selection) if cell.selection.is_file() else None
+
     if run is None:
-        if choice is None:
+        if selection is None:
             raise InputError(
-                f"nothing is chosen for {cell.task!r}, for there is no {cell.selection}: `shipyard run {cell.task}` makes "
-                f"it, or name a run with --run, such as --run {params.grid.methods[0]}"
+                f"no run is selected for {cell.task!r}: {cell.selection} does not exist; `shipyard run {cell.task}` "
+                f"creates it, or name a run with --run, such as --run {params.grid.methods[0]}"
             )
-        run = choice.run
-    seed = seed if seed is not None else choice.seed if choice else params.grid.seeds[0]
+        run = selection.run
+
+    if seed is None:
+        seed = selection.seed if selection else params.grid.seeds[0]
+
     if not weights(cell.fitted(run), seed).is_file():
         runs = [folder.name for folder in cell.fitted("").glob("*")]
         seeds = [file.stem.removeprefix("seed=") for file in cell.fitted(run).glob("seed=*")]
-        lacks = (
+        missing = (
             f"seed {seed} of {run!r}; {nearest(str(seed), seeds)}" if seeds else f"run {run!r}; {nearest(run, runs)}"
         )
-        raise InputError(f"{cell.task} has no {lacks}")
-    rehearsed = choice.of(run) if choice else None
-    return run, seed, rehearsed.temperature if rehearsed else None
+        raise InputError(f"{cell.task} has no {missing}")
+
+    candidate = selection.candidate(run) if selection else None
+    return run, seed, candidate.temperature if candidate else None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The K most probable classes of an image, best first; a file that cannot be read has a `problem` instead."""
+    """The K most probable classes of an image, best first. A file that cannot be read has a `problem` instead."""
 
     path: str
     classes: tuple[str, ...] = ()
@@ -161,70 +179,88 @@ class Prediction:
 def predict(
     model: Model, files: Iterable[str], top: int, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Prediction]:
-    """Classify files, in their order; `advance` is told how many more are done.
+    """Classify files and yield their predictions in order.
 
-    Each of as many threads as there are cores decodes a few images and passes them through the encoder, so that memory
-    does not grow with the number of files and no core waits for another.
+    There is one thread per core. Each thread decodes a few images and passes them through the encoder. So memory does
+    not grow with the number of files, and no core waits for another.
+
+    Args:
+        model: encoder and classifier.
+        files: paths of image files.
+        top: number of classes per image.
+        advance: called with the number of images that have been classified since the last call.
     """
-    lanes, before = cores(), torch.get_num_threads()
-    waiting: deque[Future[list[Prediction]]] = deque()
+    workers = cores()
+    threads_before = torch.get_num_threads()
+    pending: deque[Future[list[Prediction]]] = deque()
 
     def finished() -> Iterator[Prediction]:
-        done = waiting.popleft().result()
-        advance(len(done))
-        yield from done
+        batch_predictions = pending.popleft().result()
+        advance(len(batch_predictions))
+        yield from batch_predictions
 
-    with ThreadPoolExecutor(lanes, "predict", initializer=lambda: torch.set_num_threads(1)) as pool:
+    # Each worker computes with one thread: the workers together use all cores.
+    with ThreadPoolExecutor(workers, "predict", initializer=lambda: torch.set_num_threads(1)) as pool:
         try:
-            rest = iter(files)
-            while batch := tuple(islice(rest, BATCH)):
-                waiting.append(pool.submit(_classify, model, batch, top))
-                if len(waiting) > 2 * lanes:
+            remaining = iter(files)
+            while batch := tuple(islice(remaining, BATCH)):
+                pending.append(pool.submit(_classify, model, batch, top))
+
+                # Bound the queue, so that results are consumed as fast as they are produced.
+                if len(pending) > 2 * workers:
                     yield from finished()
-            while waiting:
+
+            while pending:
                 yield from finished()
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads_before)
 
 
 def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
+    """Classify one batch of files; unreadable ones get a problem."""
     preprocess = model.encoder.preprocess
     pixels = np.empty((len(files), 1, *preprocess.size, 3), np.uint8)
+
     problems: dict[int, str] = {}
     for i, file in enumerate(files):
         try:
             fill_crops(read_image(Path(file)), file, preprocess, CENTRE, pixels[i])
         except UnreadableImageError as error:
             problems[i] = str(error)
-    good = [i for i in range(len(files)) if i not in problems]
-    found = {i: Prediction(files[i], problem=problem) for i, problem in problems.items()}
-    if good:
-        best = model.probabilities(torch.from_numpy(pixels[good, 0])).topk(min(top, len(model.names)))
-        for i, values, ids in zip(good, best.values.tolist(), best.indices.tolist(), strict=True):
-            found[i] = Prediction(
+
+    predictions = {i: Prediction(files[i], problem=problem) for i, problem in problems.items()}
+    readable = [i for i in range(len(files)) if i not in problems]
+    if readable:
+        probabilities = model.probabilities(torch.from_numpy(pixels[readable, 0]))
+        best = probabilities.topk(min(top, len(model.names)))
+        for i, values, ids in zip(readable, best.values.tolist(), best.indices.tolist(), strict=True):
+            predictions[i] = Prediction(
                 files[i],
                 classes=tuple(model.names[j] for j in ids),
                 probabilities=tuple(values),
                 seen=tuple(model.seen[j] for j in ids),
             )
-    return [found[i] for i in range(len(files))]
+
+    return [predictions[i] for i in range(len(files))]
 
 
-def expand(paths: Iterable[str], listed: Iterable[str]) -> list[str]:
-    """Every file that is meant, each once: files, images below folders, matches of globs, `listed` lines for `-`.
+def expand(paths: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """Return every file that the arguments of `predict` denote, without duplicates.
 
-    Files that are named outright are kept whatever they are, so that an unreadable one is told.
+    An argument is a file, a folder (all images below it), a glob pattern, or `-` (one path per line of `lines`). A file
+    given by its path is kept even if it is not an image, so that it is reported as unreadable.
     """
-    found: list[str] = []
+    files: list[str] = []
     for path in paths:
         if path == "-":
-            found += [line.rstrip("\r\n") for line in listed if line.strip()]
-        elif os.path.isdir(path):  # noqa: PTH112 (strings as they were typed)
+            files += [line.rstrip("\r\n") for line in lines if line.strip()]
+        elif os.path.isdir(path):  # noqa: PTH112 (paths stay as the user typed them)
             inside = Path(path).rglob("*")
-            found += sorted(str(file) for file in inside if file.suffix.lower() in EXTENSIONS and file.is_file())
+            files += sorted(str(file) for file in inside if file.suffix.lower() in EXTENSIONS and file.is_file())
         elif not os.path.exists(path) and glob.has_magic(path):  # noqa: PTH110
-            found += sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            files += sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         else:
-            found.append(path)
-    return list(dict.fromkeys(found))
+            files.append(path)
+
+    return list(dict.fromkeys(files))

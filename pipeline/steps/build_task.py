@@ -1,4 +1,7 @@
-"""A plan, the feature stores and the class texts become a task: what is fitted on, and what is judged."""
+"""Build the files of a task from a protocol's plan, the feature stores and the class texts.
+
+The training files contain everything that fitting may use, and `test.h5` contains everything that is evaluated.
+"""
 
 from __future__ import annotations
 
@@ -14,63 +17,70 @@ from features.errors import InputError, raise_all
 from features.image_store.store import ImageStore
 from features.index import Index, read_index
 from features.text.classes import ClassTexts, load_classes
-from pipeline.artifacts.paths import EncoderPaths, TaskPaths, index
+from pipeline.artifacts import paths
+from pipeline.artifacts.paths import EncoderPaths, TaskPaths
 from pipeline.artifacts.task import EvalRows, Header, Rows, save_test, save_train
 from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol
-from pipeline.steps.draws import draw_file, listed
+from pipeline.steps.draws import draw_file, read_draw
 from pipeline.steps.sampling import draw
 from pipeline.training.data import ClassSet
 
 
 @dataclass(frozen=True)
 class Source:
-    """One data set, as one encoder reads it."""
+    """The image features and the class texts of one data set, both from the same encoder."""
 
     store: ImageStore
     texts: ClassTexts
 
     def class_counts(self) -> ClassCounts:
-        """What protocols may know of it."""
+        """Return the class names and the number of readable images of each class, which is all that a protocol sees."""
         count = len(self.texts.names)
-        splits = {split: self.store.load(split) for split in self.store.splits}
-        labels: dict[str, NDArray[np.int32]] = {name: split.labels[split.valid] for name, split in splits.items()}
-        counts = {name: np.bincount(ids, minlength=count) for name, ids in labels.items()}
+        counts = {}
+        for name in self.store.splits:
+            split = self.store.load(name)
+            counts[name] = np.bincount(split.labels[split.valid], minlength=count)
         return ClassCounts(self.texts.names, counts)
 
 
 def check_same_encoder(sources: Mapping[str, Source], weights_sha256: str) -> None:
-    """Images and names must have been read by the same weights, or cosines between them mean nothing.
+    """Check that all features and texts come from the same weights; otherwise cosines between them mean nothing.
 
     Raises:
-        InputError: lists every store that another encoder made.
+        InputError: some features or texts come from other weights. The error lists all of them.
     """
-    found = {f"features of {name}": source.store.meta.weights_sha256 for name, source in sources.items()}
-    found |= {f"class texts of {name}": source.texts.weights_sha256 for name, source in sources.items()}
-    problems = [f"{what}: made with weights {sha[:12]}" for what, sha in found.items() if sha != weights_sha256]
-    raise_all(problems, f"the text tower in use has weights {weights_sha256[:12]}; rerun the stages that made these")
+    digests = {f"features of {name}": source.store.meta.weights_sha256 for name, source in sources.items()}
+    digests |= {f"class texts of {name}": source.texts.weights_sha256 for name, source in sources.items()}
+
+    problems = [f"{what}: weights {sha[:12]}" for what, sha in digests.items() if sha != weights_sha256]
+    raise_all(problems, f"the text tower in use has weights {weights_sha256[:12]}, and these differ; run `dvc repro`")
 
 
 def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
-    """The task's classes: seen ones first, in the plan's order.
+    """Return the classes of the task: the seen ones, then the unseen ones, in the order of the plan.
 
-    A seen class that another data set judges has that one's name and prompts.
+    If a seen class of the source is also a class of the target, it gets the name and the prompts of the target.
 
     Raises:
         InputError: classes of two data sets have the same name.
     """
-    judged = {seen: ref for ref, seen in plan.same.items()}
-    refs = [judged.get(ref, ref) for ref in (*plan.seen, *plan.unseen)]
+    target_of = {source_ref: target_ref for target_ref, source_ref in plan.same.items()}
+    refs = [target_of.get(ref, ref) for ref in (*plan.seen, *plan.unseen)]
+
     names = tuple(sources[ref.dataset].texts.names[ref.class_id] for ref in refs)
     origins: dict[str, set[str]] = {}
     for ref, name in zip(refs, names, strict=True):
         origins.setdefault(name, set()).add(ref.dataset)
-    twice = [f"{name!r}: in {' and '.join(sorted(found))}" for name, found in origins.items() if len(found) > 1]
-    raise_all(twice, "names stand for two classes of the task; only one can be told from both")
+    duplicates = [f"{name!r}: in {' and '.join(sorted(sets))}" for name, sets in origins.items() if len(sets) > 1]
+    raise_all(duplicates, "two classes of the task have the same name; rename one of each pair")
+
+    # Data sets differ in the longest name, so pad the token ids (zeros) to the longest of all.
+    token_rows = [sources[ref.dataset].texts.tokens[ref.class_id] for ref in refs]
+    tokens = np.zeros((len(refs), max(map(len, token_rows))), np.int64)
+    for padded, row in zip(tokens, token_rows, strict=True):
+        padded[: len(row)] = row
+
     weights = {name: source.texts.zero_shot_weights() for name, source in sources.items()}
-    found = [sources[ref.dataset].texts.tokens[ref.class_id] for ref in refs]
-    tokens = np.zeros((len(refs), max(map(len, found))), np.int64)
-    for row, name in zip(tokens, found, strict=True):
-        row[: len(name)] = name
     return ClassSet(
         names=names,
         seen=torch.arange(len(refs)) < len(plan.seen),
@@ -83,63 +93,89 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
 def draw_seeds(
     plan: Plan, protocol: Protocol, source: Source, dataset: str, seeds: Sequence[int]
 ) -> dict[int, tuple[Rows, Rows]]:
-    """Each seed's training and validation rows of the seen classes, which are all of `source`, the data set `dataset`.
+    """Return the training and validation images of the seen classes for each seed.
+
+    Args:
+        plan: plan of the task.
+        protocol: the protocol, with the number of shots and the kind of draw.
+        source: features and texts of the data set of the training images. All seen classes belong to it.
+        dataset: name of this data set.
+        seeds: seeds of the grid.
 
     Raises:
-        InputError: classes with too few images, or a draw of others that is not of this data set.
+        InputError: classes have too few images, or a draw file is of another data set.
     """
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
-    train, validation = source.store.load("train").usable_labels, source.store.load("val").usable_labels
+    train = source.store.load("train").usable_labels
+    validation = source.store.load("val").usable_labels
+
+    # Every class needs training images, but a class without validation images is skipped.
     present = {c: name for c, name in names.items() if (validation == c).any()}
     drawn = {}
     for seed in seeds:
         if protocol.draws == "seed":
-            rows = draw(train, names, protocol.shots, seed), draw(validation, present, protocol.validation_shots, seed)
+            train_rows = draw(train, names, protocol.shots, seed)
+            validation_rows = draw(validation, present, protocol.validation_shots, seed)
         else:
             file = draw_file(protocol.draws, dataset, protocol.shots, seed)
-            rows = listed(file, indexed(source.store, dataset), names, protocol.shots)
-        drawn[seed] = (_take(source.store, "train", rows[0], positions), _take(source.store, "val", rows[1], positions))
+            index = index_of(source.store, dataset)
+            train_rows, validation_rows = read_draw(file, index, names, protocol.shots)
+
+        drawn[seed] = (
+            _take(source.store, "train", train_rows, positions),
+            _take(source.store, "val", validation_rows, positions),
+        )
+
     return drawn
 
 
-def indexed(store: ImageStore, dataset: str) -> Index:
-    """The index that the rows of a feature store are in the order of.
+def index_of(store: ImageStore, dataset: str) -> Index:
+    """Return the index of a data set, and check that the rows of its feature store are in the same order.
 
     Raises:
-        InputError: the features are of another index.
+        InputError: the features were computed from another index.
     """
-    found = read_index(index(dataset))
+    path = paths.index(dataset)
+    index = read_index(path)
     labels = np.concatenate([store.load(split).labels for split in store.splits])
-    if not np.array_equal(labels, found.class_ids):
-        raise InputError(f"the features of {dataset!r} are of another index than {index(dataset)}: run `dvc repro`")
-    return found
+    if not np.array_equal(labels, index.class_ids):
+        raise InputError(f"the features of {dataset!r} were computed from another index than {path}: run `dvc repro`")
+
+    return index
 
 
 def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) -> EvalRows:
-    """A eval_split's images, all of its classes' in the split, and the positions of its candidates."""
+    """Return all images of an evaluation split, with the positions of its candidates in the task's classes."""
     position = {ref: i for i, ref in enumerate([*plan.seen, *plan.unseen])}
     position |= {ref: position[seen] for ref, seen in plan.same.items()}
-    taken = []
+
+    parts = []
     for dataset in dict.fromkeys(ref.dataset for ref in eval_split.classes):
         store = sources[dataset].store
         labels = store.load(eval_split.split).usable_labels
         positions = {ref.class_id: position[ref] for ref in eval_split.classes if ref.dataset == dataset}
-        taken.append(_take(store, eval_split.split, np.flatnonzero(np.isin(labels, list(positions))), positions))
-    whole = [name for name in vars(taken[0]) if all(getattr(part, name) is not None for part in taken)]
-    rows = Rows(**{name: np.concatenate([getattr(part, name) for part in taken]) for name in whole})
+        rows = np.flatnonzero(np.isin(labels, list(positions)))
+        parts.append(_take(store, eval_split.split, rows, positions))
+
+    # Patch tokens are optional: keep a field only if every data set has it.
+    fields = [name for name in vars(parts[0]) if all(getattr(part, name) is not None for part in parts)]
+    joined = Rows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
     candidates = np.array([position[ref] for ref in eval_split.candidates], np.int64)
-    return EvalRows(eval_split.name, eval_split.average, candidates, rows)
+    return EvalRows(eval_split.name, eval_split.average, candidates, joined)
 
 
 def unreadable(plan: Plan, sources: Mapping[str, Source]) -> dict[str, int]:
-    """How many images the task lacks because they could not be read; see `Header.unreadable`."""
+    """Return the number of images that are left out because they could not be read; see `Header.unreadable`."""
     counts = {"training": _invalid(sources, "train", plan.seen) + _invalid(sources, "val", plan.seen)}
-    counts |= {j.name: _invalid(sources, j.split, j.classes) for j in plan.eval_splits}
+    for eval_split in plan.eval_splits:
+        counts[eval_split.name] = _invalid(sources, eval_split.split, eval_split.classes)
+
     return {name: count for name, count in counts.items() if count}
 
 
 def _invalid(sources: Mapping[str, Source], name: Split, refs: Sequence[ClassRef]) -> int:
+    """Return the number of invalid images of some classes in one split."""
     count = 0
     for dataset in {ref.dataset for ref in refs}:
         split = sources[dataset].store.load(name)
@@ -149,31 +185,43 @@ def _invalid(sources: Mapping[str, Source], name: Split, refs: Sequence[ClassRef
 
 
 def _take(store: ImageStore, name: Split, rows: NDArray[np.int64], positions: Mapping[int, int]) -> Rows:
+    """Return some rows of a split; `positions` maps a class id to its position in the task's classes."""
     split = store.load(name)
-    labels = [positions[int(c)] for c in split.labels[rows]]
-    return Rows(split.features[rows], np.array(labels, np.int64), rows, store.patches(name, rows))
+    labels = np.array([positions[int(class_id)] for class_id in split.labels[rows]], np.int64)
+    return Rows(split.features[rows], labels, rows, store.patches(name, rows))
 
 
 def open_sources(datasets: Sequence[str], encoded: EncoderPaths, *, verify: bool = False) -> dict[str, Source]:
-    """The feature store and the class texts of each data set; `verify` reads and checks every byte of the former."""
-    stores = {d: ImageStore.open(encoded.features(d), verify=verify) for d in datasets}
-    return {d: Source(store, load_classes(encoded.classes(d))) for d, store in stores.items()}
+    """Open the feature store and the class texts of each data set; `verify` checks the sha256 of every feature."""
+    stores = {name: ImageStore.open(encoded.features(name), verify=verify) for name in datasets}
+    return {name: Source(store, load_classes(encoded.classes(name))) for name, store in stores.items()}
 
 
 def build_task(
     protocol: Protocol, *, dataset: str, task: str, sources: Mapping[str, Source], seeds: Sequence[int], cell: TaskPaths
 ) -> None:
-    """Decide the task, draw every seed's shots, and write the files of `cell`.
+    """Plan the task, draw the shots of every seed, and write the files of `cell`.
+
+    Args:
+        protocol: protocol with its settings.
+        dataset: data set that the task runs on.
+        task: name of the task.
+        sources: features and texts of every data set that the protocol reads.
+        seeds: seeds of the grid.
+        cell: paths of the task's files.
 
     Raises:
-        InputError: stores of different encoders, too few images for the shots, or names that stand twice.
+        InputError: the sources come from different encoders, a class has too few images for the shots, or two classes
+            have the same name.
     """
     texts = sources[dataset].texts
     check_same_encoder(sources, texts.weights_sha256)
+
     plan = protocol.plan(dataset, {name: source.class_counts() for name, source in sources.items()})
     trained_on = protocol.trained_on(dataset)
     draws = draw_seeds(plan, protocol, sources[trained_on], trained_on, seeds)
     eval_splits = [eval_rows(plan, eval_split, sources) for eval_split in plan.eval_splits]
+
     header = Header(
         dataset=dataset,
         trained_on=trained_on,
@@ -186,6 +234,7 @@ def build_task(
         missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
         unreadable=unreadable(plan, sources),
     )
+
     classes = class_set(plan, sources)
     seen = classes.subset(classes.seen_ids)
     save_train(cell.train, header, seen, {seed: train for seed, (train, _) in draws.items()})
