@@ -13,7 +13,7 @@ from small_repo import PARAMS, stage, write_encoder, write_params
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths
 from pipeline.artifacts.task import load_task, load_test, load_train
 from pipeline.config.params import load
-from pipeline.report.build import read_grid, summarise
+from pipeline.report.build import read_grid, summarize
 from pipeline.report.generators import read_qualities
 from pipeline.report.tables import markdown
 
@@ -101,7 +101,7 @@ def test_every_stage_runs_and_the_source_has_a_table_of_its_own() -> None:
         stage("fit", **names, method="tip_adapter", generator="ship")
         stage("evaluate", **names, method="tip_adapter", generator="ship")
     params = load()
-    summary = summarise(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params))
     source, target = summary.tables
     assert [table.columns for table in summary.tables] == [("source",), ("target",)]
     runs = {row.run: row.values["target"].mean for row in target.rows}

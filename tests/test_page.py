@@ -39,7 +39,7 @@ stages:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A report of made-up scores with this machine's section, and where it lies."""
+    """The path of a report of made-up scores with the section about this machine."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("report")
         enter(folder, patch)
@@ -61,23 +61,23 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def opened(browser: Any, report: Path) -> Iterator[tuple[Any, list[str]]]:
-    """The page on a phone, drawn, and what it complained of."""
-    page, said = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="light"), []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    """The page, drawn at the size of a phone, and its console messages, errors and requests."""
+    page, messages = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="light"), []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: messages.append(request.url) if not request.url.startswith("file:") else None)
     page.goto(report.as_uri())
     page.wait_for_function("document.documentElement.dataset.drawn", timeout=120_000)
-    yield page, said
+    yield page, messages
     page.close()
 
 
 @pytest.mark.system
 @needs_browser
-def test_it_is_drawn_without_a_complaint_or_a_request(opened: tuple[Any, list[str]]) -> None:
-    page, said = opened
-    assert said == []
-    assert page.evaluate("document.documentElement.scrollWidth") == 390, "nothing sticks out of a phone's screen"
+def test_the_page_is_drawn_without_errors_or_requests(opened: tuple[Any, list[str]]) -> None:
+    page, messages = opened
+    assert messages == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390, "the page is not wider than the screen"
 
 
 @pytest.mark.system
@@ -97,7 +97,7 @@ def test_every_figure_has_marks(opened: tuple[Any, list[str]]) -> None:
 
 @pytest.mark.system
 @needs_browser
-def test_a_table_is_sorted_by_keyboard_and_says_so(opened: tuple[Any, list[str]]) -> None:
+def test_a_table_is_sorted_by_keyboard_with_its_aria_state(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
 
     def runs() -> list[str]:
@@ -121,7 +121,7 @@ def test_a_table_is_sorted_by_keyboard_and_says_so(opened: tuple[Any, list[str]]
 
 @pytest.mark.system
 @needs_browser
-def test_a_menu_changes_what_is_drawn(opened: tuple[Any, list[str]]) -> None:
+def test_a_menu_changes_the_figure(opened: tuple[Any, list[str]]) -> None:
     page, _ = opened
     figure = page.locator("figure.generators")
     title = figure.locator("svg.marks").inner_html()
@@ -146,26 +146,29 @@ def test_nothing_is_cut_off_at_any_width(width: int, opened: tuple[Any, list[str
 
 @pytest.mark.system
 @needs_browser
-def test_dark_mode_changes_paper_and_ink(opened: tuple[Any, list[str]]) -> None:
-    page, said = opened
+def test_dark_mode_changes_background_and_text(opened: tuple[Any, list[str]]) -> None:
+    page, messages = opened
     ink = "getComputedStyle(document.body).color"
     axis = "document.querySelector('figure svg.marks .role-axis-label text').getAttribute('fill')"
     light = page.evaluate(ink), page.evaluate(axis)
     page.emulate_media(color_scheme="dark")
     page.wait_for_function(f"old => {axis} !== old", arg=light[1], timeout=60_000)
     assert page.evaluate(ink) != light[0]
-    assert said == []
+    assert messages == []
 
 
-def test_this_machines_section_tells_time_and_bytes(report: Path) -> None:
+def test_the_local_section_shows_time_and_size(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
     assert '<th scope="row">index</th><td data-value="1">1</td><td data-value="65.0">1:05</td>' in page
-    assert "2.0 kB" in page  # of this grid's cell alone
+    assert "2.0 kB" in page  # only the cell of this grid
     assert "2.5 MB" in page
-    assert '<td data-value="">–</td>' in page  # the report came from a cache
+    assert '<td data-value="">–</td>' in page  # the result of `report` came from a cache
     tracked = report.parent / "report/index.html"
     assert "On this machine" not in tracked.read_text(encoding="utf-8")
 
 
-def test_pictures_that_are_not_here_are_accounted_for(report: Path) -> None:
-    assert "Not shown here: " in report.read_text(encoding="utf-8")
+def test_the_reason_for_missing_images_is_shown(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    section = page[page.index("On this machine") :]
+    assert "caltech101" in section
+    assert "artifacts/" in section, "the path of the missing file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from made_up_scores import NO_NEW, RUNS, enter, made_params, put_scores, seed_sc
 from features.errors import InputError
 from pipeline.artifacts.scores import EncoderId, Scores, grid_runs, score_path, write_scores
 from pipeline.config.params import Params
-from pipeline.report.build import read_grid, summarise, write_report
+from pipeline.report.build import read_grid, summarize, write_report
 from pipeline.report.formatting import gain_sentences, notes
 from pipeline.report.generators import read_qualities
-from pipeline.report.published import COOPS
+from pipeline.report.published import ENCODERS
 from pipeline.report.summary import Table
 
 
@@ -27,7 +28,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made_table(params: Params | None = None, **changed: Any) -> Table:
     params = params or made_params()
     put_scores(params, **changed)
-    return summarise(params, read_grid(params), read_qualities(params)).tables[0]
+    return summarize(params, read_grid(params), read_qualities(params)).tables[0]
 
 
 def test_means_and_sample_standard_deviations() -> None:
@@ -40,7 +41,7 @@ def test_means_and_sample_standard_deviations() -> None:
     assert table.rows[0].values["new"].std == 0
 
 
-def test_h_is_taken_per_seed_and_then_averaged() -> None:
+def test_h_is_computed_per_seed_and_then_averaged() -> None:
     h = made_table().rows[1].values["harmonic_mean"]
     assert h.mean == 66  # of the averaged accuracies it would be 2 * 90 * 52.5 / 142.5 = 66.32
     assert h.std == pytest.approx(12 / 2**0.5)
@@ -54,38 +55,39 @@ def test_a_single_seed_has_no_standard_deviation() -> None:
         scores = Scores.model_validate(json.loads(path.read_text()))
         write_scores(path, scores.model_copy(update={"seeds": scores.seeds[:1]}))
     write_report(params, Path("report"))
-    summary = summarise(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params))
     assert summary.tables[0].rows[1].values["base"].std is None
     assert "±" not in Path("report/summary.md").read_text().split("## ")[1]
 
 
-def test_dashes_keep_their_reason_and_are_not_averaged() -> None:
+def test_a_missing_accuracy_keeps_its_reason_and_is_not_averaged() -> None:
     tip = made_table().rows[3]
     assert tip.values["base"].mean == 94
     assert (tip.values["new"].mean, tip.values["new"].reason) == (None, NO_NEW)
-    assert tip.values["harmonic_mean"].reason == "no H without new"
+    assert tip.values["harmonic_mean"].reason is not None
+    assert "new" in tip.values["harmonic_mean"].reason
 
 
-def test_gains_are_taken_seed_by_seed() -> None:
+def test_gains_are_computed_seed_by_seed() -> None:
     table = made_table()
     gain = table.rows[2].gains["base"]
     assert (gain.mean, gain.raised, gain.lowered, gain.seeds) == (-5, 0, 1, 2)
     assert gain.std == pytest.approx(10 / 2**0.5)
     assert not table.rows[1].gains
-    assert gain_sentences(table) == [
-        "coop+ship against coop: lowers base by 5.00 points (in 1 of 2 seeds), raises new by 23.50 points (in 2 of 2 "
-        "seeds), raises H by 14.00 points (in 2 of 2 seeds).",
-        "tip_adapter_f+ship against tip_adapter_f: lowers base by 16.00 points (in 1 of 2 seeds), has new and H, which "
-        "tip_adapter_f alone cannot have.",
-    ]
+    coop, tip = gain_sentences(table)
+    assert coop.startswith("coop+ship ")
+    numbers = ["lowers base", "5.00", "1 of 2", "raises new", "23.50", "2 of 2", "raises H", "14.00", "2 of 2"]
+    assert re.search(".*".join(map(re.escape, numbers)), coop)
+    assert tip.startswith("tip_adapter_f+ship ")
+    assert re.search(r"lowers base.*16\.00.*1 of 2.*new and H.*tip_adapter_f", tip)
 
 
-def test_published_values_stand_beside_the_same_protocol_data_set_and_run() -> None:
+def test_published_values_are_compared_with_the_same_protocol_data_set_and_run() -> None:
     table = made_table()
     ours = table.rows[2].values["new"]
     assert (ours.published, ours.difference) == (95.20, pytest.approx(76 - 95.20))
     assert table.rows[0].values["harmonic_mean"].published == 95.40  # the paper's row is called clip
-    assert table.rows[3].values["base"].published is None  # the paper has tip_adapter_f with SHIP alone
+    assert table.rows[3].values["base"].published is None  # the paper has tip_adapter_f only with SHIP
     assert table.published is not None
     assert table.published.same_encoder is False
 
@@ -95,56 +97,60 @@ def test_published_values_are_of_16_shots_and_of_named_data_sets() -> None:
     assert made_table(made_params(datasets=["twemoji"])).published is None
 
 
-def test_only_the_papers_encoder_is_the_papers_encoder() -> None:
+def test_the_papers_encoder_is_recognized() -> None:
     params = made_params(encoder="vit_b16")
     table = made_table(params)
     assert table.published is not None
     assert table.published.same_encoder is True
     assert notes(params, [table]) == ()
-    for published in COOPS:
+    for published in ENCODERS:
         assert [name for name, spec in params.encoders.items() if published.same_as(spec)] == [published.name]
 
 
-def test_a_stand_in_is_called_one() -> None:
+def test_stand_ins_and_other_encoders_are_noted() -> None:
     params = made_params(datasets=["twemoji", "caltech101"])
     put_scores(params)
-    said = summarise(params, read_grid(params), read_qualities(params)).notes
-    assert len(said) == 3
-    assert "liteclip is a small stand-in" in said[0]
-    assert "twemoji is a stand-in too: its pictures are emoji drawings" in said[1]
-    assert "OpenAI's CLIP ViT-B/16, and ours are liteclip's" in said[2]
+    encoder, data_set, published = summarize(params, read_grid(params), read_qualities(params)).notes
+    assert "liteclip" in encoder
+    assert "twemoji" in data_set
+    assert "emoji" in data_set.replace("twemoji", "")
+    assert "OpenAI's CLIP ViT-B/16" in published
+    assert "liteclip" in published
 
 
-def test_a_grid_without_zero_shot_is_refused() -> None:
-    with pytest.raises(InputError, match=r"without zero_shot.*Put `zero_shot` into grid.methods"):
+def test_a_grid_without_zero_shot_is_rejected() -> None:
+    with pytest.raises(InputError, match=r"grid\.methods.*zero_shot"):
         read_grid(made_params(methods=["coop"]))
 
 
-def test_missing_scores_are_all_named_with_the_stage_to_run() -> None:
+def test_all_missing_scores_are_listed_with_the_stage_to_run() -> None:
     put_scores(params := made_params())
     for run in ("coop", "coop+ship"):
         Path(f"artifacts/liteclip/scores/caltech101/base_to_new/{run}.json").unlink()
     with pytest.raises(InputError) as caught:
         write_report(params, Path("report"))
-    assert "base_to_new/coop.json: run `dvc repro evaluate`" in str(caught.value)
-    assert "base_to_new/coop+ship.json: run `dvc repro evaluate_synthetic`" in str(caught.value)
+    _, first, second = str(caught.value).splitlines()
+    assert "base_to_new/coop.json" in first
+    assert "`dvc repro evaluate`" in first
+    assert "base_to_new/coop+ship.json" in second
+    assert "`dvc repro evaluate_synthetic`" in second
     assert not Path("report").exists()
 
 
-def test_scores_that_the_grid_does_not_name_are_not_read() -> None:
+def test_scores_outside_the_grid_are_not_read() -> None:
     put_scores(params := made_params())
     Path("artifacts/liteclip/scores/caltech101/base_to_new/old.json").write_text("{")
     assert len(read_grid(params)) == 5
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "expected"),
     [
-        ({"seeds": (seed_scores(3, RUNS["coop"][0]),)}, r"seeds \[3\], but grid.seeds is \[1, 2\]"),
-        ({"encoder": EncoderId(name="x", weights_sha256="1" * 64)}, "111111111111…, but most are of 000000000000…"),
-        ({"seeds": tuple(seed_scores(s, RUNS["coop"][0], n=39) for s in (1, 2))}, "coop was judged on .*n=39"),
+        ({"seeds": (seed_scores(3, RUNS["coop"][0]),)}, r"coop.*\[3\].*\[1, 2\]"),
+        ({"encoder": EncoderId(name="x", weights_sha256="1" * 64)}, "coop.*111111111111….*000000000000…"),
+        ({"seeds": tuple(seed_scores(s, RUNS["coop"][0], n=39) for s in (1, 2))}, "coop .*n=39"),
     ],
 )
-def test_scores_of_other_seeds_encoders_or_images_are_refused(changed: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_scores_of_other_seeds_encoders_or_images_are_rejected(changed: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
         made_table(**changed)

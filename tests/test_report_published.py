@@ -13,14 +13,15 @@ from features.lookup import names
 from pipeline.artifacts.scores import Cell, EncoderId, Scores, SeedScores, SplitScore, grid_runs
 from pipeline.config import overrides, recipes
 from pipeline.config.params import Params, parse_text
+from pipeline.report import published
 from pipeline.report.averages import averages
-from pipeline.report.build import summarise
+from pipeline.report.build import summarize
 from pipeline.report.console import table_text
-from pipeline.report.published import TABLES
-from pipeline.report.summary import Table, tables
+from pipeline.report.published import all_tables
+from pipeline.report.summary import Table, build_tables
 from pipeline.report.tables import markdown
 
-ELEVEN = TABLES[0].averaged
+ELEVEN = published.ELEVEN
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def scores(dataset: str, run: str = "coop", **changes: Any) -> Scores:
 
 
 def only(found: list[Scores], params: Params | None = None) -> Table:
-    return tables(params or made_params(), found)[0]
+    return build_tables(params or made_params(), found)[0]
 
 
 def beside(found: list[Scores], eval_split: str, params: Params | None = None) -> float | None:
@@ -67,7 +68,7 @@ def transfer(dataset: str, trained_on: str = "imagenet", run: str = "coop", **ch
 
 
 def test_every_published_data_set_has_a_reader() -> None:
-    found = {row["dataset"] for table in TABLES for row in table._rows} | {*ELEVEN}
+    found = {row["dataset"] for table in all_tables() for row in table._rows} | {*ELEVEN}
     assert found - {"average"} <= {*names(features.datasets)}
 
 
@@ -105,7 +106,7 @@ def test_systems_on_other_features_stand_in_the_table_as_published() -> None:
     assert {"GCM-CF", "HSVA", "DUET", "MSDN"} <= {reference.name for reference in table.references}
     said = "TCN (published: ResNet-101, expert attributes)"
     assert f"| {said} |  | 52.60 |  |  | 52.00 |  |  | 52.30 |  |" in markdown(
-        summarise(made_params(), [gzsl("zero_shot")], [])
+        summarize(made_params(), [gzsl("zero_shot")], [])
     )
     assert said in table_text(table)
     assert not only([transfer("dtd")]).references
@@ -204,7 +205,7 @@ def test_every_row_of_a_recipes_table_stands_beside_its_published_values(name: s
     beside: set[str] = set()
     for run in recipes.read(ROOT / "papers" / f"{name}.yaml").assignments():
         params = parse_text(overrides.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), run))
-        made = tables(params, [made_up(params, cell) for cell in grid_runs(params)])
+        made = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
         notes = [table.published for table in made if table.published]
         assert all(note.same_encoder for note in notes), "published with the recipe's own encoder"
         assert notes
@@ -235,7 +236,7 @@ def test_a_recipes_runs_have_the_published_values_of_their_settings(
     found = []
     for assigned in recipes.read(ROOT / "papers" / f"{name}.yaml").assignments():
         params = parse_text(overrides.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), assigned))
-        made = tables(params, [made_up(params, cell) for cell in grid_runs(params)])
+        made = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
         rows = [row for table in made if table.dataset == dataset for row in table.rows if row.run == run]
         found += [next(iter(row.values.values())).published for row in rows]
     assert found == values

@@ -1,4 +1,4 @@
-"""The whole report: every score file that the grid names in, one folder out."""
+"""Build the whole report: read every score file of the grid, write one folder."""
 
 from __future__ import annotations
 
@@ -12,57 +12,63 @@ from pipeline.artifacts.generator_scores import GeneratorQuality
 from pipeline.artifacts.scores import Scores, grid_runs, read_scores, score_path
 from pipeline.config.params import Params
 from pipeline.report import tables
-from pipeline.report.diagnostics_data import observe
+from pipeline.report.diagnostics_data import read_diagnostics
 from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
 from pipeline.report.formatting import notes
 from pipeline.report.generators import generators_csv, read_qualities, with_generators
 from pipeline.report.page import page
-from pipeline.report.summary import Encoder, Summary
-from pipeline.report.summary import tables as make_tables
+from pipeline.report.summary import Encoder, Summary, build_tables
 
 
 def read_grid(params: Params) -> list[Scores]:
-    """The scores of every cell of the grid but rehearsals', in display order; what else lies there is not read.
+    """Read the scores of every cell of the grid, in display order, without validation proxies. Ignore other files.
 
     Raises:
-        InputError: the grid lacks zero-shot CLIP; files that are missing or damaged, that were made with other seeds
-            than `grid.seeds`, or by different encoders. Each kind is listed whole.
+        InputError: the grid lacks zero-shot CLIP; or files are missing, damaged, of other seeds than `grid.seeds`, or
+            of different encoders. The error lists all problems of one kind.
     """
     if "zero_shot" not in params.grid.methods:
         raise InputError(
-            f"grid.methods is {params.grid.methods}, without zero_shot: every table prints zero-shot CLIP, for a gain "
-            "is a gain over it. Put `zero_shot` into grid.methods in params.yaml; it takes no training."
+            f"grid.methods is {params.grid.methods}, without zero_shot: every table reports zero-shot CLIP as the "
+            "baseline. Add `zero_shot` to grid.methods in params.yaml; it needs no training."
         )
-    reported = [cell for cell in grid_runs(params) if cell.task in params.reported_tasks]
-    cells = [(cell, score_path(params.artifacts, cell)) for cell in reported]
-    missing = [f"{path}: run `dvc repro {cell.stage}`" for cell, path in cells if not path.is_file()]
-    raise_all(missing, "scores that the grid names are missing")
-    scores = [read_scores(path) for _, path in cells]
-    raise_all(_foreign(params, scores), "scores were not made with these parameters")
+
+    cells = [cell for cell in grid_runs(params) if cell.task in params.reported_tasks]
+    files = [(cell, score_path(params.artifacts, cell)) for cell in cells]
+    missing = [f"{path}: run `dvc repro {cell.stage}`" for cell, path in files if not path.is_file()]
+    raise_all(missing, "score files of the grid are missing")
+
+    scores = [read_scores(path) for _, path in files]
+    raise_all(_mismatches(params, scores), "score files do not match params.yaml or each other")
     return scores
 
 
-def _foreign(params: Params, scores: list[Scores]) -> list[str]:
-    """Scores with other seeds than the grid's, or of another encoder than most of the others."""
-    (weights, _), *_ = Counter(s.encoder.weights_sha256 for s in scores).most_common(1)
+def _mismatches(params: Params, scores: list[Scores]) -> list[str]:
+    """Return a problem for each run with other seeds than the grid's, or with another encoder than most runs."""
+    digests = Counter(s.encoder.weights_sha256 for s in scores)
+    (majority, _), *_ = digests.most_common(1)
+
     problems = []
     for s in scores:
-        where, stage = f"{s.dataset}/{s.task}/{s.run}", "evaluate_synthetic" if s.generator else "evaluate"
+        run = f"{s.dataset}/{s.task}/{s.run}"
+        stage = "evaluate_synthetic" if s.generator else "evaluate"
+
         seeds = [seed.seed for seed in s.seeds]
         if sorted(seeds) != sorted(params.grid.seeds):
-            problems.append(f"{where}: seeds {seeds}, but grid.seeds is {params.grid.seeds}; run `dvc repro {stage}`")
-        if s.encoder.weights_sha256 != weights:
+            problems.append(f"{run}: seeds {seeds}, but grid.seeds is {params.grid.seeds}; run `dvc repro {stage}`")
+
+        digest = s.encoder.weights_sha256
+        if digest != majority:
             problems.append(
-                f"{where}: encoder weights {s.encoder.weights_sha256[:12]}…, but most are of {weights[:12]}…; "
-                f"run `dvc repro {stage}`"
+                f"{run}: encoder weights {digest[:12]}…, but most runs have {majority[:12]}…; run `dvc repro {stage}`"
             )
     return problems
 
 
-def summarise(params: Params, scores: list[Scores], qualities: list[GeneratorQuality]) -> Summary:
-    """Tables and notes of a complete grid."""
+def summarize(params: Params, scores: list[Scores], qualities: list[GeneratorQuality]) -> Summary:
+    """Return the tables and notes of a complete grid."""
     spec = params.encoder
-    found = tuple(with_generators(table, qualities) for table in make_tables(params, scores))
+    summary_tables = tuple(with_generators(table, qualities) for table in build_tables(params, scores))
     return Summary(
         encoder=Encoder(
             name=params.grid.encoder,
@@ -71,32 +77,40 @@ def summarise(params: Params, scores: list[Scores], qualities: list[GeneratorQua
             weights_sha256=scores[0].encoder.weights_sha256,
         ),
         seeds=tuple(params.grid.seeds),
-        notes=notes(params, found),
-        tables=found,
+        notes=notes(params, summary_tables),
+        tables=summary_tables,
     )
 
 
 def write_report(params: Params, folder: Path) -> None:
-    """Read the grid's scores and write the report's folder, whole or not at all.
+    """Read the scores of the grid and write the folder of the report, either the whole folder or nothing.
 
     Raises:
-        InputError: as `read_grid` and `read_qualities`; runs of one table that were judged on different images.
+        InputError: see `read_grid` and `read_qualities`; or runs of one table were evaluated on different images.
     """
-    scores, qualities = read_grid(params), read_qualities(params)
-    summary = summarise(params, scores, qualities)
-    seen = [observe(params, table) for table in summary.tables]
-    charts = [figures(table, found) for table, found in zip(summary.tables, seen, strict=True)]
+    scores = read_grid(params)
+    qualities = read_qualities(params)
+    summary = summarize(params, scores, qualities)
+
+    diagnostics = [read_diagnostics(params, table) for table in summary.tables]
+    charts = [figures(table, data) for table, data in zip(summary.tables, diagnostics, strict=True)]
     shots = shots_figures(summary)
+
     files = {
         "results.csv": tables.results_csv(scores),
         "generators.csv": generators_csv(qualities),
         "summary.json": canonical_json(summary.model_dump(mode="json")),
         "summary.md": tables.markdown(summary),
-        "index.html": page(params, summary, seen, charts, shots),
+        "index.html": page(params, summary, diagnostics, charts, shots),
     }
-    drawn = [*chain.from_iterable(charts), *shots]
-    files |= {f"plots/{name}.csv": figure_csv(name, (f for f in drawn if f.name == name)) for name in FIELDS}
-    files |= {f"metrics/{name}": canonical_json(means) for name, means in tables.metrics(summary).items()}
+
+    # One CSV per kind of figure, with the records of every table, for `dvc plots`.
+    all_figures = [*chain.from_iterable(charts), *shots]
+    for name in FIELDS:
+        files[f"plots/{name}.csv"] = figure_csv(name, (figure for figure in all_figures if figure.name == name))
+    for name, means in tables.metrics(summary).items():
+        files[f"metrics/{name}"] = canonical_json(means)
+
     with atomic_folder(folder) as part:
         for name, text in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)

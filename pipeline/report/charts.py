@@ -1,7 +1,7 @@
-"""The page's figures as Vega-Lite: what is drawn of which records. Data, colours and widths come from the page.
+"""Vega-Lite specifications of the page's figures. The page adds the data, the colors and the width.
 
-Series differ by shape or dash too, so that a figure reads without colour. `.dvc/plots` holds the same specifications
-as templates for `dvc plots`; a test compares them.
+Series differ in shape or dash as well as in color, so a figure can be read without color. `.dvc/plots` holds the same
+specifications as templates for `dvc plots`; a test compares them.
 """
 
 from __future__ import annotations
@@ -10,53 +10,54 @@ from typing import Any
 
 Spec = dict[str, Any]
 
-ROW = 15  # pixels of a bar
+ROW = 15  # height of a bar in pixels
 EVAL_SPLIT: Spec = {"field": "eval_split", "type": "nominal", "sort": None, "title": None}
-SILENT: Spec = {**EVAL_SPLIT, "legend": None}  # in a channel of its own, or the marks would lose their legend
-PLACE: Spec = {
+# The same field without a legend. It goes into `stroke` or `fill`: in `color` it would remove the legend of the marks.
+NO_LEGEND: Spec = {**EVAL_SPLIT, "legend": None}
+BAR_POSITION: Spec = {
     "y": {"field": "run", "type": "nominal", "sort": None, "title": None},
     "yOffset": {"field": "eval_split", "type": "nominal", "sort": None},
 }
 
 
 def accuracy() -> Spec:
-    """Each run's eval_splits on one axis, ± one standard deviation; a dotted line where zero-shot CLIP stands."""
+    """Return accuracy by run and evaluation split, ± one standard deviation, with a dotted line at zero-shot CLIP."""
     x = {"field": "accuracy", "type": "quantitative", "title": "top-1 accuracy, %", "scale": {"zero": False}}
     clip = {
         "transform": [{"filter": "datum.run === 'zero_shot'"}],
         "mark": {"type": "rule", "strokeDash": [2, 3]},
-        "encoding": {"x": x, "stroke": SILENT},
+        "encoding": {"x": x, "stroke": NO_LEGEND},
     }
     return {"height": {"step": ROW}, "layer": [clip, *_whiskers(x)]}
 
 
 def gain() -> Spec:
-    """Points gained over the same method without synthetic features, ± one standard deviation."""
+    """Return percentage points gained over the same method without synthetic features, ± one standard deviation."""
     x = {"field": "gain", "type": "quantitative", "title": "points gained"}
-    bar = {"mark": {"type": "bar", "opacity": 0.35}, "encoding": {"x": x, "fill": SILENT, **PLACE}}
+    bar = {"mark": {"type": "bar", "opacity": 0.35}, "encoding": {"x": x, "fill": NO_LEGEND, **BAR_POSITION}}
     return {"height": {"step": ROW}, "layer": [bar, *_whiskers(x)]}
 
 
 def training() -> Spec:
-    """Loss by epoch, a line a run, on logarithmic axes: recipes differ in length and scale."""
+    """Return loss by epoch, one line per run. The axes are logarithmic, because runs differ in epochs and scale."""
     return _lines("epoch", "loss", "run", x_scale={"type": "log"}, y_scale={"type": "log"})
 
 
 def generators() -> Spec:
-    """One of a generator's measures by epoch."""
+    """Return one measure of the generators by epoch, selected in a menu."""
     spec = _lines("epoch", "value", "generator", y_scale={"zero": False})
-    return {**spec, **choice("measure")}
+    return {**spec, **menus("measure")}
 
 
 def shots() -> Spec:
-    """Accuracy by number of training images per class, a line a run."""
+    """Return accuracy by number of training images per class, one line per run."""
     spec = _lines("shots", "accuracy", "run", x_scale={"type": "log", "base": 2}, y_scale={"zero": False})
     spec["encoding"]["x"]["axis"] = {"values": [1, 2, 4, 8, 16, 32, 64], "title": "images per class"}
-    return {**spec, **choice("eval_split")}
+    return {**spec, **menus("eval_split")}
 
 
 def projection() -> Spec:
-    """Real (rings) and synthetic features (crosses) of some unseen classes in two dimensions."""
+    """Return real (circles) and synthetic features (crosses) of some unseen classes in two dimensions."""
     plain = {"type": "quantitative", "axis": None, "scale": {"zero": False}}
     return {
         "height": 380,
@@ -73,37 +74,40 @@ def projection() -> Spec:
             },
             "tooltip": tooltip("class", "kind"),
         },
-        **choice("projection", "generator"),
+        **menus("projection", "generator"),
     }
 
 
 def confusion() -> Spec:
-    """Which classes a run takes for which: the share of a class's images."""
+    """Return the confusion matrix of a run: the share of a class's images by predicted class."""
     return {
         "height": {"step": 18},
         "mark": {"type": "rect", "stroke": "gray", "strokeWidth": 0.3},
         "encoding": {
-            "y": {"field": "class", "type": "nominal", "title": "class"},
+            "y": {"field": "class", "type": "nominal", "title": "true class"},
             "x": {
                 "field": "predicted",
                 "type": "nominal",
-                "title": "taken for",
+                "title": "predicted class",
                 "axis": {"labelAngle": -90, "labelFontSize": 10, "labelOverlap": "greedy"},
             },
             "color": {
                 "field": "share",
                 "type": "quantitative",
                 "title": "% of the class",
-                "scale": {"domain": [0, 100], "interpolate": "rgb"},  # of paper and ink, no hue between them
+                "scale": {
+                    "domain": [0, 100],
+                    "interpolate": "rgb",
+                },  # from the background to one color, without hues between
             },
             "tooltip": tooltip("class", "predicted", "images", "share"),
         },
-        **choice("run", "eval_split"),
+        **menus("run", "eval_split"),
     }
 
 
 def classes() -> Spec:
-    """Accuracy of each class, the worst first."""
+    """Return the accuracy of each class, the lowest first."""
     return {
         "height": {"step": 18},
         "mark": {"type": "bar"},
@@ -112,13 +116,13 @@ def classes() -> Spec:
             "x": {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": {"domain": [0, 100]}},
             "tooltip": tooltip("class", "accuracy", "images"),
         },
-        **choice("run", "eval_split"),
+        **menus("run", "eval_split"),
     }
 
 
 def reliability() -> Spec:
-    """Accuracy by confidence: on the diagonal, a probability is what it says."""
-    whole = {"domain": [0, 100]}
+    """Return accuracy by confidence. A calibrated classifier is on the diagonal."""
+    percent = {"domain": [0, 100]}
     line = {
         "data": {"values": [{"at": 0}, {"at": 100}]},
         "mark": {"type": "line", "strokeDash": [4, 4], "color": "gray"},
@@ -131,20 +135,20 @@ def reliability() -> Spec:
             {
                 "mark": {"type": "line", "point": {"size": 60, "filled": True}},
                 "encoding": {
-                    "x": {"field": "confidence", "type": "quantitative", "title": "confidence, %", "scale": whole},
-                    "y": {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": whole},
+                    "x": {"field": "confidence", "type": "quantitative", "title": "confidence, %", "scale": percent},
+                    "y": {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": percent},
                     "color": EVAL_SPLIT,
                     "strokeDash": EVAL_SPLIT,
                     "tooltip": tooltip("run", "eval_split", "confidence", "accuracy", "images"),
                 },
             },
         ],
-        **choice("run"),
+        **menus("run"),
     }
 
 
-def choice(*fields: str) -> Spec:
-    """Menus, one a field, of which values to draw; the page fills in each menu's options."""
+def menus(*fields: str) -> Spec:
+    """Return one menu per field that filters the records; the page fills in the options."""
     return {
         "params": [{"name": field, "bind": {"input": "select", "options": []}} for field in fields],
         "transform": [{"filter": f"datum.{field} === {field}"} for field in fields],
@@ -152,24 +156,25 @@ def choice(*fields: str) -> Spec:
 
 
 def tooltip(*fields: str) -> list[Spec]:
-    """What a mark says when it is pointed at."""
+    """Return the tooltip of a mark: the values of some fields."""
     return [{"field": name} for name in fields]
 
 
 def _whiskers(x: Spec) -> list[Spec]:
-    """A mark of the eval_split's own colour and shape, on a whisker from `low` to `high`."""
+    """Return a mark per evaluation split, with its own color and shape, on a whisker from `low` to `high`."""
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
-    said = tooltip("run", "eval_split", str(x["field"]), "std")
+    fields = tooltip("run", "eval_split", str(x["field"]), "std")
     return [
-        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**ends, "stroke": SILENT, **PLACE}},
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**ends, "stroke": NO_LEGEND, **BAR_POSITION}},
         {
             "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {"x": x, "color": EVAL_SPLIT, "shape": EVAL_SPLIT, "tooltip": said, **PLACE},
+            "encoding": {"x": x, "color": EVAL_SPLIT, "shape": EVAL_SPLIT, "tooltip": fields, **BAR_POSITION},
         },
     ]
 
 
 def _lines(x: str, y: str, series: str, *, y_scale: Spec, x_scale: Spec | None = None) -> Spec:
+    """Return one line per value of `series`."""
     name = {"field": series, "type": "nominal", "sort": None, "title": None}
     return {
         "height": 280,

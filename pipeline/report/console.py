@@ -1,4 +1,4 @@
-"""The results table in a terminal: plain text, aligned, the published values under ours."""
+"""Tables of results as aligned plain text for the terminal, with the published values below ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.report.tables import published_cells, reference_name
 
 
 def read_summary(folder: Path) -> Summary:
-    """The `summary.json` of a report's folder.
+    """Read `summary.json` in the folder of a report.
 
     Raises:
         InputError: there is no report yet, or it is damaged.
@@ -22,24 +22,26 @@ def read_summary(folder: Path) -> Summary:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no report in {folder} yet: run `dvc repro` (or `make demo`) first") from None
+        raise InputError(f"{path} does not exist: run `dvc repro` (or `make demo`) first") from None
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read: {error}. Run `dvc repro report` to make it again.") from error
+        raise InputError(f"cannot read {path}: {error}. Run `dvc repro report` to create it again.") from error
     return parse(Summary, values, str(path))
 
 
 def results_text(summary: Summary, folder: Path, page: Path) -> str:
-    """What `shipyard report` prints: every table, and where the page and the numbers lie."""
-    parts = [f"Encoder {summary.encoder.name}, seeds {', '.join(map(str, summary.seeds))}: mean ± sample std, percent"]
+    """Return the output of `shipyard report`: every table, and the paths of the page and of the numbers."""
+    seeds = ", ".join(map(str, summary.seeds))
+    parts = [f"Encoder {summary.encoder.name}, seeds {seeds}: mean ± sample standard deviation, percent"]
     parts += [f"Note: {note}" for note in summary.notes]
     parts += [table_text(table) for table in summary.tables]
-    parts += [f"Report: {page} (open it in a browser); numbers: {folder / 'results.csv'}"]
+    parts += [f"Report: {page} (open in a browser). Numbers: {folder / 'results.csv'}"]
     return "\n\n".join(parts)
 
 
 def table_text(table: Table) -> str:
-    """One table as aligned lines, its footnotes and captions below."""
+    """Return one table as aligned lines, followed by its footnotes, caption and gains."""
     reasons = footnotes(table)
+
     lines = [["", *(heading(column) for column in table.columns)]]
     for row in table.rows:
         lines.append([row.run, *(plus_minus(row.values[column], reasons) for column in table.columns)])
@@ -48,6 +50,7 @@ def table_text(table: Table) -> str:
     for reference in table.references:
         values = (reference.values.get(column) for column in table.columns)
         lines.append([reference_name(reference), *(DASH if value is None else number(value) for value in values)])
+
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [f"{table.dataset}, {table.task}"]
     text += [_aligned(line, widths) for line in lines]
@@ -56,6 +59,7 @@ def table_text(table: Table) -> str:
 
 
 def _published_line(table: Table, row: Row) -> list[str]:
+    """Return the cells of the line with the published values of a row."""
     cells = ["  published (difference)"]
     for column in table.columns:
         published, difference = published_cells(row.values[column])
@@ -64,7 +68,8 @@ def _published_line(table: Table, row: Row) -> list[str]:
 
 
 def _aligned(cells: list[str], widths: list[int]) -> str:
-    first, *others = (
-        cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([first, *others]).rstrip()
+    """Return one line: the first cell is aligned to the left, the others to the right."""
+    first, *others = cells
+    columns = [first.ljust(widths[0])]
+    columns += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    return "  ".join(columns).rstrip()

@@ -1,4 +1,4 @@
-"""What the figures show beside scores: `diagnostics/` read for the grid, a list of flat records a figure."""
+"""The data of the figures that are not scores: `diagnostics/` of the grid as flat records, one list per figure."""
 
 from __future__ import annotations
 
@@ -15,54 +15,76 @@ from pipeline.config.params import Params
 from pipeline.report.summary import Table
 
 Record = dict[str, str | float]
+Bin = tuple[int, float, float]  # images, mean confidence and accuracy in percent
 
-WORST = 20  # classes shown of a task with more than `ALL`
-ALL = 32
-EPOCHS = 100  # most points of a curve
+# A task with more than MAX_CLASSES classes shows only its WORST_CLASSES.
+MAX_CLASSES = 32
+WORST_CLASSES = 20
+MAX_POINTS = 100  # of a curve
 
 
 @dataclass(frozen=True)
-class Observed:
-    """The records of one table's figures; of each run and eval_split, of each generator."""
+class Diagnostics:
+    """The records of the figures of one table.
 
-    training: list[Record] = field(default_factory=list)  # run, epoch, loss: mean over seeds
-    generators: list[Record] = field(default_factory=list)  # generator, measure, epoch, value: mean over seeds
-    projection: list[Record] = field(default_factory=list)  # generator, projection, class, kind, x, y
-    confusion: list[Record] = field(default_factory=list)  # run, eval_split, class, predicted, images, share in percent
-    classes: list[Record] = field(default_factory=list)  # run, eval_split, class, images, accuracy
-    reliability: list[Record] = field(default_factory=list)  # run, eval_split, images, confidence, accuracy
-    words: list[Record] = field(default_factory=list)  # of, vector, words: nearest to learned prompts, first seed
-    ece: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> eval_split -> points
+    Attributes:
+        training: run, epoch, loss; means over seeds.
+        generators: generator, measure, epoch, value; means over seeds.
+        projection: generator, projection, class, kind, x, y.
+        confusion: run, eval_split, class, predicted, images, share in percent.
+        classes: run, eval_split, class, images, accuracy in percent.
+        reliability: run, eval_split, images, confidence, accuracy in percent.
+        words: of, vector, words: the words nearest to learned prompts, of the first seed.
+        ece: run -> evaluation split -> expected calibration error in percentage points.
+    """
+
+    training: list[Record] = field(default_factory=list)
+    generators: list[Record] = field(default_factory=list)
+    projection: list[Record] = field(default_factory=list)
+    confusion: list[Record] = field(default_factory=list)
+    classes: list[Record] = field(default_factory=list)
+    reliability: list[Record] = field(default_factory=list)
+    words: list[Record] = field(default_factory=list)
+    ece: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def observe(params: Params, table: Table) -> Observed:
-    """Read what `evaluate` and `visualize_features` kept to look at, of every run and generator of a table; of a mean, nothing.
+def read_diagnostics(params: Params, table: Table) -> Diagnostics:
+    """Read the diagnostics of every run and generator of a table. A mean over data sets has none.
 
     Raises:
-        InputError: folders that the grid names are missing.
+        InputError: folders of the grid are missing. The error lists all of them.
     """
-    cell, seen = EncoderPaths(params.artifacts).cell(table.dataset, table.task), Observed()
+    diagnostics = Diagnostics()
     if table.averaged:
-        return seen
+        return diagnostics
+
+    cell = EncoderPaths(params.artifacts).cell(table.dataset, table.task)
     runs = {row.run: cell.diagnostics(row.run) for row in table.rows}
-    made = {name: cell.generator_diagnostics(name) for name in params.grid.generators}
+    generators = {name: cell.generator_diagnostics(name) for name in params.grid.generators}
+
     missing = [f"{folder}: run `dvc repro evaluate`" for folder in runs.values() if not folder.is_dir()]
-    missing += [f"{folder}: run `dvc repro visualize_features`" for folder in made.values() if not folder.is_dir()]
-    raise_all(missing, "diagnostics that the grid names are missing")
+    missing += [
+        f"{folder}: run `dvc repro visualize_features`" for folder in generators.values() if not folder.is_dir()
+    ]
+    raise_all(missing, "diagnostics of the grid are missing")
+
     for run, folder in runs.items():
-        _add_judged(seen, run, _rows(folder / "confusion.csv"))
-        _add_reliability(seen, run, _rows(folder / "reliability.csv"))
-        _add_words(seen, run, folder / "words.csv")
+        _add_confusion(diagnostics, run, _rows(folder / "confusion.csv"))
+        _add_reliability(diagnostics, run, _rows(folder / "reliability.csv"))
+        _add_words(diagnostics, run, folder / "words.csv")
         if (folder / "training.csv").is_file():
             curve = _curves(_rows(folder / "training.csv"))["loss"]
-            seen.training.extend({"run": run, "epoch": epoch, "loss": loss} for epoch, loss in curve)
-    for name, folder in made.items():
-        _add_words(seen, name, folder / "words.csv")
-        seen.projection.extend({"generator": name, **row} for row in _rows(folder / "projection.csv"))
+            diagnostics.training.extend({"run": run, "epoch": epoch, "loss": loss} for epoch, loss in curve)
+
+    for name, folder in generators.items():
+        _add_words(diagnostics, name, folder / "words.csv")
+        diagnostics.projection.extend({"generator": name, **row} for row in _rows(folder / "projection.csv"))
         for measure, curve in _curves(_rows(folder / "training.csv")).items():
-            about: Record = {"generator": name, "measure": measure}
-            seen.generators.extend({**about, "epoch": epoch, "value": value} for epoch, value in curve)
-    return seen
+            for epoch, value in curve:
+                record: Record = {"generator": name, "measure": measure, "epoch": epoch, "value": value}
+                diagnostics.generators.append(record)
+
+    return diagnostics
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -71,71 +93,94 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _curves(rows: Iterable[dict[str, str]]) -> dict[str, list[tuple[int, float]]]:
-    """Column -> epochs and means over seeds, at most `EPOCHS` of them, the last included."""
-    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    """Return for each column of a log its means over seeds by epoch, at most `MAX_POINTS` of them."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for name, value in row.items():
             if name not in ("seed", "epoch"):
-                found[name][int(row["epoch"])].append(float(value))
-    return {name: [(e, float(f"{fmean(by[e]):.5g}")) for e in _thinned(sorted(by))] for name, by in found.items()}
+                values[name][int(row["epoch"])].append(float(value))
+
+    curves = {}
+    for name, by_epoch in values.items():
+        # Five digits are more than a figure shows, and keep the page small.
+        curves[name] = [(epoch, float(f"{fmean(by_epoch[epoch]):.5g}")) for epoch in _thinned(sorted(by_epoch))]
+    return curves
 
 
 def _thinned(epochs: Sequence[int]) -> list[int]:
-    step = -(-len(epochs) // EPOCHS)
+    """Return evenly spaced epochs, the first and the last included."""
+    step = -(-len(epochs) // MAX_POINTS)  # rounded up
     return sorted({*epochs[::step], *epochs[-1:]})
 
 
-def _add_words(seen: Observed, name: str, path: Path) -> None:
-    """The words nearest to each vector of the first context that is listed, nearest first."""
+def _add_words(diagnostics: Diagnostics, name: str, path: Path) -> None:
+    """Add the words nearest to each vector of the first listed context, nearest first."""
     rows = _rows(path) if path.is_file() else []
-    first = [row for row in rows if all(row[key] == rows[0][key] for key in ("seed", "class", "context"))]
+    if not rows:
+        return
+
+    first = rows[0]
     vectors: dict[str, list[str]] = defaultdict(list)
-    for row in sorted(first, key=lambda row: int(row["rank"])):
-        vectors[row["vector"]].append(row["word"])
-    whose = f"{name}, for {first[0]['class']}" if first and first[0]["class"] else name
-    seen.words.extend({"of": whose, "vector": vector, "words": ", ".join(words)} for vector, words in vectors.items())
+    for row in sorted(rows, key=lambda row: int(row["rank"])):
+        if all(row[key] == first[key] for key in ("seed", "class", "context")):
+            vectors[row["vector"]].append(row["word"])
+
+    label = f"{name}, for {first['class']}" if first["class"] else name
+    for vector, words in vectors.items():
+        diagnostics.words.append({"of": label, "vector": vector, "words": ", ".join(words)})
 
 
-def _add_judged(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:
-    """Per-class accuracy and confusions; of many classes, the worst alone."""
-    judged: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+def _add_confusion(diagnostics: Diagnostics, run: str, rows: Iterable[dict[str, str]]) -> None:
+    """Add per-class accuracies and confusions; only of the worst classes if there are many."""
+    splits: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        judged[row["eval_split"]][row["class"]][row["predicted"]] = int(row["images"])
-    for eval_split, classes in judged.items():
-        accuracy = {name: 100 * taken.get(name, 0) / sum(taken.values()) for name, taken in classes.items()}
+        splits[row["eval_split"]][row["class"]][row["predicted"]] = int(row["images"])
+
+    for eval_split, classes in splits.items():
+        accuracy = {
+            name: 100 * predictions.get(name, 0) / sum(predictions.values()) for name, predictions in classes.items()
+        }
         worst = sorted(accuracy, key=lambda name: (accuracy[name], name))
-        for name in worst if len(worst) <= ALL else worst[:WORST]:
-            taken = classes[name]
-            about: Record = {"run": run, "eval_split": eval_split, "class": name}
-            n = sum(taken.values())
-            seen.classes.append({**about, "images": n, "accuracy": round(accuracy[name], 2)})
-            seen.confusion.extend(
-                {**about, "predicted": predicted, "images": images, "share": round(100 * images / n, 2)}
-                for predicted, images in _shown(name, taken, len(worst)).items()
-            )
+        many = len(worst) > MAX_CLASSES
+
+        for name in worst[:WORST_CLASSES] if many else worst:
+            predictions = classes[name]
+            n = sum(predictions.values())
+            key: Record = {"run": run, "eval_split": eval_split, "class": name}
+            diagnostics.classes.append({**key, "images": n, "accuracy": round(accuracy[name], 2)})
+
+            for predicted, images in _shown(name, predictions, errors=2 if many else None).items():
+                share = round(100 * images / n, 2)
+                diagnostics.confusion.append({**key, "predicted": predicted, "images": images, "share": share})
 
 
-def _shown(name: str, taken: dict[str, int], classes: int) -> dict[str, int]:
-    """What a class's images are taken for; of many classes, itself and the two most frequent errors."""
-    wrong = sorted((other for other in taken if other != name), key=lambda other: (-taken[other], other))
-    kept = wrong if classes <= ALL else wrong[:2]
-    return {other: taken[other] for other in (name, *kept) if other in taken}
+def _shown(name: str, predictions: dict[str, int], *, errors: int | None) -> dict[str, int]:
+    """Return the predictions of a class that are shown: the class itself, then its most frequent errors (None: all)."""
+    wrong = sorted((other for other in predictions if other != name), key=lambda other: (-predictions[other], other))
+    return {other: predictions[other] for other in (name, *wrong[:errors]) if other in predictions}
 
 
-def calibration_error(bins: Sequence[tuple[int, float, float]]) -> float:
-    """The expected calibration error of bins: images, mean confidence, accuracy (Guo et al. 2017, Eq. 5)."""
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Return the expected calibration error of reliability bins (Guo et al. 2017, Eq. 5)."""
     images = sum(count for count, _, _ in bins)
     return sum(count * abs(accuracy - confidence) for count, confidence, accuracy in bins) / images
 
 
-def _add_reliability(seen: Observed, run: str, rows: Iterable[dict[str, str]]) -> None:
-    """Bins, and the expected calibration error that they make."""
-    bins: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+def _add_reliability(diagnostics: Diagnostics, run: str, rows: Iterable[dict[str, str]]) -> None:
+    """Add the reliability bins of a run and their expected calibration error."""
+    splits: dict[str, list[Bin]] = defaultdict(list)
     for row in rows:
-        bins[row["eval_split"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
-    for eval_split, found in bins.items():
-        seen.ece.setdefault(run, {})[eval_split] = calibration_error(found)
-        seen.reliability.extend(
-            {"run": run, "eval_split": eval_split, "images": n, "confidence": round(c, 2), "accuracy": round(a, 2)}
-            for n, c, a in found
-        )
+        splits[row["eval_split"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
+
+    for eval_split, bins in splits.items():
+        diagnostics.ece.setdefault(run, {})[eval_split] = calibration_error(bins)
+        for images, confidence, accuracy in bins:
+            diagnostics.reliability.append(
+                {
+                    "run": run,
+                    "eval_split": eval_split,
+                    "images": images,
+                    "confidence": round(confidence, 2),
+                    "accuracy": round(accuracy, 2),
+                }
+            )

@@ -1,4 +1,4 @@
-"""A table's figures: each a Vega-Lite specification and the records that it draws, which `plots/<name>.csv` holds."""
+"""The figures of a table: a Vega-Lite specification and the records that it draws (also in `plots/<name>.csv`)."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.report import charts
-from pipeline.report.diagnostics_data import Observed, Record
+from pipeline.report.diagnostics_data import Diagnostics, Record
 from pipeline.report.formatting import heading
 from pipeline.report.summary import Row, Summary, Table
 
-TEXTS = {  # name -> title, what is to be seen
-    "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. Dotted: zero-shot CLIP."),
-    "gain": ("What synthetic features change", "Points over the same method without them, seed by seed, ± one std."),
-    "shots": ("Accuracy by shots", "Mean over seeds, for each number of training images per class."),
+TEXTS = {  # name -> title, description
+    "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. The dotted line is zero-shot CLIP."),
+    "gain": (
+        "Gain from synthetic features",
+        "Percentage points over the same method without them, per seed, ± one std.",
+    ),
+    "shots": ("Accuracy by shots", "Mean over seeds by number of training images per class."),
     "training": (
         "Learning curves of methods",
-        "Training loss, mean over seeds; losses of two methods may differ in kind.",
+        "Training loss, mean over seeds. Methods may have different loss functions.",
     ),
-    "generators": ("Learning curves of generators", "What each epoch's log holds, mean over seeds."),
+    "generators": ("Learning curves of generators", "The measures that are logged in each epoch, mean over seeds."),
     "projection": (
         "Real and synthetic features",
-        "Some unseen classes, evenly spaced over their list: test images, which no generator saw, and synthetic "
-        "features of the first seed, projected together. Distances in a projection are not those among features.",
+        "Some unseen classes, evenly spaced over their list: test images, which no generator was trained on, and "
+        "synthetic features of the first seed, projected together. Distances in the projection differ from distances "
+        "between features.",
     ),
     "classes": (
         "Accuracy of each class",
-        "All seeds together, the worst first; of more than 32 classes, the worst 20.",
+        "All seeds together, the lowest first. Of more than 32 classes, the lowest 20 are shown.",
     ),
-    "confusion": ("What is taken for what", "Share of a class's images, all seeds together; the same classes."),
+    "confusion": (
+        "Confusion matrix",
+        "Share of the images of a class by predicted class, all seeds together, for the same classes.",
+    ),
     "reliability": (
         "Reliability",
-        "Accuracy by confidence, the highest softmax of the logits, in 15 bins, all seeds together. Below the diagonal "
-        "a run is too sure of itself.",
+        "Accuracy by confidence (the highest softmax probability) in 15 bins, all seeds together. Below the diagonal a "
+        "run is overconfident.",
     ),
 }
 FIELDS = {  # name -> the columns of its records
@@ -55,86 +62,106 @@ SPECS = {name: getattr(charts, name) for name in TEXTS}
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of one table (`label`, such as `caltech101, base_to_new`)."""
+    """One figure of one table.
+
+    Attributes:
+        name: kind of figure, a key of `TEXTS`.
+        label: label of the table, such as `caltech101, base_to_new`.
+        records: the data.
+        initial: initial selection of each menu, by field.
+    """
 
     name: str
     label: str
     records: Sequence[Record]
-    first: Mapping[str, str]  # what a menu shows at first, by field
+    initial: Mapping[str, str]
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """Title of the figure."""
         return TEXTS[self.name][0]
 
     @property
     def text(self) -> str:
-        """What is to be seen."""
+        """Description below the title."""
         return TEXTS[self.name][1]
 
     @property
     def spec(self) -> charts.Spec:
-        """Vega-Lite with its data and its menus' options; a menu of one option is left out."""
+        """Vega-Lite specification with the data and the options of the menus; a menu with one option is left out."""
         spec = {"width": "container", **SPECS[self.name](), "data": {"values": self.records}}
         spec |= {"description": f"{self.title}: {self.text}", "height": self._height(spec["height"])}
-        options = {p["name"]: list(dict.fromkeys(r[p["name"]] for r in self.records)) for p in spec.get("params", ())}
-        spec["params"] = [
-            {"name": name, "value": self.first.get(name, found[0]), "bind": {"input": "select", "options": found}}
-            for name, found in options.items()
-            if len(found) > 1
-        ]
-        single = {f"datum.{name} === {name}" for name, found in options.items() if len(found) == 1}
-        spec["transform"] = [t for t in spec.get("transform", ()) if t["filter"] not in single]
+
+        menus = []
+        unneeded_filters = set()
+        for name in (param["name"] for param in spec.get("params", ())):
+            options = list(dict.fromkeys(record[name] for record in self.records))
+            if len(options) == 1:
+                unneeded_filters.add(f"datum.{name} === {name}")
+                continue
+
+            initial = self.initial.get(name, options[0])
+            menus.append({"name": name, "value": initial, "bind": {"input": "select", "options": options}})
+
+        spec["params"] = menus
+        spec["transform"] = [t for t in spec.get("transform", ()) if t["filter"] not in unneeded_filters]
         return spec
 
     def _height(self, height: int | charts.Spec) -> int:
-        """Pixels: a step for each run and eval_split, or for each class that one choice of the menus shows."""
+        """Return the height in pixels: one step per run and evaluation split, or per class of one menu selection."""
         if isinstance(height, int):
             return height
         if "class" in FIELDS[self.name]:
-            shown = Counter((run, eval_split) for run, eval_split, _ in self._distinct("run", "eval_split", "class"))
-            return int(height["step"]) * max(shown.values())
+            classes = Counter((run, eval_split) for run, eval_split, _ in self._distinct("run", "eval_split", "class"))
+            return int(height["step"]) * max(classes.values())
+
         return int(height["step"]) * len(self._distinct("run")) * len(self._distinct("eval_split"))
 
     def _distinct(self, *fields: str) -> set[tuple[str | float, ...]]:
+        """Return the distinct values of some fields over all records."""
         return {tuple(record[field] for field in fields) for record in self.records}
 
 
-def figures(table: Table, seen: Observed) -> list[Figure]:
-    """Every figure of a table that has something to draw."""
+def figures(table: Table, diagnostics: Diagnostics) -> list[Figure]:
+    """Return every figure of a table that has records to draw."""
+    records = {name: getattr(diagnostics, name) for name in FIELDS if hasattr(diagnostics, name)}
+    records |= {"accuracy": _accuracies(table), "gain": _gains(table)}
+
+    # The menus start with the run that has the highest value in the last column.
     last = table.columns[-1]
     best = max(table.rows, key=lambda row: row.values[last].mean or 0.0)
-    values = {name: getattr(seen, name) for name in FIELDS if hasattr(seen, name)}
-    values |= {"accuracy": _accuracies(table), "gain": _gains(table)}
-    first = {"run": best.run, "measure": "reconstruction", "projection": "umap"}
-    found = [Figure(name, f"{table.dataset}, {table.task}", values.get(name, ()), first) for name in FIELDS]
-    return [figure for figure in found if figure.records]
+    initial = {"run": best.run, "measure": "reconstruction", "projection": "umap"}
+
+    label = f"{table.dataset}, {table.task}"
+    return [Figure(name, label, records[name], initial) for name in FIELDS if records.get(name)]
 
 
 def shots_figures(summary: Summary) -> list[Figure]:
-    """A figure for each data set and protocol that the grid has at several numbers of shots."""
+    """Return a figure for each data set and protocol that the grid has with several numbers of shots."""
     groups: dict[tuple[str, str], list[Table]] = {}
     for table in summary.tables:
         groups.setdefault((table.dataset, table.protocol), []).append(table)
-    return [
-        Figure("shots", f"{dataset}, {protocol}", _shots(found), {"eval_split": heading(found[0].columns[-1])})
-        for (dataset, protocol), found in groups.items()
-        if len({table.shots for table in found if table.shots}) > 1
-    ]
+
+    result = []
+    for (dataset, protocol), tables in groups.items():
+        if len({table.shots for table in tables if table.shots}) > 1:
+            initial = {"eval_split": heading(tables[0].columns[-1])}
+            result.append(Figure("shots", f"{dataset}, {protocol}", _shots(tables), initial))
+    return result
 
 
-def figure_csv(name: str, found: Iterable[Figure]) -> str:
-    """The records of a figure of every table, for `dvc plots`; the header alone where there are none."""
+def figure_csv(name: str, figures: Iterable[Figure]) -> str:
+    """Return the records of one kind of figure, of every table, for `dvc plots`; only a header if there are none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("table", *FIELDS[name]))
-    for figure in found:
+    for figure in figures:
         writer.writerows((figure.label, *(record[field] for field in FIELDS[name])) for record in figure.records)
     return text.getvalue()
 
 
 def template(name: str) -> charts.Spec:
-    """A figure as a template for `dvc plots`: a panel for each commit, table and choice of the menus."""
+    """Return a figure as a template for `dvc plots`: one panel per commit, table and menu selection."""
     spec = SPECS[name]()
     menus = [menu["name"] for menu in spec.pop("params", ())]
     spec.pop("transform", None)
@@ -152,11 +179,12 @@ def template(name: str) -> charts.Spec:
 
 
 def script_json(specs: Mapping[str, charts.Spec]) -> str:
-    """JSON that may stand in a script element, whatever names the records hold."""
+    """Return JSON for a `<script>` element; class names in the records cannot end the element."""
     return json.dumps(specs, ensure_ascii=False, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
 
 
 def _accuracies(table: Table) -> list[Record]:
+    """Return the records of the figure `accuracy`."""
     return [
         _whisker(row, c, "accuracy", value.mean, value.std)
         for row in table.rows
@@ -166,6 +194,7 @@ def _accuracies(table: Table) -> list[Record]:
 
 
 def _gains(table: Table) -> list[Record]:
+    """Return the records of the figure `gain`."""
     return [
         _whisker(row, c, "gain", row.gains[c].mean, row.gains[c].std)
         for row in table.rows
@@ -175,12 +204,15 @@ def _gains(table: Table) -> list[Record]:
 
 
 def _whisker(row: Row, column: str, name: str, mean: float | None, std: float | None) -> Record:
-    at, wide = mean or 0.0, std or 0.0
-    numbers = {name: at, "std": wide, "low": at - wide, "high": at + wide}
+    """Return a record with a mean and the ends of its whisker, one standard deviation to each side."""
+    center = mean or 0.0
+    spread = std or 0.0
+    numbers = {name: center, "std": spread, "low": center - spread, "high": center + spread}
     return {"run": row.run, "eval_split": heading(column), **{key: round(value, 6) for key, value in numbers.items()}}
 
 
 def _shots(tables: Iterable[Table]) -> list[Record]:
+    """Return the records of the figure `shots`, in the order of the shots."""
     return [
         {
             "run": row.run,

@@ -1,10 +1,11 @@
-"""How good each generator's features are: the report's table of generators, its caption, and `generators.csv`."""
+"""The quality of each generator's features: the table of generators, its caption, and `generators.csv`."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from itertools import product
 from statistics import fmean, stdev
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 from pipeline.report.summary import GeneratorRow, Measure, Table
 
-# Column -> its heading, and how its numbers are printed. The order is the table's.
+# Measure -> heading and number format, in the order of the columns.
 COLUMNS = MappingProxyType(
     {
         "nearest_mean_accuracy": ("nearest mean %", ".2f"),
@@ -33,37 +34,41 @@ COLUMNS = MappingProxyType(
     }
 )
 CAPTION = (
-    "Synthetic features against test images of unseen classes, which no generator saw. nearest mean: accuracy on them, "
-    "by class, of the nearest mean of synthetic features. Fréchet: distance, 0 is best. precision, density: synthetic "
-    "among images; recall, coverage: images among synthetic. AUC: of a linear classifier that tells the two apart, 0.5 "
-    "is best. spread: within-class standard deviation of a coordinate, and that of images. KL, active units: what the "
-    "latent carries of an image; a dash where there is no encoder."
+    "The table compares synthetic features with test images of unseen classes, which no generator was trained on. "
+    "nearest mean: accuracy, averaged over classes, of classifying the test images by the nearest mean of synthetic "
+    "features. Fréchet: Fréchet distance, 0 is best. precision and density: share of synthetic features that are close "
+    "to images; recall and coverage: share of images that are close to synthetic features. AUC: of a linear classifier "
+    "that separates the two, 0.5 is best. spread: within-class standard deviation of a coordinate, followed by that of "
+    "images. KL and active units: information about the image in the latent; a dash if the generator has no encoder."
 )
 
 
 def read_qualities(params: Params) -> list[GeneratorQuality]:
-    """Every generator's file that the grid names, but those of rehearsals, in display order.
+    """Read the measures of every generator of the grid, in display order, without validation proxies.
 
     Raises:
-        InputError: files that are missing or damaged, or were made with other seeds than `grid.seeds`.
+        InputError: files are missing, damaged, or of other seeds than `grid.seeds`.
     """
     grid = params.grid
-    cells = [(d, t, g) for d in grid.datasets for t in params.reported_tasks for g in grid.generators]
-    paths = [EncoderPaths(params.artifacts).cell(d, t).quality(g) for d, t, g in cells]
+    encoded = EncoderPaths(params.artifacts)
+    cells = product(grid.datasets, params.reported_tasks, grid.generators)
+    paths = [encoded.cell(dataset, task).quality(generator) for dataset, task, generator in cells]
+
     missing = [f"{path}: run `dvc repro evaluate_generator`" for path in paths if not path.is_file()]
-    raise_all(missing, "measures of generators that the grid names are missing")
-    found = [read_quality(path) for path in paths]
-    others = [
+    raise_all(missing, "measures of generators of the grid are missing")
+
+    qualities = [read_quality(path) for path in paths]
+    mismatches = [
         f"{path}: seeds {seeds}, but grid.seeds is {grid.seeds}; run `dvc repro evaluate_generator`"
-        for path, quality in zip(paths, found, strict=True)
+        for path, quality in zip(paths, qualities, strict=True)
         if sorted(seeds := [seed.seed for seed in quality.seeds]) != sorted(grid.seeds)
     ]
-    raise_all(others, "measures were not made with these parameters")
-    return found
+    raise_all(mismatches, "measures of generators do not match params.yaml")
+    return qualities
 
 
 def with_generators(table: Table, qualities: Sequence[GeneratorQuality]) -> Table:
-    """The table with a row for each generator of its task and data set."""
+    """Return the table with a row for each generator of its task and data set."""
     rows = tuple(
         GeneratorRow(
             generator=quality.generator,
@@ -79,53 +84,60 @@ def with_generators(table: Table, qualities: Sequence[GeneratorQuality]) -> Tabl
 
 
 def _flat(seed: SeedQuality) -> dict[str, float]:
+    """Return the measures of one seed as one mapping; those on seen classes start with `seen_`."""
     return {**seed.unseen, **{f"seen_{name}": value for name, value in seed.seen.items()}, **seed.latent}
 
 
 def _measures(seeds: Sequence[dict[str, float]]) -> dict[str, Measure]:
-    """Mean and sample standard deviation over seeds of what every seed has."""
-    names = [name for name in seeds[0] if all(name in seed for seed in seeds)]
-    numbers = {name: [seed[name] for seed in seeds] for name in names}
-    return {n: Measure(mean=fmean(v), std=stdev(v) if len(v) > 1 else None) for n, v in numbers.items()}
+    """Return mean and sample standard deviation over seeds of each measure that every seed has."""
+    measures = {}
+    for name in seeds[0]:
+        values = [seed[name] for seed in seeds if name in seed]
+        if len(values) == len(seeds):
+            measures[name] = Measure(mean=fmean(values), std=stdev(values) if len(values) > 1 else None)
+    return measures
 
 
 def generator_cells(rows: Sequence[GeneratorRow]) -> list[list[str]]:
-    """The table as text, headings first; columns that no generator has are left out."""
-    columns = {name: how for name, how in COLUMNS.items() if any(name in row.measures for row in rows)}
+    """Return the cells of the table as text, headings first; columns that no generator has are left out."""
+    columns = {name: column for name, column in COLUMNS.items() if any(name in row.measures for row in rows)}
+
     lines = [["generator", *(heading for heading, _ in columns.values())]]
     for row in rows:
-        shown = [_printed(row.measures.get(name), how) for name, (_, how) in columns.items()]
-        lines.append([row.generator, *shown])
+        cells = [_format(row.measures.get(name), spec) for name, (_, spec) in columns.items()]
+        lines.append([row.generator, *cells])
     return lines
 
 
-def _printed(measure: Measure | None, how: str) -> str:
+def _format(measure: Measure | None, spec: str) -> str:
     if measure is None:
         return "–"
-    return f"{measure.mean:{how}}" + ("" if measure.std is None else f" ± {measure.std:{how}}")
+    return f"{measure.mean:{spec}}" + ("" if measure.std is None else f" ± {measure.std:{spec}}")
 
 
 def generator_caption(rows: Sequence[GeneratorRow]) -> str:
-    """What the table's numbers are, and of how many images."""
+    """Return the caption of the table, with the number of images."""
     row = rows[0]
     if not row.images:
-        return "No unseen class has two test images, so that only what was learned of the seen ones can be measured."
-    part = "" if row.classes == row.named else f", the others of {row.named} have fewer than two"
-    return f"{row.images} test images of {row.classes} unseen classes{part}. {CAPTION}"
+        return "No unseen class has two test images, so only the measures on seen classes are available."
+
+    skipped = "" if row.classes == row.named else f"; the others of {row.named} have fewer than two images"
+    return f"{row.images} test images of {row.classes} unseen classes{skipped}. {CAPTION}"
 
 
 def generators_csv(qualities: Sequence[GeneratorQuality]) -> str:
-    """Tidy measures: a line per task, data set, generator, seed and measure; `class` where it is of one class."""
+    """Return tidy measures: one line per task, data set, generator, seed and measure; `class` if it is of one class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("task", "dataset", "generator", "seed", "measure", "class", "value"))
     for quality in qualities:
         for seed in quality.seeds:
-            place = (quality.task, quality.dataset, quality.generator, seed.seed)
-            writer.writerows((*place, name, label, round(value, 6)) for name, label, value in _lines(seed))
+            key = (quality.task, quality.dataset, quality.generator, seed.seed)
+            writer.writerows((*key, name, label, round(value, 6)) for name, label, value in _lines(seed))
     return text.getvalue()
 
 
 def _lines(seed: SeedQuality) -> Iterator[tuple[str, str, float]]:
+    """Yield (measure, class or empty, value) of one seed."""
     yield from ((name, "", value) for name, value in _flat(seed).items())
     yield from (("nearest_mean_accuracy", label, value) for label, value in seed.nearest_mean.items())

@@ -1,7 +1,7 @@
-"""The report with what belongs to this machine: the commit, time and bytes of each stage, pictures of what goes wrong.
+"""Write the report with a section about this machine: the commit, time and size of each stage, misclassified images.
 
-None of it may stand in an output of DVC, or the same inputs would not give the same bytes. So `shipyard report` writes
-`artifacts/<encoder>/report.html`: the tracked page, and one section more.
+None of this may be in an output of DVC, because the same inputs would no longer give the same bytes. Therefore
+`shipyard report` writes `artifacts/<encoder>/report.html`: the page that DVC tracks, with one more section.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
+from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
 from features.encoding.images import UnreadableImageError, read_image
@@ -33,13 +33,14 @@ from pipeline.executor.git import git
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
 
-REMEDY = "`dvc repro` makes it, `dvc pull` brings it"
-CLASSES, EACH, SIDE = 4, 3, 128  # worst classes of a eval_split, pictures of each, and their longer side in pixels
+WORST_CLASSES = 4  # per evaluation split
+IMAGES_PER_CLASS = 3
+THUMBNAIL = 128  # longer side in pixels
 
 
 @dataclass
 class Cost:
-    """One stage's cells together. `seconds` is None where a cell's result came from a cache."""
+    """Time and size of all cells of one stage. `seconds` is None if the result of a cell came from DVC's cache."""
 
     stage: str
     cells: int = 0
@@ -48,18 +49,18 @@ class Cost:
 
     @property
     def time(self) -> str:
-        """As printed."""
+        """The time as text."""
         return "–" if self.seconds is None else clock(self.seconds)
 
     @property
     def bytes(self) -> str:
-        """As printed."""
+        """The size as text."""
         return f"{self.size / 1e6:,.1f} MB" if self.size >= 1e5 else f"{self.size / 1e3:,.1f} kB"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A test image that is taken for another class; `data` is a JPEG in base64."""
+class Mistake:
+    """A test image that is classified wrongly; `data` is a JPEG in base64."""
 
     label: str
     predicted: str
@@ -68,32 +69,36 @@ class Picture:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Some of a table's mistakes: of the run with the highest last column, in the worst classes, by the first seed.
+    """Some mistakes of the run with the highest last column of a table: in its worst classes, with the first seed.
 
-    `missing` says why the rest of the pictures is not shown, such as that the images are not on this machine.
+    `missing` says why other images are not shown, for example because the data set is not on this machine.
     """
 
     table: str
     run: str
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[Mistake] = field(default_factory=list)
     missing: str = ""
 
 
 def write_local_report(params: Params, summary: Summary) -> Path:
-    """Write the page with this machine's section, and say where it lies.
+    """Write the page with the section about this machine, and return its path.
 
     Raises:
-        InputError: there is no tracked page yet.
+        InputError: there is no page of stage `report` yet.
     """
     tracked = paths.EncoderPaths(params.artifacts).report / "index.html"
     try:
         page = tracked.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{tracked} cannot be read: {error.strerror}. Run `dvc repro report`.") from error
+        raise InputError(f"cannot read {tracked}: {error.strerror}. Run `dvc repro report`.") from error
+
     loader = jinja2.PackageLoader("pipeline.report", package_path="")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    mistakes = [found for table in summary.tables if (found := _mistakes(params, table)).pictures or found.missing]
-    section = environment.get_template("local_report.html").render(commit=commit(), costs=costs(params), mistakes=mistakes)
+    mistakes = [_mistakes(params, table) for table in summary.tables]
+    section = environment.get_template("local_report.html").render(
+        commit=commit(), costs=costs(params), mistakes=[m for m in mistakes if m.images or m.missing]
+    )
+
     out = params.artifacts / "report.html"
     with atomic_file(out) as part:
         part.write_text(page.replace(MARKER, section, 1), encoding="utf-8")
@@ -101,36 +106,49 @@ def write_local_report(params: Params, summary: Summary) -> Path:
 
 
 def commit() -> str:
-    """The commit that is checked out, and whether files differ from it; empty outside git."""
-    found = git("rev-parse", "HEAD") or ""
-    return f"{found}{', with changes that are not committed' if found and git('status', '--porcelain') else ''}"
+    """Return the current commit, and whether there are uncommitted changes; empty outside a git repository."""
+    head = git("rev-parse", "HEAD") or ""
+    changed = head and git("status", "--porcelain")
+    return f"{head}, with uncommitted changes" if changed else head
 
 
 def costs(params: Params) -> list[Cost]:
-    """Time and bytes of the grid's stages, in the order of dvc.yaml."""
-    lock, times = Path("dvc.lock"), _times()
-    stages: dict[str, Any] = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    found: dict[str, Cost] = {}
+    """Return the time and the size of the grid's stages, in the order of dvc.yaml."""
+    times = _times()
+    lock = Path("dvc.lock")
+    stages: dict[str, Any] = _stages(lock) if lock.is_file() else {}
+
+    by_stage: dict[str, Cost] = {}
     for name, stage in stages.items():
         if not _in_grid(params, stage["cmd"]):
             continue
-        cost = found.setdefault(name.partition("@")[0], Cost(name.partition("@")[0]))
+
+        base = name.partition("@")[0]  # `fit` of `fit@twemoji-few_shot-coop`
+        cost = by_stage.setdefault(base, Cost(base))
         cost.cells += 1
         cost.size += sum(out.get("size", 0) for out in stage.get("outs", ()))
         seconds = times.get(stage["cmd"])
         cost.seconds = None if seconds is None or cost.seconds is None else cost.seconds + seconds
-    order = {name: i for i, name in enumerate(yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"])}
-    return sorted(found.values(), key=lambda cost: order.get(cost.stage, len(order)))
+
+    order = {name: i for i, name in enumerate(_stages(Path("dvc.yaml")))}
+    return sorted(by_stage.values(), key=lambda cost: order.get(cost.stage, len(order)))
+
+
+def _stages(path: Path) -> dict[str, Any]:
+    """Return the stages of `dvc.yaml` or `dvc.lock`."""
+    stages: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    return stages
 
 
 def _in_grid(params: Params, command: str) -> bool:
+    """Return whether the data set and the task of a stage's command are in the grid."""
     options: Mapping[str, str] = dict(re.findall(r"--(dataset|task) (\S+)", command))
-    named = {"dataset": params.grid.datasets, "task": params.grid.tasks}
-    return all(value in named[axis] for axis, value in options.items())
+    axes = {"dataset": params.grid.datasets, "task": params.grid.tasks}
+    return all(value in axes[axis] for axis, value in options.items())
 
 
 def _times() -> dict[str, float]:
-    """Command -> seconds, of the last time that it ran here."""
+    """Return command -> seconds of its last run on this machine."""
     if not paths.TIMES.is_file():
         return {}
     with paths.TIMES.open(newline="", encoding="utf-8") as file:
@@ -138,48 +156,64 @@ def _times() -> dict[str, float]:
 
 
 def _mistakes(params: Params, table: Table) -> Mistakes:
-    """Pictures of a table's mistakes, or why there are none."""
+    """Return some mistakes of a table with their images, or the reason why there are none."""
     last = table.columns[-1]
     best = max(table.rows, key=lambda row: row.values[last].mean or 0.0).run
-    found = Mistakes(f"{table.dataset}, {table.task}", best)
+    mistakes = Mistakes(f"{table.dataset}, {table.task}", best)
     if table.averaged:
-        return found
+        return mistakes
+
     try:
         reader = reader_from(params.data.sets[table.dataset], f"{PATH}: data.sets.{table.dataset}")
         folder = reader.folder(Path(params.data.root))
-        for name, predicted, path in _wrong(params, table, best):
-            found.pictures.append(Picture(name, predicted, _thumbnail(folder / path)))
+        for label, predicted, path in _wrong(params, table, best):
+            mistakes.images.append(Mistake(label, predicted, _thumbnail(folder / path)))
     except (InputError, UnreadableImageError, OSError, KeyError) as error:
-        return replace(found, missing=str(error))
-    return found
+        return replace(mistakes, missing=str(error))
+
+    return mistakes
 
 
 def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, str]]:
-    """Class, prediction and path of some wrong test images of each eval_split's worst classes."""
+    """Yield class, predicted class and path of some misclassified test images of each evaluation split."""
     cell = paths.EncoderPaths(params.artifacts).cell(table.dataset, table.task)
-    index, classes = read_index(paths.index(table.dataset)), read_names(paths.names(table.dataset)).classes
+    index = read_index(paths.index(table.dataset))
+    classes = read_names(paths.names(table.dataset)).classes
     test = index.rows("test")
-    with hdf5.open_file(cell.test, REMEDY) as judged, hdf5.open_file(cell.logits(run), REMEDY) as scored:
-        names, seed = hdf5.text_list_attribute(judged, "names"), f"seed={params.grid.seeds[0]}"
-        for name in hdf5.get_member(scored, seed):
+
+    with (
+        hdf5.open_file(cell.test, paths.FIX_HINT) as task_file,
+        hdf5.open_file(cell.logits(run), paths.FIX_HINT) as logits_file,
+    ):
+        names = hdf5.text_list_attribute(task_file, "names")
+        seed = f"seed={params.grid.seeds[0]}"
+
+        for eval_split in hdf5.get_member(logits_file, seed):
             labels, rows, candidates = (
-                hdf5.read_array(judged, f"eval_split={name}/{key}") for key in ("labels", "rows", "candidates")
+                hdf5.read_array(task_file, f"eval_split={eval_split}/{key}") for key in ("labels", "rows", "candidates")
             )
-            predicted = candidates[hdf5.read_array(scored, f"{seed}/{name}").argmax(1)]
+            predicted = candidates[hdf5.read_array(logits_file, f"{seed}/{eval_split}").argmax(1)]
+
             wrong: dict[int, list[int]] = defaultdict(list)
             for i in np.flatnonzero(predicted != labels).tolist():
                 wrong[int(labels[i])].append(i)
-            shares = {label: len(found) / (labels == label).sum() for label, found in wrong.items()}
-            for label in sorted(shares, key=lambda label: (-shares[label], label))[:CLASSES]:
-                for i in wrong[label][:EACH]:
-                    place = int(test[rows[i]])
-                    if classes[index.class_ids[place]] == names[label]:
-                        yield names[label], names[predicted[i]], index.paths[place]
+
+            # The classes with the highest share of errors; equal ones in the order of their labels.
+            shares = {label: len(images) / (labels == label).sum() for label, images in wrong.items()}
+            worst = sorted(shares, key=lambda label: (-shares[label], label))[:WORST_CLASSES]
+
+            for label in worst:
+                for i in wrong[label][:IMAGES_PER_CLASS]:
+                    position = int(test[rows[i]])
+                    # Skip images of a newer index, whose rows no longer match the scores.
+                    if classes[index.class_ids[position]] == names[label]:
+                        yield names[label], names[predicted[i]], index.paths[position]
 
 
 def _thumbnail(path: Path) -> str:
+    """Return a small copy of an image as a JPEG in base64."""
     image = read_image(path)
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return base64.b64encode(file.getvalue()).decode()

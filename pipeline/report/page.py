@@ -1,43 +1,49 @@
-"""`index.html`: one file that needs no network, drawn from a `Summary` by the templates beside this module.
+"""Render `index.html`, a single file that needs no network, from a `Summary` and the templates beside this module.
 
-Tables are plain HTML, there without scripts. Figures are Vega-Lite, whose library `vl-convert` carries whole.
+Tables are plain HTML and work without scripts. Figures are Vega-Lite; the package `vl-convert` contains its JavaScript.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
-from vl_convert import javascript_bundle
+import vl_convert
+from ruamel.yaml import YAML
 
+from features.errors import InputError
+from features.formats.files import atomic_file
 from pipeline.config.params import Params
-from pipeline.report.diagnostics_data import Observed
+from pipeline.report.diagnostics_data import Diagnostics
 from pipeline.report.figures import Figure, script_json
 from pipeline.report.formatting import caption, footnotes, gain_sentences, heading, number, signed
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Summary, Table, Value
 
-MARKER = "<!-- this machine -->"  # where `shipyard report` puts what no output may hold
+MARKER = "<!-- this machine -->"  # `shipyard report` replaces it with a section that no DVC output may contain
 
 
 def page(
     params: Params,
     summary: Summary,
-    seen: Sequence[Observed],
+    diagnostics: Sequence[Diagnostics],
     charts: Sequence[Sequence[Figure]],
     shots: Sequence[Figure],
 ) -> str:
-    """The whole page as HTML; the same inputs give the same bytes.
+    """Return the whole page as HTML. The same inputs give the same bytes.
 
     Args:
-        params: of the grid.
-        summary: its tables.
-        seen: what there is to see of each table.
+        params: parameters of the grid.
+        summary: tables of the grid.
+        diagnostics: diagnostics of each table.
         charts: figures of each table.
-        shots: figures of several tables, by number of shots.
+        shots: figures of accuracy by number of shots, each over several tables.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report", package_path=""),
@@ -46,52 +52,89 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": _minus, "heading": heading}
-    sections = [_section(*parts) for parts in zip(summary.tables, seen, charts, strict=True)]
-    curves = {f"shots-{i}": figure for i, figure in enumerate(shots)}
-    drawn = {id_: figure for part in (*(s["charts"] for s in sections), curves) for id_, figure in part.items()}
+    environment.filters |= {"number": number, "signed": _typographic_signed, "heading": heading}
+
+    sections = [_section(*parts) for parts in zip(summary.tables, diagnostics, charts, strict=True)]
+    shots_charts = {f"shots-{i}": figure for i, figure in enumerate(shots)}
+
+    # The specifications of all figures, by the id of the element that each is drawn into.
+    specs = {}
+    for group in (*(section["charts"] for section in sections), shots_charts):
+        specs |= {element_id: figure.spec for element_id, figure in group.items()}
+
     return environment.get_template("page.html").render(
         summary=summary,
         sections=sections,
-        shots=curves,
-        charts=script_json({id_: figure.spec for id_, figure in drawn.items()}),
-        library=library(),
+        shots=shots_charts,
+        charts=script_json(specs),
+        library=vega_library(),
         marker=MARKER,
-        settings=yaml.safe_dump(used(params), sort_keys=False, default_flow_style=None, width=100),
+        settings=_yaml(reported_params(params)),
     )
 
 
 @cache
-def library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, made from what `vl-convert` carries in four seconds, offline."""
-    return javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+def vega_library() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, for a `<script>` element.
+
+    `vl-convert` takes seconds to bundle them, always with the same result. So the script is kept in the user's cache
+    folder, under the version of `vl-convert`.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipyard"
+    path = folder / f"vega-{vl_convert.__version__}.js"
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        pass  # not cached yet
+
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    script = bundle.replace("</script", "<\\/script")  # would end the element
+
+    # Without a writable cache the page is made all the same, only slower.
+    with contextlib.suppress(InputError, OSError), atomic_file(path) as part:
+        part.write_text(script, encoding="utf-8", newline="\n")
+    return script
 
 
-def used(params: Params) -> dict[str, Any]:
-    """The parameters behind the numbers: what the grid names, and nothing that differs by machine."""
+def reported_params(params: Params) -> dict[str, Any]:
+    """Return the parameters behind the numbers: those that the grid names, without those that differ by machine."""
     machine: dict[str, Any] = {"compute": True, "data": {"root": True}, "extract": {"engine": True}}
-    values, grid = params.model_dump(mode="json", exclude=machine), params.grid
-    values["encoders"] = _named(values["encoders"], [grid.encoder])
-    values["data"]["sets"] = _named(values["data"]["sets"], grid.datasets)
-    values["tasks"] = _named(values["tasks"], grid.tasks)
-    values["generators"] = _named(values["generators"], grid.generators)
-    values["methods"] = _named(values["methods"], [*grid.methods, *grid.synthetic_methods])
+    values = params.model_dump(mode="json", exclude=machine)
+    grid = params.grid
+
+    values["encoders"] = _subset(values["encoders"], [grid.encoder])
+    values["data"]["sets"] = _subset(values["data"]["sets"], grid.datasets)
+    values["tasks"] = _subset(values["tasks"], grid.tasks)
+    values["generators"] = _subset(values["generators"], grid.generators)
+    values["methods"] = _subset(values["methods"], [*grid.methods, *grid.synthetic_methods])
     return values
 
 
-def _named(block: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _subset(block: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     return {name: block[name] for name in dict.fromkeys(names)}
 
 
-def _minus(value: float) -> str:
-    """A signed number with a true minus, which is as wide as the plus."""
+def _yaml(values: Mapping[str, Any]) -> str:
+    """Return values as YAML, with the keys in their order."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+
+    text = io.StringIO()
+    yaml.dump(values, text)
+    return text.getvalue()
+
+
+def _typographic_signed(value: float) -> str:
+    """Return a signed number with a true minus sign, which is as wide as the plus sign."""
     return signed(value).replace("-", "−")
 
 
-def _section(table: Table, seen: Observed, charts: Sequence[Figure]) -> dict[str, Any]:
-    id_ = f"{table.dataset}-{table.task}"
+def _section(table: Table, diagnostics: Diagnostics, charts: Sequence[Figure]) -> dict[str, Any]:
+    """Return the variables of the template for one table."""
+    section_id = f"{table.dataset}-{table.task}"
     return {
-        "id": id_,
+        "id": section_id,
         "table": table,
         "footnotes": footnotes(table),
         "caption": caption(table),
@@ -99,13 +142,13 @@ def _section(table: Table, seen: Observed, charts: Sequence[Figure]) -> dict[str
         "best": {column: _best([row.values[column] for row in table.rows]) for column in table.columns},
         "generators": generator_cells(table.generators) if table.generators else [],
         "generator_caption": generator_caption(table.generators) if table.generators else "",
-        "charts": {f"{id_}-{figure.name}": figure for figure in charts},
-        "eval_splits": [c for c in table.columns if any(c in errors for errors in seen.ece.values())],
-        "ece": seen.ece,
-        "words": seen.words,
+        "charts": {f"{section_id}-{figure.name}": figure for figure in charts},
+        "eval_splits": [c for c in table.columns if any(c in errors for errors in diagnostics.ece.values())],
+        "ece": diagnostics.ece,
+        "words": diagnostics.words,
     }
 
 
 def _best(values: list[Value]) -> float | None:
-    """The highest mean of a column as it is printed, so that equal print is equally bold."""
+    """Return the highest mean of a column, rounded as it is printed, so that equal numbers are equally bold."""
     return max((round(value.mean, 2) for value in values if value.mean is not None), default=None)

@@ -1,11 +1,15 @@
-"""The papers' numbers (`assets/published/*.csv`) and which of our rows each may stand beside."""
+"""The papers' results (`assets/published/*.csv`), and the rules for which of our rows each may be compared with.
+
+`assets/published/tables.csv` describes the tables, in order of precedence: their file, protocol, encoder, training
+images per class (empty: all), the data set of the training images in a transfer, and the source.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +18,8 @@ from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.config.params import EncoderSpec, Params
 
 FOLDER = Path("assets/published")
-# Where the papers' word for a row is not ours: their f-VAEGAN ends in a softmax classifier of its features.
+
+# The papers' name of a row -> the name of our run. The papers' f-VAEGAN ends in a softmax classifier of its features.
 RUNS = MappingProxyType(
     {
         "clip": "zero_shot",
@@ -23,6 +28,8 @@ RUNS = MappingProxyType(
         "tf_vaegan": "linear_probe+tf_vaegan",
     }
 )
+
+# The data sets of the papers' averages.
 ELEVEN = frozenset(
     [
         "imagenet",
@@ -38,13 +45,28 @@ ELEVEN = frozenset(
         "ucf101",
     ]
 )
-BASE_TO_NEW = MappingProxyType({"base": "base", "new": "new", HARMONIC_MEAN: "h"})
-TRANSFER = MappingProxyType({"source": "accuracy", "target": "accuracy"})
+
+# Protocol -> our evaluation split -> the column of the file.
+COLUMNS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "base_to_new": {"base": "base", "new": "new", HARMONIC_MEAN: "h"},
+        "class_incremental": {"all": "accuracy"},
+        "cross_dataset": {"source": "accuracy", "target": "accuracy"},
+        "domain_generalization": {"source": "accuracy", "target": "accuracy"},
+        "few_shot": {"all": "accuracy"},
+        "generalized_zero_shot": {"unseen": "unseen", "seen": "seen", HARMONIC_MEAN: "h"},
+    }
+)
 
 
 @dataclass(frozen=True)
 class OpenAiClip:
-    """One of OpenAI's encoders: its name in a file's column `encoder`, and its architecture, as people write it."""
+    """One of OpenAI's CLIP encoders.
+
+    Attributes:
+        name: its name in the column `encoder` of a file.
+        architecture: its architecture as the papers write it.
+    """
 
     name: str
     architecture: str
@@ -53,13 +75,13 @@ class OpenAiClip:
         return f"OpenAI's CLIP {self.architecture}"
 
     def same_as(self, spec: EncoderSpec) -> bool:
-        """Whether ours is the same, so that a difference is one of methods."""
+        """Return whether an encoder of params.yaml is this one, so that a difference is due to the methods."""
         model = self.architecture.replace("/", "-").replace("ResNet-", "RN")
         return spec.pretrained == "openai" and spec.model in (model, f"{model}-quickgelu")
 
 
 VIT_B16 = OpenAiClip("vit_b16", "ViT-B/16")
-COOPS = (
+ENCODERS = (
     OpenAiClip("rn50", "ResNet-50"),
     OpenAiClip("rn101", "ResNet-101"),
     OpenAiClip("vit_b32", "ViT-B/32"),
@@ -71,51 +93,59 @@ COOPS = (
 class Published:
     """One table of a paper, in a file of `assets/published` with the columns method, dataset and those of `columns`.
 
-    A column `features` says, where it is filled, of what else than CLIP's features a row is: no run of ours is that, so
-    it is only shown. A column such as `methods.coop.context` is a setting that a run must have, where it is filled. Of
-    a file with a column `encoder` the table is the rows of its own.
+    Three kinds of columns are optional. A value in `features` names the features of a row if they are not CLIP's; no
+    run of ours can match such a row, so it is only shown. A value in a column such as `methods.coop.context` is a
+    setting that a run must have. If there is a column `encoder`, the table consists of the rows of its own encoder.
 
     Attributes:
-        protocol: what our task must follow for the numbers to be of the same thing.
-        columns: our eval_splits -> the file's columns.
-        source: where the numbers stand.
+        file: name of the file.
+        protocol: protocol of the paper; only tasks with this protocol are compared.
+        source: citation of the numbers.
         shots: training images per seen class in the paper; None: all.
-        trained_on: the data set that the paper learns from in a transfer; None: the one that is judged.
-        averaged: the data sets of the paper's averages, the file's data set `average`.
-        encoder: the paper's.
+        trained_on: data set of the training images in a transfer; None: the data set that is evaluated.
+        encoder: encoder of the paper.
     """
 
     file: str
     protocol: str
-    columns: Mapping[str, str]
     source: str
-    shots: int | None = 16
-    trained_on: str | None = None
-    averaged: frozenset[str] = ELEVEN
-    encoder: OpenAiClip = VIT_B16
+    shots: int | None
+    trained_on: str | None
+    encoder: OpenAiClip
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Our evaluation splits -> the columns of the file."""
+        return COLUMNS[self.protocol]
+
+    @property
+    def averaged(self) -> frozenset[str]:
+        """Data sets of the paper's averages (data set `average` in the file): all but the source of a transfer."""
+        return frozenset(dataset for dataset in ELEVEN if dataset != self.trained_on)
 
     def values(self, scores: Scores, averaged: Sequence[str], params: Params) -> Mapping[str, float]:
-        """EvalSplit -> percent as published for this data set and run; empty where there is nothing to compare.
+        """Return the published values for a run: evaluation split -> percent; empty if none may be compared.
 
         Args:
-            scores: of a run on a data set, or averaged over data sets.
-            averaged: these data sets, or empty.
-            params: for the settings that a row is of.
+            scores: scores of a run on one data set, or averaged over data sets.
+            averaged: the data sets of the average; empty for one data set.
+            params: parameters, for the settings that a row requires.
         """
-        # zero-shot CLIP is shown no images, so it is the paper's whatever is learned from
+        # Zero-shot CLIP uses no training images, so it is comparable whatever the task trains on.
         if scores.run != "zero_shot" and (scores.shots != self.shots or not self._same_training(scores)):
             return {}
         if averaged and {*averaged} != self.averaged:
             return {}
-        rows = (row for row in self._rows if not row.get("features"))
-        for row in rows:
-            key = (row["dataset"], RUNS.get(row["method"], row["method"]))
-            if key == (scores.dataset, scores.run) and _set_so(row, params):
+
+        for row in self._rows:
+            name = (row["dataset"], RUNS.get(row["method"], row["method"]))
+            comparable = name == (scores.dataset, scores.run) and not row.get("features")
+            if comparable and _has_settings(row, params):
                 return self._numbers(row)
         return {}
 
     def references(self, dataset: str) -> Iterator[tuple[str, str, Mapping[str, float]]]:
-        """(name, features, eval_split -> percent) of each row on this data set that no run of ours can be."""
+        """Yield (name, features, evaluation split -> percent) of each row that no run of ours can match."""
         for row in self._rows:
             if row.get("features") and row["dataset"] == dataset:
                 yield row["method"], row["features"], self._numbers(row)
@@ -130,111 +160,72 @@ class Published:
     def _rows(self) -> list[dict[str, str]]:
         path = FOLDER / self.file
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = _read_csv(path)
             for row in rows:
                 _ = row["method"], row["dataset"], self._numbers(row)
         except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error!r}. Restore it: git checkout {path}") from error
+            raise _damaged(path, error) from error
         return [row for row in rows if row.get("encoder", self.encoder.name) == self.encoder.name]
 
 
-def _set_so(row: Mapping[str, str], params: Params) -> bool:
-    """Whether `params` has the settings that a row is of."""
+def _has_settings(row: Mapping[str, str], params: Params) -> bool:
+    """Return whether the parameters have the settings that a row requires."""
     for column, value in row.items():
         match column.split("."):
             case ("generators" | "methods") as kind, name, setting if value:
-                if str(params.block(kind, name)[0].get(setting)).lower() != value:
+                actual = params.block(kind, name)[0].get(setting)
+                if str(actual).lower() != value:
                     return False
     return True
 
 
-TABLES = (
-    *(
-        Published(
-            file="coop_domain_generalization_16shot.csv",
-            protocol="domain_generalization",
-            columns=TRANSFER,
-            source="CoOp (arXiv:2109.01134), Tables 1 and 6",
-            trained_on="imagenet",
-            encoder=encoder,
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"cannot read {path}: {error!r}; restore it with `git checkout {path}`")
+
+
+@cache
+def all_tables() -> tuple[Published, ...]:
+    """Return every published table, in order of precedence.
+
+    Raises:
+        InputError: `tables.csv` is missing or damaged.
+    """
+    path = FOLDER / "tables.csv"
+    encoders = {encoder.name: encoder for encoder in ENCODERS}
+    try:
+        return tuple(
+            Published(
+                file=row["file"],
+                protocol=row["protocol"],
+                source=row["source"],
+                shots=int(row["shots"]) if row["shots"] else None,
+                trained_on=row["trained_on"] or None,
+                encoder=encoders[row["encoder"]],
+            )
+            for row in _read_csv(path)
         )
-        for encoder in COOPS
-    ),
-    *(
-        Published(
-            file="coop_few_shot_16shot.csv",
-            protocol="few_shot",
-            columns=MappingProxyType({"all": "accuracy"}),
-            source="CoOp (arXiv:2109.01134), Tables 2, 3 and 7",
-            encoder=encoder,
-        )
-        for encoder in COOPS
-    ),
-    Published(
-        file="cocoop_bigger_coop.csv",
-        protocol="base_to_new",
-        columns=BASE_TO_NEW,
-        source="CoCoOp (arXiv:2203.05557), Table 5",
-    ),
-    Published(
-        file="ship_ablations.csv",
-        protocol="base_to_new",
-        columns=BASE_TO_NEW,
-        source="SHIP (arXiv:2307.07397), Tables 4 to 6",
-    ),
-    Published(
-        file="base_to_new_vitb16_16shot.csv",
-        protocol="base_to_new",
-        columns=BASE_TO_NEW,
-        source="SHIP (arXiv:2307.07397), Table 1",
-    ),
-    Published(
-        file="beyond_the_papers_base_to_new.csv",
-        protocol="base_to_new",
-        columns=BASE_TO_NEW,
-        source="the later methods' own papers",
-    ),
-    Published(
-        file="cross_dataset_vitb16_16shot.csv",
-        protocol="cross_dataset",
-        columns=TRANSFER,
-        source="SHIP (arXiv:2307.07397), Table 2; CoCoOp (arXiv:2203.05557), Table 2",
-        trained_on="imagenet",
-        averaged=ELEVEN - {"imagenet"},
-    ),
-    Published(
-        file="domain_generalization_vitb16_16shot.csv",
-        protocol="domain_generalization",
-        columns=TRANSFER,
-        source="CoCoOp (arXiv:2203.05557), Table 3",
-        trained_on="imagenet",
-    ),
-    Published(
-        file="gzsl.csv",
-        protocol="generalized_zero_shot",
-        columns=MappingProxyType({"unseen": "unseen", "seen": "seen", HARMONIC_MEAN: "h"}),
-        source="SHIP (arXiv:2307.07397), Table 3",
-        shots=None,
-    ),
-    Published(
-        file="class_incremental_vitb16_16shot.csv",
-        protocol="class_incremental",
-        columns=MappingProxyType({"all": "accuracy"}),
-        source="CoCoOp (arXiv:2203.05557), Table 4",
-    ),
-)
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
 
 
 def tables_of(protocol: str, spec: EncoderSpec) -> tuple[Published, ...]:
-    """The published tables of a protocol: those of our encoder if there are any, else those of the papers' ViT-B/16."""
-    found = [table for table in TABLES if table.protocol == protocol]
-    same = [table for table in found if table.encoder.same_as(spec)]
-    return tuple(same or [table for table in found if table.encoder == VIT_B16])
+    """Return the published tables of a protocol with our encoder or, if there are none, with the papers' ViT-B/16."""
+    candidates = [table for table in all_tables() if table.protocol == protocol]
+    same = [table for table in candidates if table.encoder.same_as(spec)]
+    return tuple(same or [table for table in candidates if table.encoder == VIT_B16])
 
 
-def find(scores: Scores, averaged: Sequence[str], params: Params) -> tuple[Published | None, Mapping[str, float]]:
-    """The first published table with values for a run, and these: eval_split -> percent (`Published.values`)."""
-    known = tables_of(scores.protocol, params.encoder)
-    found = ((table, table.values(scores, averaged, params)) for table in known)
-    return next(((table, values) for table, values in found if values), (None, {}))
+def find_published(
+    scores: Scores, averaged: Sequence[str], params: Params
+) -> tuple[Published | None, Mapping[str, float]]:
+    """Return the first published table with values for a run, and these values (see `Published.values`)."""
+    for table in tables_of(scores.protocol, params.encoder):
+        values = table.values(scores, averaged, params)
+        if values:
+            return table, values
+    return None, {}

@@ -1,6 +1,6 @@
-"""From score files to what the report says: a table per task and data set, a row a run.
+"""Turn scores into the tables of the report: one table per task and data set, one row per run.
 
-`Summary` is also the schema of `summary.json`, so that a program, the terminal and the page read the same thing.
+`Summary` is also the schema of `summary.json`. Programs, the terminal and the page all read the same data.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from features.settings import Settings
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.config.params import Params
 from pipeline.report.averages import averages
-from pipeline.report.published import find, tables_of
+from pipeline.report.published import find_published, tables_of
 
 T = TypeVar("T")
-Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON knows lists only
+Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON has lists only
 
 
 class Value(Settings):
-    """One eval_split of one run, in percent."""
+    """The accuracy of one run on one evaluation split, in percent."""
 
     mean: float | None  # over seeds; None: a dash
     std: float | None  # sample standard deviation over seeds (divided by n - 1); None with a single seed
-    reason: str | None  # why it is a dash
+    reason: str | None  # why there is no mean
     published: float | None
     difference: float | None  # mean - published, in points
-    partial: bool = False  # of a data set of which images are missing
+    partial: bool = False  # whether images of the data set are missing
 
 
 class Gain(Settings):
-    """What a generator's features changed: the run minus the plain method, seed by seed, in points."""
+    """The effect of a generator's features: the run minus the plain method, seed by seed, in percentage points."""
 
     mean: float
     std: float | None
-    raised: int  # seeds in which the run is higher
-    lowered: int  # seeds in which it is lower
+    raised: int  # number of seeds in which the run is higher
+    lowered: int  # number of seeds in which the run is lower
     seeds: int
 
 
 class Row(Settings):
-    """One run."""
+    """One run, which is one row of a table."""
 
     run: str
     method: str
@@ -55,11 +55,11 @@ class Row(Settings):
 
 
 class EvaluatedSplit(Settings):
-    """What an accuracy is an accuracy of."""
+    """The images and the candidate classes behind an accuracy."""
 
     name: str
     n: int  # test images
-    classes: int  # candidates
+    classes: int  # candidate classes
     average: Literal["micro", "per_class"]
 
 
@@ -71,17 +71,17 @@ class Measure(Settings):
 
 
 class GeneratorRow(Settings):
-    """One generator's features, against test images of unseen classes."""
+    """The measures of one generator's features, compared with test images of unseen classes."""
 
     generator: str
-    images: int  # test images of the judged classes
-    classes: int  # unseen classes that have at least two
+    images: int  # test images of the measured classes
+    classes: int  # measured classes: unseen classes with at least two test images
     named: int  # all unseen classes
     measures: dict[str, Measure]
 
 
 class PublishedNote(Settings):
-    """Where a table's published values come from, and whether they are of the same encoder."""
+    """The source of a table's published values, and whether they are of the same encoder."""
 
     source: str
     encoder: str
@@ -90,7 +90,7 @@ class PublishedNote(Settings):
 
 
 class Reference(Settings):
-    """A published row that no run of ours can be, for it is of other features."""
+    """A published row on other features than CLIP's, which no run of ours can match."""
 
     name: str
     features: str
@@ -98,30 +98,31 @@ class Reference(Settings):
 
 
 class Table(Settings):
-    """One task on one data set, or the mean over several: `averaged`, empty for one."""
+    """The results of one task on one data set, or the means over several (`averaged`; empty for one data set)."""
 
     task: str
     dataset: str
     protocol: str
     shots: int | None
-    judged: Series[EvaluatedSplit]
+    eval_splits: Series[EvaluatedSplit]
     harmonic: Annotated[tuple[str, str] | None, Field(strict=False)]
     published: PublishedNote | None
-    unreadable: dict[str, int]  # images that were left out, of `training` and of each eval_split; empty if none was
+    unreadable: dict[str, int]  # images left out: of `training` and of each evaluation split
     rows: Series[Row]
     generators: Series[GeneratorRow] = ()
     references: Series[Reference] = ()
     averaged: Series[str] = ()
-    missing: dict[str, int] = Field(default_factory=dict)  # partial data sets -> how many images they lack
+    missing: dict[str, int] = Field(default_factory=dict)  # partial data set -> number of missing images
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """EvalSplits in display order, H last."""
-        return (*(judged.name for judged in self.judged), *((HARMONIC_MEAN,) if self.harmonic else ()))
+        """Names of the columns in display order: the evaluation splits, then H."""
+        names = tuple(eval_split.name for eval_split in self.eval_splits)
+        return (*names, HARMONIC_MEAN) if self.harmonic else names
 
 
 class Encoder(Settings):
-    """What the features were made with."""
+    """The encoder that computed the features."""
 
     name: str
     model: str
@@ -134,50 +135,66 @@ class Summary(Settings):
 
     encoder: Encoder
     seeds: Series[int]
-    notes: Series[str]  # what to know before reading a number, a plain sentence each
+    notes: Series[str]  # sentences to read before the numbers
     tables: Series[Table]
 
 
-def tables(params: Params, scores: Sequence[Scores]) -> tuple[Table, ...]:
-    """The means over data sets, a table a task; then a table per task and data set, in the grid's order.
+def build_tables(params: Params, scores: Sequence[Scores]) -> tuple[Table, ...]:
+    """Return one table per task with the means over data sets, then one per task and data set, in the grid's order.
 
     Args:
-        params: for the encoder, which decides whether published values are of the same thing.
-        scores: a complete grid in display order, as `build.read_grid` gives it.
+        params: parameters, for the encoder: it decides which published values are comparable.
+        scores: scores of a complete grid in display order, from `build.read_grid`.
 
     Raises:
-        InputError: runs of one table were not judged on the same images and classes.
+        InputError: runs of one table were not evaluated on the same images and classes.
     """
     groups = [list(group) for _, group in groupby(scores, key=lambda s: (s.dataset, s.task))]
-    raise_all([problem for group in groups for problem in _differing(group)], "scores of one table do not fit together")
+
+    problems = [problem for group in groups for problem in _mismatches(group)]
+    raise_all(problems, "scores of one table do not match each other")
+
     means = [_table(params, group, averaged) for averaged, group in averages(scores)]
     return (*means, *(_table(params, group) for group in groups))
 
 
-def _differing(group: Sequence[Scores]) -> list[str]:
+def _mismatches(group: Sequence[Scores]) -> list[str]:
+    """Return a problem for each run that was evaluated on other images or classes than the first run of its table."""
     first = group[0]
-    return [
-        f"{s.dataset}/{s.task}: {s.run} was judged on {_judged(s)}, {first.run} on {_judged(first)}; run `dvc repro`"
-        for s in group[1:]
-        if (_judged(s), s.protocol, s.harmonic) != (_judged(first), first.protocol, first.harmonic)
-    ]
+    expected = _evaluated_splits(first)
+
+    problems = []
+    for s in group[1:]:
+        actual = _evaluated_splits(s)
+        if (actual, s.protocol, s.harmonic) != (expected, first.protocol, first.harmonic):
+            problems.append(
+                f"{s.dataset}/{s.task}: {s.run} was evaluated on {actual}, {first.run} on {expected}; run `dvc repro`"
+            )
+    return problems
 
 
-def _judged(scores: Scores) -> tuple[EvaluatedSplit, ...]:
-    eval_splits = scores.seeds[0].eval_splits
-    return tuple(
-        EvaluatedSplit(name=name, n=eval_split.n, classes=eval_split.classes, average=eval_split.average)
-        for name in scores.eval_splits
-        if name != HARMONIC_MEAN and (eval_split := eval_splits[name])
-    )
+def _evaluated_splits(scores: Scores) -> tuple[EvaluatedSplit, ...]:
+    """Return the evaluation splits of a run in display order, without H."""
+    splits = []
+    for name in scores.eval_splits:
+        if name == HARMONIC_MEAN:
+            continue
+        score = scores.seeds[0].eval_splits[name]
+        splits.append(EvaluatedSplit(name=name, n=score.n, classes=score.classes, average=score.average))
+    return tuple(splits)
 
 
 def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = ()) -> Table:
+    """Return the table of some runs on one task and data set (or their means), with the published values."""
     first = group[0]
-    beside = {scores.run: find(scores, averaged, params) for scores in group}
-    known = tables_of(first.protocol, params.encoder)
-    references = [(table, row) for table in known for row in table.references(first.dataset)]
-    used = [table for table, _ in beside.values() if table] + [table for table, _ in references]
+    published = {scores.run: find_published(scores, averaged, params) for scores in group}
+
+    references = []
+    for table in tables_of(first.protocol, params.encoder):
+        references += [(table, reference) for reference in table.references(first.dataset)]
+
+    # The note cites every published table that a row is compared with, each once.
+    used = [table for table, _ in published.values() if table] + [table for table, _ in references]
     note = None
     if used:
         note = PublishedNote(
@@ -186,61 +203,85 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
             shots=used[0].shots,
             same_encoder=used[0].encoder.same_as(params.encoder),
         )
+
     return Table(
         task=first.task,
         dataset=first.dataset,
         protocol=first.protocol,
         shots=next((scores.shots for scores in group if scores.shots), None),
-        judged=_judged(first),
+        eval_splits=_evaluated_splits(first),
         harmonic=first.harmonic,
         published=note,
         unreadable=first.unreadable,
-        rows=tuple(_row(scores, group, beside[scores.run][1]) for scores in group),
-        references=tuple(Reference(name=name, features=what, values=dict(row)) for _, (name, what, row) in references),
+        rows=tuple(_row(scores, group, published[scores.run][1]) for scores in group),
+        references=tuple(
+            Reference(name=name, features=features, values=dict(values)) for _, (name, features, values) in references
+        ),
         averaged=averaged,
         missing={name: count for scores in group for name, count in scores.missing.items()},
     )
 
 
-def _row(scores: Scores, group: Sequence[Scores], beside: Mapping[str, float]) -> Row:
+def _row(scores: Scores, group: Sequence[Scores], published: Mapping[str, float]) -> Row:
+    """Return the row of one run; its gains are over the same method without a generator, if that is in `group`."""
     plain = next((s for s in group if s.method == scores.method and s.generator is None), None)
-    pairs = {name: _gain(scores, plain, name) for name in scores.eval_splits} if plain and scores.generator else {}
+
+    gains = {}
+    if plain and scores.generator:
+        for name in scores.eval_splits:
+            gain = _gain(scores, plain, name)
+            if gain:
+                gains[name] = gain
+
     return Row(
         run=scores.run,
         method=scores.method,
         generator=scores.generator,
-        values={name: _value(scores, name, beside) for name in scores.eval_splits},
-        gains={name: gain for name, gain in pairs.items() if gain},
+        values={name: _value(scores, name, published.get(name)) for name in scores.eval_splits},
+        gains=gains,
     )
 
 
-def _value(scores: Scores, eval_split: str, beside: Mapping[str, float]) -> Value:
-    published = beside.get(eval_split)
+def _value(scores: Scores, eval_split: str, published: float | None) -> Value:
+    """Return mean and standard deviation over seeds, or a dash with its reason."""
     numbers = [number for seed in scores.seeds if (number := seed.accuracy(eval_split)) is not None]
-    if len(numbers) < len(scores.seeds):  # a mean over some of the seeds would stand beside means over all of them
+
+    # No mean over some of the seeds: it would not be comparable with the means over all of them.
+    if len(numbers) < len(scores.seeds):
         return Value(mean=None, std=None, reason=_reason(scores, eval_split), published=published, difference=None)
-    mean, std = fmean(numbers), stdev(numbers) if len(numbers) > 1 else None
-    difference, partial = None if published is None else mean - published, bool(scores.missing)
-    return Value(mean=mean, std=std, reason=None, published=published, difference=difference, partial=partial)
+
+    mean = fmean(numbers)
+    return Value(
+        mean=mean,
+        std=stdev(numbers) if len(numbers) > 1 else None,
+        reason=None,
+        published=published,
+        difference=None if published is None else mean - published,
+        partial=bool(scores.missing),
+    )
 
 
 def _reason(scores: Scores, eval_split: str) -> str:
+    """Return why a run has no accuracy on an evaluation split, in one line."""
     if eval_split == HARMONIC_MEAN:
         dashes = [name for name in scores.harmonic or () if any(seed.accuracy(name) is None for seed in scores.seeds)]
         return f"no H without {' and '.join(dashes)}"
     reason = next(reason for seed in scores.seeds if (reason := seed.eval_splits[eval_split].reason))
-    return " ".join(reason.split())  # one line, so that it can be a footnote
+    return " ".join(reason.split())  # without line breaks: it becomes a footnote
 
 
 def _gain(scores: Scores, plain: Scores, eval_split: str) -> Gain | None:
-    before = {seed.seed: seed.accuracy(eval_split) for seed in plain.seeds}
-    gains = [
-        number - other
-        for seed in scores.seeds
-        if (number := seed.accuracy(eval_split)) is not None and (other := before.get(seed.seed)) is not None
-    ]
-    if len(gains) < len(scores.seeds):
-        return None
+    """Return the gain over the plain method with the same seed; None unless every seed has both accuracies."""
+    plain_accuracy = {seed.seed: seed.accuracy(eval_split) for seed in plain.seeds}
+
+    gains = []
+    for seed in scores.seeds:
+        accuracy = seed.accuracy(eval_split)
+        baseline = plain_accuracy.get(seed.seed)
+        if accuracy is None or baseline is None:
+            return None
+        gains.append(accuracy - baseline)
+
     return Gain(
         mean=fmean(gains),
         std=stdev(gains) if len(gains) > 1 else None,

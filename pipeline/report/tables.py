@@ -1,4 +1,4 @@
-"""The report's plain files: `results.csv`, `summary.md`, and the data of `dvc metrics`."""
+"""The plain files of the report: `results.csv`, `summary.md`, and the data of `dvc metrics`."""
 
 from __future__ import annotations
 
@@ -15,71 +15,92 @@ RESULTS = ("task", "dataset", "method", "seed", "eval_split", "accuracy", "n", "
 
 
 def results_csv(scores: Sequence[Scores]) -> str:
-    """Tidy results: a line per task, data set, run, seed and eval_split.
+    """Return tidy results: one line per task, data set, run, seed and evaluation split.
 
-    `method` is the run (`coop+ship`), `accuracy` percent, empty where there is none; `n` test images. H has lines of
-    its own, eval_split `harmonic_mean`, n the images of both eval_splits; leave them out before averaging eval_splits.
-    `missing_images`: of a partial copy; `unreadable_images`: left out of the training images and of these test images.
+    Columns: `method` is the run (`coop+ship`), `accuracy` is in percent and empty if there is none, `n` is the number
+    of test images, `missing_images` is the number of images that a partial copy lacks, and `unreadable_images` is the
+    number of images left out of the training images and of these test images.
+
+    H has lines of its own, with the evaluation split `harmonic_mean` and the images of both splits as `n`. Leave these
+    lines out when you average over evaluation splits.
     """
     lines: list[tuple[object, ...]] = []
     for run in scores:
-        lacking = sum(run.missing.values())
+        missing = sum(run.missing.values())
         for seed in run.seeds:
             for name in run.eval_splits:
-                pair = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
-                value = seed.accuracy(name)
-                n = sum(seed.eval_splits[part].n for part in pair)
-                bad = sum(run.unreadable.get(part, 0) for part in ("training", *pair))
-                lines.append((run.task, run.dataset, run.run, seed.seed, name, *_rounded(value), n, lacking, bad))
+                parts = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
+                n = sum(seed.eval_splits[part].n for part in parts)
+                unreadable = sum(run.unreadable.get(part, 0) for part in ("training", *parts))
+
+                # Six decimals: digits beyond differ by machine.
+                accuracy = seed.accuracy(name)
+                value = "" if accuracy is None else round(accuracy, 6)
+                lines.append((run.task, run.dataset, run.run, seed.seed, name, value, n, missing, unreadable))
+
     return _csv(RESULTS, lines)
 
 
 def metrics(summary: Summary) -> dict[str, dict[str, float]]:
-    """Means alone, a file a run, so that `dvc metrics show` prints a line a run: `<dataset>/<task>/<run>.json`."""
-    return {
-        f"{table.dataset}/{table.task}/{row.run}.json": {
-            heading(c): round(mean, 4) for c in table.columns if (mean := row.values[c].mean) is not None
-        }
-        for table in summary.tables
-        for row in table.rows
-    } | {
-        f"{table.dataset}/{table.task}/{row.generator}.quality.json": {
-            name: round(measure.mean, 6) for name, measure in row.measures.items()
-        }
-        for table in summary.tables
-        for row in table.generators
-    }
+    """Return the means, one file per run or generator, so that `dvc metrics show` prints one line for each.
+
+    Returns:
+        file name (`<dataset>/<task>/<run>.json`) -> column or measure -> mean.
+    """
+    files: dict[str, dict[str, float]] = {}
+    for table in summary.tables:
+        folder = f"{table.dataset}/{table.task}"
+
+        for row in table.rows:
+            means = {heading(column): row.values[column].mean for column in table.columns}
+            files[f"{folder}/{row.run}.json"] = {
+                name: round(mean, 4) for name, mean in means.items() if mean is not None
+            }
+
+        for generator in table.generators:
+            files[f"{folder}/{generator.generator}.quality.json"] = {
+                name: round(measure.mean, 6) for name, measure in generator.measures.items()
+            }
+    return files
 
 
 def markdown(summary: Summary) -> str:
-    """`summary.md`: the tables, with what to know before reading them."""
+    """Return `summary.md`: the notes, then every table with its caption."""
     encoder = summary.encoder
     model = ", ".join(filter(None, (encoder.model, encoder.pretrained)))
+
     lines = [f"# Results with {encoder.name}", "", "Top-1 accuracy in percent, mean ± sample standard deviation over"]
     lines += [f"seeds {', '.join(map(str, summary.seeds))}. Encoder: {encoder.name} (`{model}`), weights sha256"]
     lines += [f"`{encoder.weights_sha256}`.", ""]
     for note in summary.notes:
         lines += [f"> {note}", ">"]
     lines = [*lines[:-1], ""] if summary.notes else lines
+
     for table in summary.tables:
         lines += [f"## {table.dataset}, {table.task}", "", *_markdown_table(table), ""]
         lines += [f"[{i}] {reason}  " for i, reason in enumerate(footnotes(table), start=1)]
         lines += ["", " ".join(caption(table)), ""]
         lines += [f"- {sentence}" for sentence in gain_sentences(table)]
         lines += [""]
+
         if table.generators:
             head, *rows = generator_cells(table.generators)
             lines += [f"### {table.dataset}, {table.task}: synthetic features", "", _bar(head)]
             lines += [_bar(["---"] + ["--:"] * (len(head) - 1)), *map(_bar, rows), ""]
             lines += [generator_caption(table.generators), ""]
+
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _markdown_table(table: Table) -> list[str]:
-    head, reasons = ["run"], footnotes(table)
+    """Return the lines of one table, with two more columns for each if there are published values."""
+    reasons = footnotes(table)
+
+    head = ["run"]
     for column in table.columns:
         head += [heading(column), "published", "difference"] if table.published else [heading(column)]
     lines = [_bar(head), _bar(["---"] + ["--:"] * (len(head) - 1))]
+
     for row in table.rows:
         cells = [f"`{row.run}`"]
         for column in table.columns:
@@ -96,12 +117,12 @@ def _markdown_table(table: Table) -> list[str]:
 
 
 def reference_name(reference: Reference) -> str:
-    """What a published row that no run can be is called: `TCN (published: ResNet-101, expert attributes)`."""
+    """Return the label of a published row on other features: `TCN (published: ResNet-101, expert attributes)`."""
     return f"{reference.name} (published: {reference.features})"
 
 
 def published_cells(value: Value) -> tuple[str, str]:
-    """The published value and the difference from it, a dash for what is not there."""
+    """Return the published value and the difference from it, or dashes."""
     return (
         DASH if value.published is None else number(value.published),
         DASH if value.difference is None else signed(value.difference),
@@ -109,12 +130,8 @@ def published_cells(value: Value) -> tuple[str, str]:
 
 
 def _bar(cells: Iterable[str]) -> str:
+    """Return one line of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
-
-
-def _rounded(*numbers: float | None) -> tuple[float | str, ...]:
-    """Six decimals, for what lies beyond differs by machine; empty for what is not there."""
-    return tuple("" if number is None else round(number, 6) for number in numbers)
 
 
 def _csv(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
