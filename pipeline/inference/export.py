@@ -73,7 +73,7 @@ def export(model: Model, to: Format, out: Path) -> None:
         unsupported = None
         if model.reads_patches:
             unsupported = "patch tokens"
-        elif type(model.classifier).bound is not Classifier.bound:
+        elif type(model.classifier).with_text_tower is not Classifier.with_text_tower:
             unsupported = "the text tower"
 
         if unsupported:
