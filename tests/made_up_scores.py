@@ -1,4 +1,4 @@
-"""A small grid of score files with numbers whose means can be checked by hand. They are no results."""
+"""A small grid of made-up score files. Their means can be checked by hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.config.params import Params, load
 ROOT = Path(__file__).parents[1]
 TAKEN = (("cat", 30), ("sea <horse>", 10))
 POINTS = [(name, kind, i) for name in ("kite", "drum") for kind in ("real", "synthetic") for i in range(3)]
-NO_NEW = "a cache of <images> cannot score a class without any"
-Pair = tuple[float, float | None, float | None]  # base, new, H as computed by hand
+NO_NEW = "a cache of <images> cannot score a class without images"
+Pair = tuple[float, float | None, float | None]  # base, new and H, computed by hand
 RUNS: dict[str, tuple[Pair, Pair]] = {  # seeds 1 and 2
     "zero_shot": ((80.0, 80.0, 80.0), (80.0, 80.0, 80.0)),
     "coop": ((90.0, 60.0, 72.0), (90.0, 45.0, 60.0)),
@@ -40,15 +40,15 @@ def made_params(**grid: Any) -> Params:
 
 
 def seed_scores(seed: int, pair: Pair, n: int = 40) -> SeedScores:
-    def judged(accuracy: float | None) -> SplitScore:
+    def score(accuracy: float | None) -> SplitScore:
         reason = NO_NEW if accuracy is None else None
         return SplitScore(accuracy=accuracy, n=n, classes=4, average="micro", reason=reason)
 
-    return SeedScores(seed=seed, eval_splits={"base": judged(pair[0]), "new": judged(pair[1])}, harmonic_mean=pair[2])
+    return SeedScores(seed=seed, eval_splits={"base": score(pair[0]), "new": score(pair[1])}, harmonic_mean=pair[2])
 
 
 def put_scores(params: Params, **changed: Any) -> None:
-    """Write every score file of the grid; `changed` replaces fields of `coop`'s."""
+    """Write every score file of the grid; `changed` replaces fields of the scores of `coop`."""
     for cell in grid_runs(params):
         scores = Scores(
             dataset=cell.dataset,
@@ -71,7 +71,7 @@ def put_scores(params: Params, **changed: Any) -> None:
 
 
 def put_diagnostics(run: str, folder: Path) -> None:
-    """Write what `evaluate` keeps to look at: two eval_splits of two classes, and a curve of runs that have one."""
+    """Write the diagnostics of `evaluate`: two evaluation splits, and a learning curve of CoOp's runs."""
     folder.mkdir(parents=True)
     lines = [f"{eval_split},cat,{other},{n}\n" for eval_split in ("base", "new") for other, n in TAKEN]
     (folder / "confusion.csv").write_text("eval_split,class,predicted,images\n" + "".join(lines))
@@ -86,7 +86,7 @@ def put_diagnostics(run: str, folder: Path) -> None:
 
 
 def put_qualities(params: Params) -> None:
-    """Write every generator's measures, and what `visualize_features` keeps to look at."""
+    """Write the measures of every generator and the diagnostics of `visualize_features`."""
     for dataset, task, name in product(params.grid.datasets, params.grid.tasks, params.grid.generators):
         folder = EncoderPaths(params.artifacts).cell(dataset, task).generator_diagnostics(name)
         folder.mkdir(parents=True)
@@ -120,6 +120,6 @@ def put_qualities(params: Params) -> None:
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty project that has the papers' numbers and no scores yet."""
+    """Enter an empty project with the published tables and without scores."""
     (folder / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(folder)

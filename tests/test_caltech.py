@@ -1,4 +1,4 @@
-"""Real photographs: 20 classes of Caltech101 through LiteCLIP, held to plain open_clip, and what must be learned."""
+"""Tests on photographs: 20 classes of Caltech101 with LiteCLIP, compared with open_clip and with zero-shot CLIP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLASSES, BASE, SHOTS, TESTED = 20, 10, 16, 10
 
 @dataclass(frozen=True)
 class Photos:
-    """Features of 10 base classes' shots and of 20 classes' test images, and the paths of the latter."""
+    """Features of the shots of 10 base classes and of the test images of 20 classes, with the paths of the latter."""
 
     folder: Path
     paths: list[str]
@@ -77,9 +77,9 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Photos:
 
 
 def _features(store: ImageStore, split: Split) -> LabelledFeatures:
-    found = store.load(split)
-    labels = torch.from_numpy(found.labels.astype(np.int64))
-    return LabelledFeatures(torch.from_numpy(found.features.astype(np.float32)), labels)
+    arrays = store.load(split)
+    labels = torch.from_numpy(arrays.labels.astype(np.int64))
+    return LabelledFeatures(torch.from_numpy(arrays.features.astype(np.float32)), labels)
 
 
 def accuracy(classifier: Classifier, test: LabelledFeatures, ids: torch.Tensor) -> float:
@@ -95,7 +95,7 @@ def fit(method: CoOp | ZeroShot, photos: Photos) -> Classifier:
     )
 
 
-def test_zero_shot_accuracy_is_that_of_plain_open_clip_on_200_photographs(photos: Photos) -> None:
+def test_zero_shot_accuracy_equals_open_clip_on_200_photographs(photos: Photos) -> None:
     import open_clip
 
     model, _, preprocess = open_clip.create_model_and_transforms(LITECLIP)

@@ -1,4 +1,4 @@
-"""Learned on one data set, judged on another: every stage on real pictures, in this process, with a small encoder."""
+"""Tests of a transfer: train on one data set, evaluate on another, with every stage and a small encoder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CELL = {"dataset": "other", "task": "transfer"}
 
 
 def write_project(folder: Path, **task: Any) -> None:
-    """`params.yaml` with a task that learns from `mine`."""
+    """Write `params.yaml` with a task that trains on `mine`."""
     tasks = {"transfer": {"protocol": "cross_dataset", "source": "mine", "shots": 2, **task}}
     grid, data = {**PARAMS["grid"], **GRID}, {"root": "data", "sets": SETS}
     methods = {"zero_shot": {}, "tip_adapter": {"beta_points": 2, "alpha_points": 2}}
@@ -43,7 +43,7 @@ def write_project(folder: Path, **task: Any) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets that share one class by name, after the stages that know no task."""
+    """Two data sets that share one class name, after the stages that do not depend on a task."""
     made = tmp_path_factory.mktemp("visualize_features")
     write_encoder(made)
     number = 0
@@ -76,7 +76,7 @@ def cell() -> TaskPaths:
     return EncoderPaths(Path("artifacts/tiny")).cell("other", "transfer")
 
 
-def test_the_source_teaches_and_the_target_is_judged() -> None:
+def test_the_source_provides_training_images_and_the_target_test_images() -> None:
     stage("build_task", **CELL)
     task = load_task(cell())
     assert task.classes.names == ("cat", "drum", "Sea_Horse", "dotted", "striped")
@@ -89,7 +89,7 @@ def test_the_source_teaches_and_the_target_is_judged() -> None:
     assert sorted(eval_split.rows.labels.tolist()) == [2] * 3 + [3] * 3 + [4] * 3
 
 
-def test_every_stage_runs_and_the_source_has_a_table_of_its_own() -> None:
+def test_all_stages_run_and_the_source_has_its_own_table() -> None:
     for dataset in ("mine", "other"):
         names = {"dataset": dataset, "task": "transfer"}
         stage("build_task", **names)
@@ -105,18 +105,18 @@ def test_every_stage_runs_and_the_source_has_a_table_of_its_own() -> None:
     source, target = summary.tables
     assert [table.columns for table in summary.tables] == [("source",), ("target",)]
     runs = {row.run: row.values["target"].mean for row in target.rows}
-    assert runs["tip_adapter"] is None, "no image stands for the target's own class"
+    assert runs["tip_adapter"] is None, "it has no training features for the target's own class"
     assert runs["tip_adapter+ship"] is not None
     plain, synthetic = (row.values["source"].mean for row in source.rows[1:])
     assert plain == synthetic, "nothing is unseen on the source, so nothing is synthesized"
     assert "mine, transfer" in markdown(summary)
 
 
-def test_the_draw_of_another_program_decides_the_training_images() -> None:
+def test_a_draw_file_determines_the_training_images() -> None:
     folder = Path("draws/theirs/mine")
     folder.mkdir(parents=True)
-    chosen = [f"/their/disk/train/{name}/{i}.png" for name in SOURCE for i in (0, 2)]
-    (folder / "shot_2-seed_1.json").write_text(json.dumps({"train": {"data": chosen}}), encoding="utf-8")
+    selected = [f"/their/disk/train/{name}/{i}.png" for name in SOURCE for i in (0, 2)]
+    (folder / "shot_2-seed_1.json").write_text(json.dumps({"train": {"data": selected}}), encoding="utf-8")
     write_project(Path(), draws="theirs")
     stage("build_task", **CELL)
     assert load_train(cell().train).rows(1).rows.tolist() == [0, 2, 3, 5, 6, 8]

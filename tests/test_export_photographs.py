@@ -1,4 +1,4 @@
-"""`shipyard export` with LiteCLIP: each file gives, for 100 photographs, what the pipeline gives."""
+"""Tests of `shipyard export` with LiteCLIP: exported files give the pipeline's results on 100 photographs."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def images(pixels: Tensor) -> tuple[Tensor, ...]:
 
 
 def run(to: Format, path: Path, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and probabilities by the file alone."""
+    """Return the logits and probabilities of the exported file."""
     if to == "onnx":
         session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
         parts = [session.run(["logits", "probabilities"], {"pixels": part.numpy()}) for part in images(pixels)]
@@ -110,7 +110,7 @@ def run(to: Format, path: Path, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.system), "torchscript"])
-def test_the_file_gives_what_the_pipeline_gives(
+def test_an_exported_file_gives_the_results_of_the_pipeline(
     to: Format, models: dict[str, Model], pixels: Tensor, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
@@ -119,10 +119,10 @@ def test_the_file_gives_what_the_pipeline_gives(
     assert max(differences(models["clip_adapter"], pixels, run(to, tmp_path / "file", pixels))) < CLOSE
 
 
-def test_open_clips_zero_shot_evaluation_takes_the_weights_as_they_are(
+def test_open_clips_zero_shot_evaluation_accepts_the_exported_weights(
     encoder: Encoder, models: dict[str, Model], pixels: Tensor, tmp_path: Path
 ) -> None:
-    """`100 * image_features @ classifier` is its line; a logit scale other than 100 changes no order."""
+    """Its code is `100 * image_features @ classifier`; another logit scale than 100 does not change the order."""
     export(models["zero_shot"], "open_clip", tmp_path / "weights.safetensors")
     weights = read_tensors(tmp_path / "weights.safetensors")[0]["classifier"]
     features = torch.cat([F.normalize(encoder.encode_crops(part), dim=-1) for part in torch.split(pixels, PASS)])

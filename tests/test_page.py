@@ -171,4 +171,4 @@ def test_the_reason_for_missing_images_is_shown(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
     section = page[page.index("On this machine") :]
     assert "caltech101" in section
-    assert "artifacts/" in section, "the path of the missing file"
+    assert "data/caltech-101/101_ObjectCategories" in section, "the missing folder"

@@ -1,4 +1,4 @@
-"""A task of one's own as if it had been trained: a small encoder, a classifier, and what `select` chose."""
+"""The files of a user's own task as if it had been trained: a small encoder, a classifier and a selection."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def classes() -> ClassSet:
-    """Three seen classes and an unseen one."""
+    """Return three seen classes and one unseen class."""
     tokens = class_tokens(NAMES, context_length=77, prompt=4)
     return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), tokens, 10.0)
 
 
 def fitted(method: str) -> Classifier:
-    """A method fitted on random features of all classes."""
+    """Return a method's classifier, fitted on random features of all classes."""
     train = LabelledFeatures(unit(12, 2, D, seed=1), torch.arange(12) % 3)
     extra = LabelledFeatures(unit(4, 1, D, seed=2), torch.full((4,), 3))
     made = find(methods, method, Method).model_validate(SMALL.get(method, {}))
@@ -54,10 +54,10 @@ def fitted(method: str) -> Classifier:
     return made.fit(FitData(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test")))
 
 
-def choice(method: str) -> Selection:
-    found = Candidate(run=method, accuracies={"seen": 90.0}, score=90.0, low=80.0, high=100.0, temperature=0.5)
+def selection(method: str) -> Selection:
+    candidate = Candidate(run=method, accuracies={"seen": 90.0}, score=90.0, low=80.0, high=100.0, temperature=0.5)
     return Selection(
-        dataset="mine", task="mine", run=method, seed=1, images={"seen": 3}, confidence=100.0, runs=(found,)
+        dataset="mine", task="mine", run=method, seed=1, images={"seen": 3}, confidence=100.0, runs=(candidate,)
     )
 
 
@@ -78,7 +78,7 @@ def model(folder: Path, method: str) -> Model:
 
 
 def project(root: Path, method: str = "zero_shot") -> None:
-    """The files that `predict` and `export` read, in `root`; pictures and a broken one in `root/photos`."""
+    """Write the files that `predict` and `export` read to `root`; images and a broken one to `root/photos`."""
     made = model(root / "encoder", method)
     sha = made.encoder.weights_sha256
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def project(root: Path, method: str = "zero_shot") -> None:
     save_train(cell.train, header, seen, {1: no_rows})
     save_train(cell.unseen, header, unseen, {})
     save_tensors(made.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
-    write_json(cell.selection, choice(method).model_dump(mode="json"))
+    write_json(cell.selection, selection(method).model_dump(mode="json"))
     (root / "photos/old").mkdir(parents=True)
     for i in range(5):
         picture(i).save(root / "photos" / ("old" * (i > 2)) / f"{i}.png")

@@ -10,12 +10,13 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import vl_convert
 from ruamel.yaml import YAML
+from vl_convert import javascript_bundle
 
 from features.errors import InputError
 from features.formats.files import atomic_file
@@ -58,7 +59,7 @@ def page(
     shots_charts = {f"shots-{i}": figure for i, figure in enumerate(shots)}
 
     # The specifications of all figures, by the id of the element that each is drawn into.
-    specs = {}
+    specs: dict[str, Any] = {}
     for group in (*(section["charts"] for section in sections), shots_charts):
         specs |= {element_id: figure.spec for element_id, figure in group.items()}
 
@@ -81,13 +82,13 @@ def vega_library() -> str:
     folder, under the version of `vl-convert`.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shipyard"
-    path = folder / f"vega-{vl_convert.__version__}.js"
+    path = folder / f"vega-{version('vl-convert-python')}.js"
     try:
         return path.read_text(encoding="utf-8")
     except OSError:
         pass  # not cached yet
 
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    bundle = javascript_bundle("window.vegaEmbed = vegaEmbed;")
     script = bundle.replace("</script", "<\\/script")  # would end the element
 
     # Without a writable cache the page is made all the same, only slower.

@@ -36,7 +36,7 @@ class Source:
     def class_counts(self) -> ClassCounts:
         """Return the class names and the number of readable images of each class, which is all that a protocol sees."""
         count = len(self.texts.names)
-        counts = {}
+        counts: dict[str, NDArray[np.int64]] = {}
         for name in self.store.splits:
             split = self.store.load(name)
             counts[name] = np.bincount(split.labels[split.valid], minlength=count)
