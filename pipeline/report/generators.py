@@ -36,10 +36,11 @@ COLUMNS = MappingProxyType(
 CAPTION = (
     "The table compares synthetic features with test images of unseen classes, which no generator was trained on. "
     "nearest mean: accuracy, averaged over classes, of classifying the test images by the nearest mean of synthetic "
-    "features. Fréchet: Fréchet distance, 0 is best. precision and density: share of synthetic features that are close "
-    "to images; recall and coverage: share of images that are close to synthetic features. AUC: of a linear classifier "
-    "that separates the two, 0.5 is best. spread: within-class standard deviation of a coordinate, followed by that of "
-    "images. KL and active units: information about the image in the latent; a dash if the generator has no encoder."
+    "features. Fréchet: Fréchet distance, 0 is best. precision: share of synthetic features that are close to images; "
+    "density: number of images that they are close to, relative to k, which may exceed 100. recall, coverage: share of "
+    "images that are close to synthetic features (Kynkäänniemi et al. 2019, Naeem et al. 2020). AUC: of a linear "
+    "classifier that separates the two, 0.5 is best. spread: within-class standard deviation of a coordinate, followed "
+    "by that of images. KL and active units: information about the image in the latent; a dash if the generator has no encoder."
 )
 
 

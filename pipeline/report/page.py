@@ -91,7 +91,7 @@ def vega_library() -> str:
     bundle = javascript_bundle("window.vegaEmbed = vegaEmbed;")
     script = bundle.replace("</script", "<\\/script")  # would end the element
 
-    # Without a writable cache the page is made all the same, only slower.
+    # Without a writable cache, the next process bundles it again.
     with contextlib.suppress(InputError, OSError), atomic_file(path) as part:
         part.write_text(script, encoding="utf-8", newline="\n")
     return script
