@@ -40,7 +40,8 @@ CAPTION = (
     "density: number of images that they are close to, relative to k, which may exceed 100. recall, coverage: share of "
     "images that are close to synthetic features (Kynkäänniemi et al. 2019, Naeem et al. 2020). AUC: of a linear "
     "classifier that separates the two, 0.5 is best. spread: within-class standard deviation of a coordinate, followed "
-    "by that of images. KL and active units: information about the image in the latent; a dash if the generator has no encoder."
+    "by that of images. KL and active units: information about the image in the latent; a dash if the generator has no "
+    "encoder."
 )
 
 
