@@ -23,8 +23,10 @@ def run(main: Callable[..., None]) -> None:
     import typer  # noqa: PLC0415 (at the top it would delay the handling of Ctrl-C)
 
     from features.runtime.commandline import run_app  # noqa: PLC0415
+    from features.runtime.watch import end_with_the_run  # noqa: PLC0415
     from stages.times import timed  # noqa: PLC0415
 
+    end_with_the_run()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(timed(main))
     run_app(app, RESUME_HINT)

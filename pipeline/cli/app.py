@@ -106,20 +106,30 @@ def run(
     are written to params.yaml, where dvc.yaml and the stages read them, and remain there. A recipe with several runs
     saves each one as a DVC experiment; `dvc exp show` lists them.
     """
+    from pipeline.executor.repository import exclusive_run
+    from pipeline.executor.signals import ended_as_by_ctrl_c
+
+    # Stages are processes of DVC, which passes on the environment but no options.
+    os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"
+
+    # The lock is taken before params.yaml is read: a run that is refused changes nothing of the one at work.
+    with exclusive_run(" ".join(["shipyard", *sys.argv[1:]])), ended_as_by_ctrl_c():
+        _run_all(datasets or [], settings or [], recipe, jobs)
+
+
+def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs: int) -> None:
+    """Check the settings of every run, then run one after the other."""
     from pipeline.cli.check import check_all
     from pipeline.config import recipes
     from pipeline.executor.git import git
     from pipeline.executor.parallel import repro_parallel
-
-    # Stages are processes of DVC, which passes on the environment but no options.
-    os.environ[VERBOSITY] = "quiet" if quiet else "verbose" if verbose else "normal"
 
     # All runs of a recipe are checked first, so that a mistake in the last one stops the first.
     before = params.read()
     params.check_names(before)
     loaded = recipes.read(recipe) if recipe else None
     runs = loaded.assignments() if loaded else [[]]
-    texts = [_with_settings(overrides.apply(before, run), datasets or [], settings or []) for run in runs]
+    texts = [_with_settings(overrides.apply(before, run), datasets, settings) for run in runs]
     check_all([params.parse_text(text) for text in texts])
     if loaded:
         committed = git("show", f"HEAD:./{params.PATH}") or before
@@ -189,11 +199,15 @@ def _print_selection(current: params.Params) -> None:
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))
 def check_only() -> None:
-    """Check params.yaml and its data sets without running anything."""
+    """Check params.yaml, its data sets and dvc.lock without running anything."""
+    from features.errors import InputError
     from pipeline.cli.check import check_all
+    from pipeline.executor.repository import lock_file_problem
 
     current = params.load()
     check_all([current])
+    if problem := lock_file_problem():
+        raise InputError(problem)
 
     grid = current.grid
     runs_per_task = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)

@@ -17,6 +17,7 @@ from features.errors import InputError
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params, load
 from pipeline.executor.git import git
+from pipeline.executor.repository import lock_file_problem
 
 State = Literal["ok", "note", "stop"]
 
@@ -57,6 +58,7 @@ def examine() -> Iterator[Finding]:
     yield _torch()
     yield _package("open_clip_torch")
     yield from _dvc()
+    yield _lock_file()
     yield _disk()
 
     # The other checks depend on the settings.
@@ -97,6 +99,12 @@ def _torch() -> Finding:
             "torch", "stop", _one_line(error), "run `make clean setup`, which installs torch with its torchvision"
         )
     return Finding("torch", "ok", f"{torch.__version__}, torchvision {torchvision.__version__}")
+
+
+def _lock_file() -> Finding:
+    """Check that dvc.lock can be read."""
+    problem = lock_file_problem()
+    return Finding("dvc.lock", "stop" if problem else "ok", problem or "can be read")
 
 
 def _dvc() -> Iterator[Finding]:

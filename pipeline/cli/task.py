@@ -54,9 +54,11 @@ def new(
     validation and test images, the task is added to params.yaml, and the next command to run is printed.
     """
     from pipeline.cli.new_task import NewTask, create, seen_ids, split_counts, too_small_splits
+    from pipeline.executor.repository import exclusive_run
 
     request = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
-    created = create(request)
+    with exclusive_run("shipyard task new"):  # it writes params.yaml, which a run at work reads
+        created = create(request)
 
     listing = created.listing
     seen = len(seen_ids(listing))

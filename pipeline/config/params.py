@@ -21,6 +21,7 @@ from features.settings import Settings, parse
 from pipeline.config.migrations import renamed_settings
 
 PATH = Path("params.yaml")
+CONFLICT_MARKERS = ("<<<<<<< ", ">>>>>>> ")
 
 VALIDATION_PROXY = "validation_proxy"  # the protocol that evaluates on validation images, for the selection of a run
 
@@ -241,8 +242,17 @@ def check_names(text: str, where: str = str(PATH)) -> None:
 
 def _parse_yaml(text: str, where: str) -> object:
     """Return the plain values of a params file."""
+    marked = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith(CONFLICT_MARKERS)]
+    if marked:
+        raise InputError(
+            f"{where} has conflict markers of a merge in lines {', '.join(map(str, marked))}; edit these places so "
+            "that one value of each key is left"
+        )
+
     try:
         return YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply; its deepest setting has 4 levels") from None
     except YAMLError as error:
         # The parser's message has a second paragraph with advice on how to suppress the error.
         message = str(error).partition("\n\n")[0]

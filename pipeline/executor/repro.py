@@ -11,6 +11,7 @@ from pathlib import Path
 from features.errors import InputError
 from features.runtime.interruption import INTERRUPTED
 from features.runtime.progress import quiet
+from features.runtime.watch import watched_environment
 
 
 def repro(targets: Sequence[str] = ()) -> None:
@@ -50,8 +51,11 @@ def dvc_command(*arguments: str) -> list[str]:
 
 
 def dvc_environment() -> dict[str, str]:
-    """Return an environment in which `python`, the command of every stage, is this Python."""
-    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+    """Return an environment in which `python` is this Python, and whose processes end with this one."""
+    return {
+        **watched_environment(),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
 
 
 def _dvc(*arguments: str) -> int:

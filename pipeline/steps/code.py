@@ -37,6 +37,8 @@ INFRASTRUCTURE = frozenset(
         "features/runtime/interruption.py",
         "features/runtime/lazy_open_clip.py",
         "features/runtime/progress.py",
+        "features/runtime/watch.py",
+        "pipeline/config/migrations.py",
         "stages/options.py",
         "stages/running.py",
         "stages/times.py",

@@ -1,0 +1,151 @@
+"""One run at a time in a repository, and repair of what a killed run leaves in DVC's own files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from features.errors import InputError
+from features.formats.files import atomic_file, write_json
+from pipeline.config.params import CONFLICT_MARKERS
+
+LOCK = Path("dvc.lock")
+TEMPORARY = Path(".dvc/tmp")
+LAST_GOOD = TEMPORARY / "dvc.lock.last_good"  # a copy of dvc.lock when it was last seen whole
+RUN_LOCK = TEMPORARY / "shipyard.lock"
+RUN_OWNER = TEMPORARY / "shipyard.json"  # which process holds RUN_LOCK, for the message of the next one
+PATH_LOCKS = TEMPORARY / "rwlock"  # DVC's: which process reads or writes which path
+
+
+@contextmanager
+def exclusive_run(command: str) -> Iterator[None]:
+    """Hold the repository's run lock, so that no other `shipyard run` changes params.yaml or runs stages meanwhile.
+
+    The operating system releases the lock when the process ends, however it ends.
+
+    Raises:
+        InputError: another run holds it, or `dvc.lock` holds conflict markers or is broken beyond repair.
+    """
+    from filelock import FileLock, Timeout
+
+    if not TEMPORARY.parent.is_dir():
+        yield  # no DVC repository; DVC reports that
+        return
+
+    TEMPORARY.mkdir(exist_ok=True)
+    try:
+        with FileLock(RUN_LOCK, timeout=0):
+            write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
+            check_lock_file()
+            drop_stale_path_locks()
+            yield
+            keep_lock_file()
+    except Timeout:
+        raise InputError(
+            f"another run is at work in this repository ({_owner()}). Nothing was changed; wait until it ends, or stop "
+            "it first."
+        ) from None
+
+
+def _owner() -> str:
+    try:
+        owner = json.loads(RUN_OWNER.read_text(encoding="utf-8"))
+        return f"`{owner['command']}`, process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"it holds {RUN_LOCK}"
+
+
+def check_lock_file() -> None:
+    """Restore `dvc.lock` from its last good copy if a kill or a full disk left it empty or cut.
+
+    Raises:
+        InputError: it holds conflict markers of a merge, or it is broken and there is no copy.
+    """
+    problem = lock_file_problem()
+    if problem is None:
+        keep_lock_file()
+        return
+    if "conflict markers" in problem or not LAST_GOOD.is_file():
+        raise InputError(problem)
+
+    with atomic_file(LOCK) as part:
+        shutil.copyfile(LAST_GOOD, part)
+    print(f"note: {LOCK} was broken by a run that was killed; its last good copy is restored", file=sys.stderr)
+
+
+def lock_file_problem() -> str | None:
+    """Return what is wrong with `dvc.lock` and what to do; None if it is whole or does not exist."""
+    if not LOCK.exists():
+        return None
+    text = LOCK.read_bytes().decode("utf-8", errors="replace")
+    if any(line.startswith(CONFLICT_MARKERS) for line in text.splitlines()):
+        return (
+            f"{LOCK} has conflict markers of a merge. Take one side, `git checkout --ours dvc.lock` or `--theirs`, and "
+            "run `shipyard run`: what the other side ran comes from DVC's run cache, or is run again"
+        )
+    if not _is_lock_file(text):
+        return f"{LOCK} is not a lock file of DVC. Restore it with `git checkout dvc.lock`, or remove it, and run again"
+    return None
+
+
+def _is_lock_file(text: str) -> bool:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and {"schema", "stages"} <= set(values) and isinstance(values["stages"], dict)
+
+
+def keep_lock_file() -> None:
+    """Copy `dvc.lock`, which is whole, to the place from which a broken one is restored."""
+    if LOCK.is_file() and lock_file_problem() is None:
+        with atomic_file(LAST_GOOD) as part:
+            shutil.copyfile(LOCK, part)
+
+
+def drop_stale_path_locks() -> None:
+    """Drop DVC's locks on paths whose process is gone or has nothing to do with this repository.
+
+    DVC keeps process ids in a file. After a reboot or in a new container, another program may have such an id. A kill
+    or a full disk may leave the file empty. DVC then ends with "busy" or "corrupted". The caller holds the run lock; a
+    plain `dvc repro` that is at work here keeps its locks.
+    """
+    try:
+        locks = json.loads(PATH_LOCKS.read_text(encoding="utf-8"))
+        readers, writers = dict(locks.get("read", {})), dict(locks.get("write", {}))
+        kept = {
+            "read": {path: live for path, infos in readers.items() if (live := [i for i in infos if _at_work(i)])},
+            "write": {path: info for path, info in writers.items() if _at_work(info)},
+        }
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError, TypeError):
+        PATH_LOCKS.unlink(missing_ok=True)
+        print(f"note: {PATH_LOCKS} was unreadable, as a kill or a full disk leaves it, and is removed", file=sys.stderr)
+        return
+
+    if kept != {"read": readers, "write": writers}:
+        write_json(PATH_LOCKS, kept)
+        print(f"note: locks of runs that have ended are removed from {PATH_LOCKS}", file=sys.stderr)
+
+
+def _at_work(info: dict[str, Any]) -> bool:
+    """Whether the process of a lock is alive and is a DVC of this repository."""
+    import psutil
+
+    try:
+        process = psutil.Process(int(info["pid"]))
+        is_dvc = any("dvc" in Path(word).name for word in process.cmdline()[:4])
+        return is_dvc and Path(process.cwd()).is_relative_to(Path.cwd())
+    except (psutil.Error, KeyError, ValueError):
+        return False

@@ -1,0 +1,29 @@
+"""Let SIGTERM and SIGHUP, which reach one process alone, end a run as Ctrl-C does, which reaches them all."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+
+@contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """On SIGTERM or SIGHUP, interrupt every process below this one, and then this one."""
+    kinds = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(kind, _interrupt) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    raise KeyboardInterrupt
