@@ -53,7 +53,7 @@ def get(
     reader = reader_of(current, name)
     root = Path(current.data.root)
 
-    fetch(reader, root, say=print, show=_print_progress)
+    fetch(reader, root, print, show=_print_progress)
     listing = reader.read(root)
     raise_all([*mistakes(listing)], f"{name} was downloaded, but cannot be used")
     print(f"{name}: {len(listing.images):,} images of {len(listing.classes):,} classes in {reader.folder(root)}")
