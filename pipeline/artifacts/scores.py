@@ -7,11 +7,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from features.errors import raise_all
+from features.errors import InputError, raise_all
 from features.formats.files import write_json
 from features.formats.untrusted import read_json
 from features.settings import Settings, parse
 from pipeline.artifacts.paths import EncoderPaths, run_name
+from pipeline.config.migrations import has_old_keys
 from pipeline.config.params import Params
 from pipeline.metrics.accuracy import harmonic_mean
 
@@ -131,10 +132,12 @@ def read_scores(path: Path) -> Scores:
     """Read a score file and check that it is consistent.
 
     Raises:
-        InputError: the file is not JSON or not a score file, contradicts itself, or was copied or renamed. The error
-            lists every problem.
+        InputError: the file is not JSON or not a score file, was written by an older version, contradicts itself, or
+            was copied or renamed. The error lists every problem.
     """
     values = read_json(path, RECREATE_HINT)
+    if has_old_keys(values):
+        raise InputError(f"{path} was written by an older version; run `dvc repro evaluate` to write it again")
     scores = parse(Scores, values, f"{path} ({RECREATE_HINT})")
 
     # The file may have been edited, merged or copied by hand since `write_scores` checked its content.

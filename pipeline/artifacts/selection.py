@@ -10,9 +10,11 @@ from pydantic import Field
 from features.formats.untrusted import read_json
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
+from pipeline.config.migrations import check_artifact_folder
 
 # Bounds of the temperature. At the upper bound, CLIP's logits make all classes equally probable.
 LOWEST, HIGHEST = 1e-3, 1e3
+CREATE_COMMAND = "dvc repro select"
 
 
 class Candidate(Settings):
@@ -67,9 +69,10 @@ def read_selection(path: Path) -> Selection:
     """Read the file that `select` wrote.
 
     Raises:
-        InputError: the file does not exist or is damaged.
+        InputError: the file does not exist, is damaged, or only exists in the folder of an older version.
     """
-    return parse(Selection, read_json(path, "run `dvc repro select` to create it"), str(path))
+    check_artifact_folder(path, CREATE_COMMAND)
+    return parse(Selection, read_json(path, f"run `{CREATE_COMMAND}` to create it"), str(path))
 
 
 def selection_text(selection: Selection) -> str:

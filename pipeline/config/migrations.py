@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from features.errors import InputError
+
 RENAMED = {"grid.choose": "grid.select", "projection": "visualization"}  # dotted key of params.yaml -> new key
 RENAMED_PROTOCOLS = {"rehearsal": "validation_proxy"}
 RENAMED_SUFFIXES = {"_rehearsal": "_proxy"}  # end of a task's name -> new end
-RENAMED_FOLDERS = {"selection": "chosen"}  # folder of `artifacts/<encoder>` -> its old name
+RENAMED_FOLDERS = {"selection": "chosen"}  # folder in `artifacts/<encoder>` -> its old name
 OLD_ARTIFACT_KEYS = {"judgements"}  # keys of JSON artifacts that the current version does not write
 
 
@@ -48,14 +50,22 @@ def current_name(key: str) -> str | None:
     return None
 
 
-def old_artifact(path: Path) -> Path | None:
-    """Return the file that an older version wrote in the place of `artifacts/<encoder>/<folder>/...`, if it exists."""
-    for new, old in RENAMED_FOLDERS.items():
-        if new in path.parts:
-            parts = [old if part == new else part for part in path.parts]
-            older = Path(*parts)
-            return older if older.exists() else None
-    return None
+def check_artifact_folder(path: Path, command: str) -> None:
+    """Check that an artifact `<encoder>/<folder>/<dataset>/<task>.json` is not only present under its old folder name.
+
+    Args:
+        path: the file; nothing is checked if it exists.
+        command: the command that writes it.
+
+    Raises:
+        InputError: the file is missing, and an older version wrote it into a folder that has been renamed.
+    """
+    encoder, folder, *rest = path.parts[-4:] if len(path.parts) >= 4 else ("", "", "")
+    if path.exists() or folder not in RENAMED_FOLDERS:
+        return
+    older = path.parents[3] / encoder / RENAMED_FOLDERS[folder] / Path(*rest)
+    if older.exists():
+        raise InputError(f"{older} was written by an older version; run `{command}` to write {path}")
 
 
 def has_old_keys(value: object) -> bool:

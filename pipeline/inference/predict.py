@@ -29,6 +29,7 @@ from features.text.text_tower import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.artifacts.selection import read_selection
 from pipeline.artifacts.task import load_task
+from pipeline.config.migrations import check_artifact_folder
 from pipeline.config.params import PATH, Params
 from pipeline.methods.base import Classifier, Method
 from pipeline.steps.evaluate import open_classifier
@@ -144,6 +145,7 @@ def _select_run(params: Params, cell: TaskPaths, run: str | None, seed: int | No
 
     if run is None:
         if selection is None:
+            check_artifact_folder(cell.selection, f"shipyard run {cell.task}")
             raise InputError(
                 f"no run is selected for {cell.task!r}: {cell.selection} does not exist; `shipyard run {cell.task}` "
                 f"creates it, or name a run with --run, such as --run {params.grid.methods[0]}"
