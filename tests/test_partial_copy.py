@@ -1,4 +1,4 @@
-"""A copy that lacks images, from its folder to the report: what is missing is said at every number."""
+"""A copy that lacks images, from its folder to the report: every number is marked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CELL = {"dataset": "pets", "task": "base_to_new"}
 
 @pytest.fixture(autouse=True)
 def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oxford Pets with two breeds of four photographs each, of which `pug_4.jpg` is gone."""
+    """Make Oxford Pets with two breeds of four photographs each; `pug_4.jpg` is missing."""
     counts = Counts(train=2, val=2, test=4, classes=2)
     monkeypatch.setattr(OxfordPets, "origin", dataclasses.replace(OxfordPets.origin, counts=counts))
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import LOCS, TREES, write_mat, xian
+from layouts import LOCS, miniature, write_mat, xian
 from numpy.typing import NDArray
 
 import features.datasets
@@ -38,7 +38,7 @@ def published(name: str) -> type[Published]:
 
 
 @pytest.mark.parametrize("name", COOP)
-def test_the_packaged_split_has_the_published_numbers_and_mixes_nothing(name: str) -> None:
+def test_the_packaged_split_has_the_published_numbers_and_no_image_twice(name: str) -> None:
     reader = published(name)
     assert issubclass(reader, SplitReader)
     assert reader.packaged_split
@@ -77,8 +77,8 @@ def test_the_table_of_coops_appendix(shared: Path) -> None:
         counts = reader.origin.counts
         assert counts
         numbers = {"classes": classes, "train": train, "val": val, "test": test}
-        for part, said in numbers.items():
-            number = {"N/A": 0, "1.28M": 1_281_167}[said] if said[-1] in "AM" else int(said.replace(",", ""))
+        for part, text in numbers.items():
+            number = {"N/A": 0, "1.28M": 1_281_167}[text] if text[-1] in "AM" else int(text.replace(",", ""))
             assert getattr(counts, part) == number, (title, part)
         assert reader.templates == (prompt.strip('"').replace("[CLASS]", "{}"),)
 
@@ -118,7 +118,7 @@ def test_sun_sees_645_classes_and_72_not(shared: Path) -> None:
 
 def test_flo_sees_82_classes_and_20_not(shared: Path) -> None:
     parts = locations(shared, "flo")  # first come Oxford's 1,020 training images, ten of each class
-    first = {part: {*((found[found <= 1020] - 1) // 10)} for part, found in parts.items()}
+    first = {part: {*((positions[positions <= 1020] - 1) // 10)} for part, positions in parts.items()}
     assert (len(first[TRAIN] | first[SEEN]), len(first[UNSEEN])) == (82, 20)
 
 
@@ -132,9 +132,9 @@ def test_awa2_sees_40_classes_and_10_not(shared: Path) -> None:
 
 
 def test_cub_sees_150_classes_and_50_not(shared: Path) -> None:
-    """Images come class by class, at most 60 of each, so a run of one part's images has at least so many classes.
+    """Images are ordered by class, at most 60 each, so a run of n images has at least n / 60 classes.
 
-    Those least numbers, of the seen classes' two parts and of the unseen classes, are already all 200 classes.
+    These minimum numbers, of the seen classes' two parts and of the unseen classes, add up to all 200 classes.
     """
     parts = locations(shared, "cub200")
     assert (
@@ -147,8 +147,8 @@ def test_cub_sees_150_classes_and_50_not(shared: Path) -> None:
 
 def runs(positions: NDArray[np.int64]) -> Iterator[int]:
     """Lengths of runs of consecutive positions."""
-    found = np.sort(positions)
-    yield from map(len, np.split(found, np.flatnonzero(np.diff(found) > 1) + 1))
+    ordered = np.sort(positions)
+    yield from map(len, np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1))
 
 
 def test_both_versions_of_matlabs_format_give_the_same(tmp_path: Path) -> None:
@@ -168,42 +168,42 @@ def test_both_versions_of_matlabs_format_give_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hdf5", [False, True])
-def test_what_a_matlab_file_lacks_is_named(hdf5: bool, tmp_path: Path) -> None:
+def test_a_missing_variable_of_a_matlab_file_is_named(hdf5: bool, tmp_path: Path) -> None:
     xian(tmp_path, "images", "m", ["a/1.jpg", "a/2.jpg", "a/3.jpg", "b/1.jpg", "b/2.jpg"], hdf5=hdf5)
-    with pytest.raises(InputError, match=r"res101\.mat has no variable 'label'; did you mean 'labels'"):
+    with pytest.raises(InputError, match=r"res101\.mat .*'label'.*'labels'"):
         MatFile(tmp_path / "m/res101.mat", ["label"])
     (tmp_path / "m/res101.mat").write_bytes(b"<html>")
-    with pytest.raises(InputError, match=r"res101\.mat cannot be read"):
+    with pytest.raises(InputError, match=r"res101\.mat"):
         MatFile(tmp_path / "m/res101.mat", ["labels"])
 
 
 @pytest.mark.parametrize("gone", ["res101.mat", "att_splits.mat"])
 @pytest.mark.parametrize("name", XIAN)
-def test_a_list_without_its_split_says_what_to_get(name: str, gone: str, tmp_path: Path) -> None:
-    spec = TREES[name](tmp_path)
+def test_a_list_without_its_split_names_the_files_to_get(name: str, gone: str, tmp_path: Path) -> None:
+    spec = miniature(name, tmp_path)
     next(tmp_path.rglob(gone)).unlink()
     folder = XIAN[name][0].partition("/")[0]
     with pytest.raises(
-        InputError, match=rf"(?s)no res101\.mat and att_splits\.mat.*xlsa17/data/{folder}.*shipyard data get"
+        InputError, match=rf"(?s)res101\.mat and att_splits\.mat.*xlsa17/data/{folder}.*shipyard data get"
     ):
         reader_from({"reader": name, **spec}, "here").read(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"trainval_loc": [2, 4]}, r"class 0 is in test_unseen_loc and in trainval_loc"),
-        ({"trainval_loc": [2, 9]}, r"trainval_loc: 9 is not in 1 to 5"),
+        ({"trainval_loc": [2, 4]}, r"class 0 .*test_unseen_loc.*trainval_loc"),
+        ({"trainval_loc": [2, 9]}, r"trainval_loc: 9 .*1 to 5"),
     ],
 )
-def test_a_split_of_another_list_is_refused(changed: dict[str, list[int]], said: str, tmp_path: Path) -> None:
+def test_a_split_of_another_list_is_refused(changed: dict[str, list[int]], message: str, tmp_path: Path) -> None:
     xian(tmp_path, "SUN/images", "SUN", ["a/x/1.jpg", "a/x/2.jpg", "a/x/3.jpg", "a/y/1.jpg", "a/y/2.jpg"])
     write_mat(tmp_path / "SUN/att_splits.mat", {**LOCS, **changed})
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         reader_from({"reader": "sun"}, "here").read(tmp_path)
 
 
 def test_labels_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:
     xian(tmp_path, "SUN/images", "SUN", ["a/x/1.jpg", "a/y/2.jpg", "a/x/3.jpg", "a/y/1.jpg", "a/y/2.jpg"])
-    with pytest.raises(InputError, match=r"(?s)not go together one to one.*label 2: 'x'.*label 2: 'y'"):
+    with pytest.raises(InputError, match=r"(?s)label 2: 'x'.*label 2: 'y'"):
         reader_from({"reader": "sun"}, "here").read(tmp_path)

@@ -35,5 +35,5 @@ class Awa2(XianReader):
     )
 
     def class_of(self, file: str) -> str:
-        """`grizzly+bear`, with a space as text has it."""
+        """Return the folder's name with spaces: `grizzly+bear` becomes `grizzly bear`."""
         return PurePosixPath(file).parent.name.replace("+", " ")

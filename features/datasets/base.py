@@ -1,6 +1,6 @@
-"""What a data set is to the pipeline, and the contract of its reader.
+"""The contract of a data set's reader.
 
-One reader a file, found by its file name; it turns what lies on disk into a `Listing` and reads no pixel.
+There is one reader per file, found by its file name. It turns the files on disk into a `Listing` and reads no pixels.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from features.settings import Settings, parse
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-Rows = dict[Split, list[tuple[str, int]]]  # for each split, its (image path, label) pairs
+Rows = dict[Split, list[tuple[str, int]]]  # (image path, label) pairs of each split
 
 
 def canonical_name(name: str) -> str:
-    """What is left of a class name once prompts and CLIP's tokenizer have dropped case, `_`, spaces, accents' forms."""
+    """Return a class name for equality checks: NFC, case-folded, with `_` and whitespace collapsed to one space.
+
+    Prompts and CLIP's tokenizer ignore these differences, so two names with the same form are the same class.
+    """
     return " ".join(re.split(r"[\s_]+", unicodedata.normalize("NFC", name).casefold()))
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image: its POSIX path relative to the reader's folder, its class's position in `classes`, its split."""
+    """One image: its POSIX path relative to the reader's folder, the position of its class in `classes`, its split."""
 
     path: str
     class_id: int
@@ -38,7 +41,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many images and classes the data set's paper states."""
+    """The published numbers of images per split, and of classes."""
 
     train: int
     val: int
@@ -48,7 +51,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a data set comes from. `counts`: the published numbers, which a complete copy must match."""
+    """The source of a data set. `counts` are the published numbers, which a complete copy must match."""
 
     title: str
     licence: str
@@ -59,14 +62,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A file that `shipyard data get` fetches.
+    """A file that `shipyard data get` downloads and unpacks.
 
     Attributes:
-        url: the official address.
-        creates: what it becomes, below `data.root/<path>`; where that is there, it is not fetched again.
-        inside: the archive's folder that becomes `creates`; `x.tar.gz/y` is `y` in the archive `x.tar.gz` in it.
-        checksum: `md5:...` or `sha256:...` of the file, as published; empty where nobody publishes one.
-        into: a folder below `data.root` instead of the reader's own `path`, for what several data sets share.
+        url: The official address.
+        creates: The folder that it becomes, below `data.root/<path>`. If it exists, nothing is downloaded.
+        inside: The folder in the archive that becomes `creates`. `x.tar.gz/y` is the folder `y` of the archive
+            `x.tar.gz` in the archive.
+        checksum: `md5:...` or `sha256:...` of the file, as published; empty if nobody publishes one.
+        into: A folder below `data.root` to use instead of the reader's `path`, for files that several data sets share.
     """
 
     url: str
@@ -81,17 +85,17 @@ class Listing:
     """A data set as names and paths.
 
     Attributes:
-        images: in any order; the index orders them.
-        classes: C names, verbatim, by class id; a class may have no image (it is only named). `_` for a space is
-            kept here: `features.text.prompts.prompt_text` is the one place that replaces it.
-        templates: hand-crafted prompts, each with one `{}` for the class name.
-        origin: licence, home page, citation and expected counts.
-        missing: images that the data set names and this copy lacks, left out because the user allowed it.
-        repeated_names: names that the official list gives to several classes (ImageNet has two); no others may repeat.
-        descriptions: class name -> what templates say after it, of classes that have one.
-        left_out: training images that are here but not in the pool that is drawn from (ImageNet's `pool_per_class`).
-        faults: what is wrong with this copy, an entry each; with any, nothing may be done but tell all of them, as
-            `features.index.mistakes` does. Images that are missing and may not be are in `images` all the same.
+        images: All images, in any order; the index sorts them.
+        classes: C class names by class id, verbatim. A class may have no image. A `_` for a space is kept; only
+            `features.text.prompts` replaces it.
+        templates: Hand-crafted prompts, each with one `{}` for the class name.
+        origin: Licence, home page, citation and published counts.
+        missing: Number of images that the data set has and this copy lacks, if a partial copy is allowed.
+        repeated_names: Names that the official list gives to several classes, as ImageNet's does; no others may repeat.
+        descriptions: Class name -> the text that templates add after it, for classes that have one.
+        left_out: Number of training images that exist but are outside the pool (ImageNet's `pool_per_class`).
+        faults: Problems of this copy, one text each. A listing with faults may not be used; `features.index.mistakes`
+            reports them. Images that are missing without permission are in `images` nevertheless.
     """
 
     images: tuple[Image, ...]
@@ -106,53 +110,59 @@ class Listing:
 
 
 class Reader(Settings):
-    """A data set's options in `params.yaml`, and how to read it. A concrete reader adds options with defaults.
+    """A data set's options in `params.yaml`, and the code that reads it. A concrete reader adds options with defaults.
 
     Attributes:
-        reader: the name of the reader's file.
-        path: the data set's folder under `data.root`.
+        reader: The name of the reader's file.
+        path: The data set's folder under `data.root`.
     """
 
     reader: str
     path: str
 
-    layout: ClassVar[str]  # what lies in `path`, for the message when it does not
-    source: ClassVar[str]  # where a person gets it, for the same message
-    # Folders inside `path`: image paths are relative to the first that is there.
+    layout: ClassVar[str]  # the expected content of `path`, for error messages
+    source: ClassVar[str]  # where to get the data, for error messages
+    # Folders inside `path`: image paths are relative to the first one that exists.
     images: ClassVar[tuple[str, ...]] = ("",)
-    archives: ClassVar[tuple[Archive, ...]] = ()  # what `shipyard data get` fetches; none: `source` says what to do
+    archives: ClassVar[tuple[Archive, ...]] = ()  # downloads of `shipyard data get`; if empty, `source` explains
 
     def folder(self, root: Path) -> Path:
-        """The folder that image paths are relative to.
+        """Return the folder that image paths are relative to.
 
         Raises:
-            InputError: it is not there; the message says what was expected and how to mend it.
+            InputError: There is no such folder; the message gives the expected layout and the fix.
         """
-        places = [root / self.path / images for images in self.images]
-        for place in places:
-            if place.is_dir():
-                return place
-        first = next(place for place in (root, root / self.path, *places) if not place.is_dir())
+        candidates = [root / self.path / images for images in self.images]
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate
+
+        # Name the outermost folder that is missing: this is where the mistake is.
+        first = next(folder for folder in (root, root / self.path, *candidates) if not folder.is_dir())
         raise InputError(
-            f"there is no folder {first} (data.root is {str(root)!r}, reader {self.reader!r} looks in {places[0]}).\n"
+            f"there is no folder {first} (data.root is {str(root)!r}, reader {self.reader!r} needs {candidates[0]}).\n"
             f"  expected: {self.layout}\n"
             f"  fix: set data.root in params.yaml to the folder that holds {self.path!r}; {self.source}"
         )
 
     def read(self, root: Path) -> Listing:
-        """List the data set below `root`, the folder that `data.root` names, and what is wrong with it.
+        """List the data set, with every fault of the copy.
+
+        Args:
+            root: The folder of `data.root`.
 
         Raises:
-            InputError: so much is missing that nothing can be listed; every fault that was found is.
+            InputError: Too much is missing to list anything; the message has every fault.
         """
         raise NotImplementedError
 
 
 class Published(Reader):
-    """Base of the readers of data sets that a paper describes: what they are is class data.
+    """Base of the readers of published data sets, which describe them in class attributes.
 
     Attributes:
-        allow_partial: use a copy that lacks images; they are left out and counted, and the report marks every number.
+        allow_partial: Accept a copy that lacks images. They are left out and counted, and the report marks every
+            number.
     """
 
     allow_partial: bool = False
@@ -166,10 +176,14 @@ class Published(Reader):
 
 
 def reader_from(spec: Mapping[str, Any], where: str) -> Reader:
-    """The reader that a block of `data.sets` describes; `where` says where the block stands.
+    """Create the reader that a block of `data.sets` describes.
+
+    Args:
+        spec: The block.
+        where: The place of the block, for error messages.
 
     Raises:
-        InputError: no or an unknown `reader`, or options that cannot be used.
+        InputError: `reader` is missing or unknown, or an option is invalid.
     """
     name = spec.get("reader")
     if not isinstance(name, str):

@@ -20,7 +20,7 @@ class Cub200(XianReader):
     xian_name: ClassVar[str] = "CUB"
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of bird.",)  # CLIP's of Birdsnap
     archives: ClassVar[tuple[Archive, ...]] = (
-        Archive(  # address: CaltechDATA's; md5: what other loaders of that address check
+        Archive(  # address: CaltechDATA's; md5: as other loaders of that address have it
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
             creates="images",
             inside="CUB_200_2011/images",
@@ -37,5 +37,5 @@ class Cub200(XianReader):
     )
 
     def class_of(self, file: str) -> str:
-        """`001.Black_footed_Albatross` without its number."""
+        """Return the folder's name without its number: `001.Laysan_Albatross` becomes `Laysan_Albatross`."""
         return PurePosixPath(file).parent.name.partition(".")[2]

@@ -16,7 +16,7 @@ class DescribableTextures(SplitReader):
 
     layout: ClassVar[str] = "images/banded/banded_0002.jpg ..., as CoOp's instructions make it"
     source: ClassVar[str] = "`shipyard data get dtd` fetches it"
-    images: ClassVar[tuple[str, ...]] = ("images", "dtd/images")  # the latter: torchvision's downloader
+    images: ClassVar[tuple[str, ...]] = ("images", "dtd/images")  # the second: torchvision's downloader
     split_file: ClassVar[str] = "split_zhou_DescribableTextures.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("{} texture.",)

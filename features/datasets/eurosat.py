@@ -16,7 +16,7 @@ class EuroSat(SplitReader):
 
     layout: ClassVar[str] = "2750/AnnualCrop/AnnualCrop_1.jpg ..., as CoOp's instructions make it"
     source: ClassVar[str] = "`shipyard data get eurosat` fetches it"
-    images: ClassVar[tuple[str, ...]] = ("2750", "EuroSAT_RGB")  # the latter: the archive at Zenodo
+    images: ClassVar[tuple[str, ...]] = ("2750", "EuroSAT_RGB")  # the second: the archive at Zenodo
     split_file: ClassVar[str] = "split_zhou_EuroSAT.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
     templates: ClassVar[tuple[str, ...]] = ("a centered satellite photo of {}.",)

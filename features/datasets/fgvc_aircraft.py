@@ -20,11 +20,11 @@ class FgvcAircraft(Published):
         "images/0034309.jpg ..., variants.txt and images_variant_train.txt, _val and _test beside them"
     )
     source: ClassVar[str] = "`shipyard data get fgvc_aircraft` fetches it"
-    images: ClassVar[tuple[str, ...]] = ("images", "data/images")  # the latter: the archive as it is
+    images: ClassVar[tuple[str, ...]] = ("images", "data/images")  # the second: the unpacked archive
     templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of aircraft.",)
     archives: ClassVar[tuple[Archive, ...]] = (
-        # address: torchvision.datasets.FGVCAircraft; sha256: of the file as it is sent, 2,753,340,328 bytes, as several
-        # projects record it (tensorflow_datasets has that of the tar in it, for its client unpacks the gzip)
+        # Address: torchvision.datasets.FGVCAircraft. sha256: that of the file as sent, 2,753,340,328 bytes, as several
+        # projects record it. tensorflow_datasets has that of the tar inside, because its client unpacks the gzip.
         Archive(
             "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
             creates="data",
@@ -42,29 +42,33 @@ class FgvcAircraft(Published):
 
     def read(self, root: Path) -> Listing:
         """List the official split; see `Reader.read`."""
-        folder, problems = self.folder(root), Problems()
+        folder = self.folder(root)
+        problems = Problems()
         files = {part: folder.parent / f"images_variant_{part}.txt" for part in SPLITS}
         lines = {part: problems.attempt(partial(_lines, file)) or [] for part, file in files.items()}
         classes = problems.attempt(lambda: _lines(folder.parent / "variants.txt"))
-        if classes is None:  # whoever mends that file is to know what else the copy lacks
+
+        # If variants.txt cannot be read, the lists give the names, so that other faults are reported too.
+        if classes is None:
             classes = sorted({line.partition(" ")[2] for part in SPLITS for line in lines[part]})
-        labels = {name: label for label, name in enumerate(classes)}
+        label_of_name = {name: label for label, name in enumerate(classes)}
+
         rows: Rows = {part: [] for part in SPLITS}
         for part, file in files.items():
             for line in lines[part]:
                 number, _, name = line.partition(" ")
-                if name in labels:
-                    rows[part].append((f"{number}.jpg", labels[name]))
+                if name in label_of_name:
+                    rows[part].append((f"{number}.jpg", label_of_name[name]))
                 else:
-                    problems.messages.append(f"{file.name}: {line!r} is not a number and a name of variants.txt")
+                    problems.messages.append(f"{file.name}: {line!r} must be a number and a name in variants.txt")
         return listing_of(self, folder, classes, rows, problems)
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines of a text file that are not empty.
+    """Return the lines of a text file that are not empty.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: The file cannot be read.
     """
     try:
         return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

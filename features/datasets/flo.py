@@ -1,6 +1,6 @@
 """Oxford Flowers 102 as generalized zero-shot papers use it: 82 seen and 20 unseen classes.
 
-The images are those of `flowers102`. Xian's file names them and has no class names; those are CoOp's.
+The images are those of `flowers102`. Xian's file has no class names; they come from CoOp's split.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Flo(XianReader):
 
     layout: ClassVar[str] = "jpg/image_00001.jpg ..., and res101.mat and att_splits.mat of FLO"
     source: ClassVar[str] = (
-        "`shipyard data get flowers102` fetches the images. The .mat files are in no archive of Xian's page; they come "
-        "with the data of f-CLSWGAN (https://datasets.d2.mpi-inf.mpg.de/xian/cvpr18xian.zip) and of TF-VAEGAN: copy "
-        "those of FLO into data.root/xlsa17/data/FLO"
+        "`shipyard data get flowers102` fetches the images. The .mat files are not in Xian's archive; they "
+        "come with the data of f-CLSWGAN (https://datasets.d2.mpi-inf.mpg.de/xian/cvpr18xian.zip) and of TF-VAEGAN: "
+        "copy those of FLO into data.root/xlsa17/data/FLO"
     )
     images: ClassVar[tuple[str, ...]] = ("jpg",)
     xian_name: ClassVar[str] = "FLO"
@@ -35,10 +35,10 @@ class Flo(XianReader):
         counts=Counts(train=5631, val=0, test=2558, classes=102),  # test: 1,403 seen and 1,155 unseen
     )
 
-    def in_folder(self, file: str) -> str:
-        """All images lie in one folder."""
+    def relative_path(self, file: str) -> str:
+        """Return the file's name, because all images are in one folder."""
         return PurePosixPath(file).name
 
     def class_of(self, file: str) -> str:
-        """What CoOp's split says of the image."""
-        return flower_names().get(file, f"no flower {file}")
+        """Return the class name in CoOp's split."""
+        return flower_names().get(file, f"unknown image {file}")

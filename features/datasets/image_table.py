@@ -1,4 +1,4 @@
-"""One's own images, named by a table: a CSV or Parquet file with the columns `path`, `label` and, if any, `split`."""
+"""Own images in a table: a CSV or Parquet file with the columns `path`, `label` and, optionally, `split`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from features.datasets.base import Listing, Split
 from features.errors import raise_all
 from features.formats import parquet
 from features.formats.untrusted import wrap_parser_errors
-from features.splits.listed import lacking
+from features.splits.listed import describe_missing
 from features.splits.own_images import OwnImages, Row
 
 
 class ImageTable(OwnImages):
-    """Options of `reader: image_table`, beside those of all of one's own images.
+    """Options of `reader: image_table`, in addition to those of `OwnImages`.
 
     Attributes:
-        table: the CSV (UTF-8) or Parquet file in `path`; its image paths are relative to `path`, too.
+        table: The CSV (UTF-8) or Parquet file in `path`; its image paths are relative to `path`, too.
     """
 
     table: str = "labels.csv"
@@ -31,20 +31,21 @@ class ImageTable(OwnImages):
     def read(self, root: Path) -> Listing:
         """List the rows of the table; see `Reader.read`."""
         folder = self.folder(root)
-        problems, rows = [], []
+        rows: list[Row] = []
+        mistakes: list[str] = []
         for number, line in enumerate(read_table(folder / self.table), start=1):
-            wrong = [f"{self.table}, row {number}: {problem}" for problem in _wrong(folder, line)]
-            problems += wrong
-            if not wrong:
+            problems = [f"{self.table}, row {number}: {problem}" for problem in _row_problems(folder, line)]
+            mistakes += problems
+            if not problems:
                 rows.append(Row(line["path"], line["label"], line.get("split") or None))
-        return self.listing(rows, problems)
+        return self.listing(rows, mistakes)
 
 
 def read_table(file: Path) -> Sequence[dict[str, Any]]:
-    """The rows of a CSV or Parquet file.
+    """Return the rows of a CSV or Parquet file, each as a mapping of columns to values.
 
     Raises:
-        InputError: it cannot be read, is of another format, or lacks a column.
+        InputError: The file cannot be read, has another format, or lacks a column.
     """
     with wrap_parser_errors(file, "save it as CSV (UTF-8) or Parquet"):
         if file.suffix.lower() == ".parquet":
@@ -56,16 +57,21 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
                 reader = csv.DictReader(text, strict=True)
                 lines = list(reader)
                 columns = list(reader.fieldnames or [])
-    absent = [f"no column {name!r}; its columns are {', '.join(columns) or 'none'}" for name in ("path", "label")]
-    raise_all([text for text in absent if text.split("'")[1] not in columns], f"{file} cannot be used")
+
+    problems = [
+        f"no column {name!r}; its columns are {', '.join(columns) or 'none'}"
+        for name in ("path", "label")
+        if name not in columns
+    ]
+    raise_all(problems, f"{file} cannot be used")
     return lines
 
 
-def _wrong(folder: Path, line: dict[str, Any]) -> Iterator[str]:
+def _row_problems(folder: Path, line: dict[str, Any]) -> Iterator[str]:
     for column in ("path", "label"):
         if not isinstance(line[column], str) or not line[column].strip():
-            yield f"{column} is {line[column]!r}; a text is needed"
+            yield f"{column} is {line[column]!r}; expected a text"
     if line.get("split") not in (None, "", *get_args(Split)):
-        yield f"split is {line['split']!r}; one of {', '.join(get_args(Split))}, or nothing for all"
+        yield f"split is {line['split']!r}; expected {', '.join(get_args(Split))}, or no value in any row"
     if line["path"] and not os.path.isfile(f"{folder}/{line['path']}"):  # noqa: PTH113 (five times as fast)
-        yield f"there is no file {lacking(folder, line['path'])}"
+        yield f"there is no file {describe_missing(folder, line['path'])}"

@@ -1,6 +1,6 @@
-"""One image of each of ImageNet's 1,000 classes, `n01440764_tench.JPEG`, in one folder: test images and nothing else.
+"""One test image of each of ImageNet's 1,000 classes, `n01440764_tench.JPEG`, in one folder.
 
-With a single image a class nothing can be learned and judged at once, so it is a target of `cross_dataset` alone.
+A class with one image cannot be used for training and for testing, so this is only a target of `cross_dataset`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 from features.datasets.base import Counts, Image, Listing, Origin, Published
 from features.errors import Problems, raise_all
 from features.splits.imagenet_classes import CLASSNAMES, REPEATED, class_names, wordnet_ids
-from features.splits.listed import EXTENSIONS, MEND
+from features.splits.listed import EXTENSIONS, FIX_HINT
 
 
 class ImageNetSample(Published):
@@ -19,10 +19,10 @@ class ImageNetSample(Published):
 
     path: str = "imagenet-sample"
 
-    layout: ClassVar[str] = "n01440764_tench.JPEG ..., a file a class, called by its WordNet id"
+    layout: ClassVar[str] = "n01440764_tench.JPEG ..., one file per class, named by its WordNet id"
     source: ClassVar[str] = (
-        "it lies beside the project on its own machines, and ImageNet's terms forbid passing it on; make one of your "
-        "own ImageNet: a file a class, in data.root/imagenet-sample"
+        "ImageNet's terms forbid passing it on; make it from your own copy of ImageNet: one file per class, in "
+        "data.root/imagenet-sample"
     )
     origin: ClassVar[Origin] = Origin(
         title="ImageNet, one image a class",
@@ -33,18 +33,22 @@ class ImageNetSample(Published):
     )
 
     def read(self, root: Path) -> Listing:
-        """List the files, each by the id before its first `_`; see `Reader.read`."""
-        folder, problems = self.folder(root), Problems()
-        ids = {wnid: i for i, wnid in enumerate(wordnet_ids("imagenet"))}
-        names = problems.attempt(lambda: class_names(folder / CLASSNAMES)) or dict(zip(ids, ids, strict=True))
+        """List the files; the WordNet id is the name up to the first `_`. See `Reader.read`."""
+        folder = self.folder(root)
+        problems = Problems()
+        class_ids = {wnid: i for i, wnid in enumerate(wordnet_ids("imagenet"))}
+        names = problems.attempt(lambda: class_names(folder / CLASSNAMES)) or dict(
+            zip(class_ids, class_ids, strict=True)
+        )
         files = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
-        strange = [file for file in files if _id(file) not in ids]
-        problems.messages += [f"{file}: {_id(file)!r} is no WordNet id of ImageNet" for file in strange]
-        absent = sorted(ids.keys() - {*map(_id, files)})
+
+        unknown = [file for file in files if _id(file) not in class_ids]
+        problems.messages += [f"{file}: {_id(file)!r} is not a WordNet id of ImageNet" for file in unknown]
+        absent = sorted(class_ids.keys() - {*map(_id, files)})
         if not self.allow_partial:
-            problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of classes; {MEND}"))
+            problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of classes; {FIX_HINT}"))
         return Listing(
-            images=tuple(Image(file, ids[_id(file)], "test") for file in files if _id(file) in ids),
+            images=tuple(Image(file, class_ids[_id(file)], "test") for file in files if _id(file) in class_ids),
             classes=tuple(names.values()),
             templates=self.templates,
             origin=self.origin,

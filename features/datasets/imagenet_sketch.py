@@ -15,10 +15,10 @@ class ImageNetSketch(ImageNetTestSet):
 
     layout: ClassVar[str] = "images/n01440764/*.JPEG ..., as CoOp's instructions make it"
     source: ClassVar[str] = "`shipyard data get imagenet_sketch` fetches it"
-    images: ClassVar[tuple[str, ...]] = ("images", "sketch")  # the latter: the archive as it is
+    images: ClassVar[tuple[str, ...]] = ("images", "sketch")  # the second: the unpacked archive
     archives: ClassVar[tuple[Archive, ...]] = (
-        # address: a co-author's; nobody publishes its checksum (tensorflow_datasets has that of the copy at Google
-        # Drive; whether it is the same file is not known to us)
+        # Address: a co-author's. Nobody publishes a checksum of this file; tensorflow_datasets has that of a copy at
+        # Google Drive, which may be another file.
         Archive(
             "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
             creates="sketch",

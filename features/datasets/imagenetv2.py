@@ -18,7 +18,7 @@ class ImageNetV2(ImageNetTestSet):
     images: ClassVar[tuple[str, ...]] = ("imagenetv2-matched-frequency-format-val",)
     numbered: ClassVar[bool] = True
     archives: ClassVar[tuple[Archive, ...]] = (
-        Archive(  # address: the authors'; sha256: tensorflow_datasets (older releases: of the file at an older address)
+        Archive(  # address: the authors'; sha256: tensorflow_datasets (older releases: of another address)
             "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
             creates="imagenetv2-matched-frequency-format-val",
             inside="imagenetv2-matched-frequency-format-val",

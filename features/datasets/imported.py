@@ -1,4 +1,4 @@
-"""A data set whose features came from a file (`shipyard features import`): there are no images to read."""
+"""A data set of imported features (`shipyard features import`), which has no images to read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from features.errors import InputError
 
 
 class Imported(Reader):
-    """Options of `reader: imported`: none."""
+    """Options of `reader: imported`; there are none."""
 
     path: str = ""
 
-    layout: ClassVar[str] = "nothing: `shipyard features import` has written the index and the features"
+    layout: ClassVar[str] = "nothing; `shipyard features import` writes the index and the features"
     source: ClassVar[str] = "a file of features"
 
-    def folder(self, root: Path) -> Path:  # noqa: ARG002 (the contract's)
-        """Nothing can be made anew here, so stages `index` and `extract` end.
+    def folder(self, root: Path) -> Path:  # noqa: ARG002 (the contract has it)
+        """Raise an error, which ends stages `index` and `extract`: they cannot compute imported features again.
 
         Raises:
-            InputError: always; says how to go on.
+            InputError: Always; the message explains how to continue.
         """
         raise InputError(
-            "these features were imported and cannot be made from images. If only the project's code has changed, keep "
-            "them: `dvc commit --force index@<data set> extract@<data set>`; if they are not there, `dvc pull`, or "
-            "import the file again: `shipyard features import`"
+            "these features were imported and cannot be computed from images. If only the project's code has changed, "
+            "keep them: `dvc commit --force index@<data set> extract@<data set>`. If they are missing, run `dvc pull`, "
+            "or import the file again: `shipyard features import`"
         )
 
     def read(self, root: Path) -> Listing:
-        """As `folder`."""
+        """Raise the error of `folder`."""
         raise InputError(f"{self.folder(root)}")

@@ -1,6 +1,6 @@
 """Stanford Cars with CoOp's split: 196 classes, 6,509 / 1,635 / 8,041 images (CoOp, appendix, Table 5).
 
-The official addresses are gone; copies from Kaggle hold their images a folder deeper (`cars_train/cars_train/`).
+The official addresses no longer exist. Copies from Kaggle have the images one folder deeper (`cars_train/cars_train/`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class StanfordCars(SplitReader):
 
     layout: ClassVar[str] = "cars_train/00001.jpg ... and cars_test/00001.jpg ..., as CoOp's instructions make it"
     source: ClassVar[str] = (
-        "its official address is gone. Copies of cars_train.tgz and cars_test.tgz are on Kaggle, which wants an "
-        "account (jessicali9530/stanford-cars-dataset); unpack both into data.root/stanford_cars"
+        "its official address no longer exists. Copies of cars_train.tgz and cars_test.tgz are on Kaggle, which needs "
+        "an account (jessicali9530/stanford-cars-dataset); unpack both into data.root/stanford_cars"
     )
     split_file: ClassVar[str] = "split_zhou_StanfordCars.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
@@ -33,6 +33,6 @@ class StanfordCars(SplitReader):
     )
 
     def path_on_disk(self, path: str, folder: Path) -> str:
-        """Kaggle's copy repeats the folder."""
+        """Return the path with its folder repeated, if this is Kaggle's copy."""
         part = path.partition("/")[0]
         return f"{part}/{path}" if (folder / part / part).is_dir() else path

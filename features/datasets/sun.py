@@ -33,5 +33,5 @@ class Sun(XianReader):
     )
 
     def class_of(self, file: str) -> str:
-        """`a/airplane_cabin` and `a/airport/terminal` without their first letter; a sub-class after its class."""
+        """Return the path without its first letter, joined by `_`: `a/airport/terminal` becomes `airport_terminal`."""
         return "_".join(PurePosixPath(file).parent.parts[1:])

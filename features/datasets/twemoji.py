@@ -1,12 +1,12 @@
-"""Twemoji, the data of the demo: 16 classes of flat drawings, 72 x 72, that install from the package registry.
+"""Twemoji, the data of the demo: 16 classes of flat drawings, 72 x 72 pixels, from a Python package.
 
-`twemoji.json` says which picture is of which class: Unicode's sub-groups without the members that the name
-does not fit, without skin tones and without the he/she forms of a person, which would be near-copies across splits.
-The first 8 classes have 28 or more pictures, so that 16 shots leave a choice; the other 8 have 20 to 30.
+`twemoji.json` assigns pictures to classes: Unicode's sub-groups without the members that the name does not fit, without
+skin tones and without the he/she forms of a person, which would be near-copies across splits. The first 8 classes have
+28 or more pictures, so that 16 shots are a selection; the other 8 have 20 to 30.
 
-The template was chosen on training and validation pictures; the sub-groups and their English names were picked with all
-pictures in view, for LiteCLIP, which knows ImageNet's names and no drawing. So zero-shot here is somewhat optimistic: a
-stand-in to see everything work, not a benchmark.
+The template was selected on training and validation pictures. The sub-groups and their English names were selected with
+all pictures in view, for LiteCLIP, which knows ImageNet's names and no drawings. Zero-shot accuracy is therefore
+somewhat optimistic: this data set is for trying the pipeline, not a benchmark.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Twemoji(Reader):
     """Options of `reader: twemoji`.
 
     Attributes:
-        path: empty for the pictures of the installed package; else a folder of Twemoji's PNGs under `data.root`.
+        path: A folder of Twemoji's PNGs under `data.root`; empty for the pictures of the installed package.
     """
 
     path: str = ""
@@ -46,21 +46,23 @@ class Twemoji(Reader):
     )
 
     def folder(self, root: Path) -> Path:
-        """The folder of the PNGs, wherever the package is installed; see `Reader.folder`."""
+        """Return the folder of the PNGs in the installed package; see `Reader.folder`."""
         if self.path:
             return super().folder(root)
-        package = importlib.util.find_spec(PACKAGE)  # found, not imported: importing it loads tables of its own
-        for place in (package and package.submodule_search_locations) or ():
-            if (folder := Path(place) / PICTURES).is_dir():
+        # Located without an import, because the package loads tables of its own.
+        package = importlib.util.find_spec(PACKAGE)
+        for location in (package and package.submodule_search_locations) or ():
+            folder = Path(location) / PICTURES
+            if folder.is_dir():
                 return folder
         raise InputError(
-            f"the pictures of the demo are not installed: no package {PACKAGE!r} with a folder {PICTURES}.\n"
+            f"the pictures of the demo are not installed: there is no package {PACKAGE!r} with a folder {PICTURES}.\n"
             "  fix: pip install -e '.[demo]', or set `path` to a folder under data.root with Twemoji's 72x72 PNGs"
         )
 
     def read(self, root: Path) -> Listing:
         """List the pictures that the table names; see `Reader.read`."""
-        self.folder(root)  # says what is missing when the pictures are
+        self.folder(root)  # raises if the pictures are missing
         groups = json.loads(CLASSES.read_text(encoding="utf-8"))["classes"]
         images = tuple(
             Image(f"{picture}.png", class_id, split)
@@ -71,10 +73,14 @@ class Twemoji(Reader):
 
 
 def _splits(pictures: list[str]) -> list[tuple[str, Split]]:
-    """One class's pictures: half train, an eighth val, the rest test, in an order that only the names decide."""
+    """Return one class's pictures with their splits: half train, an eighth val, the rest test.
+
+    The order is that of the names' digests, so it does not depend on the machine.
+    """
     shuffled = sorted(pictures, key=lambda picture: hashlib.sha256(picture.encode()).digest())
-    train = (len(pictures) + 1) // 2
-    val = train + round(len(pictures) / 8)
-    return [
-        (picture, "train" if rank < train else "val" if rank < val else "test") for rank, picture in enumerate(shuffled)
-    ]
+    val_start = (len(pictures) + 1) // 2
+    test_start = val_start + round(len(pictures) / 8)
+    train: list[tuple[str, Split]] = [(picture, "train") for picture in shuffled[:val_start]]
+    val: list[tuple[str, Split]] = [(picture, "val") for picture in shuffled[val_start:test_start]]
+    test: list[tuple[str, Split]] = [(picture, "test") for picture in shuffled[test_start:]]
+    return train + val + test

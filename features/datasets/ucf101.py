@@ -1,8 +1,9 @@
 """UCF101, the middle frame of each video, with CoOp's split: 101 classes, 7,639 / 1,898 / 3,783 (CoOp, Table 5).
 
-Either CoOp's prepared frames, `UCF-101-midframes/Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg`, or the videos,
-`UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, of which `features.encoding.video` takes the middle frame. How
-CoOp's frames were chosen and compressed is not documented, so the two need not give the same features.
+A copy has either CoOp's prepared frames, `UCF-101-midframes/Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg`, or the
+videos, `UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`. From a video,
+`features.encoding.video` takes the middle frame. CoOp does not document how its frames were selected and compressed, so
+the two may give different features.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Ucf101(SplitReader):
     )
 
     def path_on_disk(self, path: str, folder: Path) -> str:
-        """The split names frames and writes `_` between the words of a class; the videos' folders do neither."""
+        """Return the video of a frame: the folder without `_` between its words, the file with the suffix `.avi`."""
         if folder.name != VIDEOS:
             return path
         frame = PurePosixPath(path)

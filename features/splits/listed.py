@@ -1,4 +1,4 @@
-"""Data sets that name their images, in a split file or a list: which of them this copy has."""
+"""Find the images of a data set that names them, in a split file or a list."""
 
 from __future__ import annotations
 
@@ -11,28 +11,36 @@ from features.datasets.base import SPLITS, Image, Listing, Published, Rows
 from features.errors import Problems, raise_all
 
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-FORMS: tuple[tuple[Literal["NFD", "NFC"], str, str], ...] = (  # of Unicode: what it does, convmv's way back
-    ("NFD", "letter and accent apart", "nfc"),
+UNICODE_FORMS: tuple[tuple[Literal["NFD", "NFC"], str, str], ...] = (  # form, description, option of convmv for a fix
+    ("NFD", "letter and accent as two characters", "nfc"),
     ("NFC", "one character", "nfd"),
 )
-MEND = "mend the copy, or set `allow_partial: true`"
+FIX_HINT = "fix the copy, or set `allow_partial: true`"
 
 
 def listing_of(reader: Published, folder: Path, classes: Sequence[str], rows: Rows, problems: Problems) -> Listing:
-    """The images that a data set names, as they lie below `folder`.
+    """Return the listing of the images that a data set names, with their paths below `folder`.
 
-    Those that are missing are left out and counted where the reader allows it. Else they are a fault, after those of
-    `problems`, that names every one of them.
+    If the reader allows a partial copy, missing images are left out and counted. Otherwise one more fault, after those
+    in `problems`, names all of them.
     """
-    found = on_disk(folder, (path for part in SPLITS for path, _ in rows[part]))
-    missing = [path for path, there in found.items() if there is None]
+    paths = on_disk(folder, (path for split in SPLITS for path, _ in rows[split]))
+    missing = [path for path, actual in paths.items() if actual is None]
+
     if not reader.allow_partial:
-        absent = [lacking(folder, path) for path in missing]
-        problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of the split; {MEND}"))
-        found = {path: there or path for path, there in found.items()}  # so that the split's numbers can be told, too
-    named = ((part, path, label) for part in SPLITS for path, label in rows[part])
+        absent = [describe_missing(folder, path) for path in missing]
+        problems.attempt(lambda: raise_all(absent, f"{folder} lacks images of the split; {FIX_HINT}"))
+        # Missing images stay in the listing, so that its counts are those of the split file.
+        paths = {path: actual or path for path, actual in paths.items()}
+
+    images = []
+    for split in SPLITS:
+        for path, label in rows[split]:
+            actual = paths[path]
+            if actual:
+                images.append(Image(actual, label, split))
     return Listing(
-        images=tuple(Image(there, label, part) for part, path, label in named if (there := found[path])),
+        images=tuple(images),
         classes=tuple(classes),
         templates=reader.templates,
         origin=reader.origin,
@@ -42,42 +50,48 @@ def listing_of(reader: Published, folder: Path, classes: Sequence[str], rows: Ro
 
 
 def on_disk(folder: Path, paths: Iterable[str]) -> dict[str, str | None]:
-    """For each path relative to `folder`, the path that is there, or None.
+    """Return for each path relative to `folder` the path that exists, or None.
 
-    Copies of one data set differ in the case of extensions (`.JPG` for `.jpg`), so such a file is taken too.
+    Copies of a data set differ in the case of extensions (`.JPG` for `.jpg`), so such a file is accepted.
     """
-    listed: dict[str, dict[str, str]] = {}
-    found: dict[str, str | None] = {}
+    entries: dict[str, dict[str, str]] = {}
+    result: dict[str, str | None] = {}
     for path in paths:
         parent, _, name = path.rpartition("/")
-        if parent not in listed:
-            listed[parent] = _entries(folder / parent)
-        there = listed[parent].get(name) or listed[parent].get(_folded(name))
-        found[path] = None if there is None else (f"{parent}/{there}" if parent else there)
-    return found
+        if parent not in entries:
+            entries[parent] = _entries(folder / parent)
+
+        actual = entries[parent].get(name) or entries[parent].get(_lower_extension(name))
+        if actual is None:
+            result[path] = None
+        else:
+            result[path] = f"{parent}/{actual}" if parent else actual
+    return result
 
 
-def lacking(folder: Path, path: str) -> str:
-    """What to tell of a path that is not below `folder`: where only its accents are coded otherwise, how to mend that.
+def describe_missing(folder: Path, path: str) -> str:
+    """Return the line of an error message for a path that is not below `folder`.
 
-    Such a file is not taken for the other, because an image's views depend on its path.
+    If only the Unicode form of its accents differs, the line gives the command that renames it. Such a file is not
+    accepted silently, because an image's views depend on its path.
     """
-    for form, kind, option in FORMS:
+    for form, description, option in UNICODE_FORMS:
         other = unicodedata.normalize(form, path)
         if other != path and (folder / other).exists():
             return (
-                f"{path}: it is there, but with each accented letter as {kind} (Unicode {form}; macOS writes NFD): "
-                f"rename with `convmv -r -f utf8 -t utf8 --{option} --notest {folder}`"
+                f"{path}: the file exists with each accented letter as {description} (Unicode {form}; macOS writes "
+                f"NFD): rename with `convmv -r -f utf8 -t utf8 --{option} --notest {folder}`"
             )
     return path
 
 
 def _entries(folder: Path) -> dict[str, str]:
-    """What lies in a folder, by its name and by its name with a lower-case extension; {} without such a folder."""
+    """Return the entries of a folder by name and by name with a lower-case extension; {} if there is no folder."""
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    return {_folded(name): name for name in names} | {name: name for name in names}
+    # Exact names last, so that they take precedence over names with another case.
+    return {_lower_extension(name): name for name in names} | {name: name for name in names}
 
 
-def _folded(name: str) -> str:
+def _lower_extension(name: str) -> str:
     pure = PurePosixPath(name)
     return pure.stem + pure.suffix.lower()

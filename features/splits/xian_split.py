@@ -1,7 +1,7 @@
 """Generalized zero-shot data sets with the "proposed splits" of Xian et al., Zero-shot learning, TPAMI 2019.
 
-`att_splits.mat` says by position which images are for training (`trainval_loc`), and which are tests of seen and of
-unseen classes. The positions are those of `image_files` in `res101.mat`; ResNet's features in there are not read.
+`att_splits.mat` gives the positions of the training images (`trainval_loc`) and of the test images of seen and unseen
+classes. They are positions in `image_files` of `res101.mat`; the ResNet features in that file are not read.
 """
 
 from __future__ import annotations
@@ -27,30 +27,35 @@ class XianReader(Published):
     """Base of the readers of data sets with Xian's splits.
 
     Attributes:
-        splits: the folder below `data.root` that holds the `.mat` files; null: `path`, and then `xlsa17/data/<name>`.
+        splits: The folder below `data.root` that holds the `.mat` files; null: `path`, then `xlsa17/data/<name>`.
     """
 
     splits: str | None = None
 
     xian_name: ClassVar[str]  # the folder's name in xlsa17/data
-    files: ClassVar[tuple[str, ...]] = ("att_splits.mat", "sent_splits.mat")  # the first that is there
+    split_files: ClassVar[tuple[str, ...]] = ("att_splits.mat", "sent_splits.mat")  # the first that exists is used
 
     def read(self, root: Path) -> Listing:
         """List the split's images: training, and both parts of the test; see `Reader.read`."""
         problems = Problems()
         folder = problems.attempt(lambda: self.folder(root))
-        mats = problems.attempt(lambda: self._mats(root))
-        split = problems.attempt(lambda: self._split(mats)) if mats else None
-        images = problems.attempt(lambda: MatFile(mats / IMAGES, ("image_files", "labels"))) if mats else None
+        mat_folder = problems.attempt(lambda: self._mat_folder(root))
+        split = images = None
+        if mat_folder:
+            split = problems.attempt(lambda: self._read_split(mat_folder))
+            images = problems.attempt(lambda: MatFile(mat_folder / IMAGES, ("image_files", "labels")))
         if folder is None or images is None:
             raise self.unreadable(problems)
-        files = [self.in_folder(file.replace("\\", "/")) for file in images.texts("image_files")]
-        named = problems.attempt(lambda: self._classes(files, images))
-        parts = problems.attempt(lambda: _parts(split, images, named[1])) if split and named else None
-        if named is None or parts is None:  # whoever mends the split is to know what else the copy lacks
+
+        files = [self.relative_path(file.replace("\\", "/")) for file in images.texts("image_files")]
+        class_names = problems.attempt(lambda: self._class_names(files, images))
+        parts = problems.attempt(lambda: _parts(split, images, class_names[1])) if split and class_names else None
+        # Without a usable split, missing images are still reported, before the error.
+        if class_names is None or parts is None:
             listing_of(self, folder, (), {"train": [(file, 0) for file in files], "val": [], "test": []}, problems)
             raise self.unreadable(problems)
-        classes, labels = named
+
+        classes, labels = class_names
         rows: Rows = {
             "train": [(files[i], labels[i]) for i in parts[TRAIN]],
             "val": [],
@@ -58,44 +63,61 @@ class XianReader(Published):
         }
         return listing_of(self, folder, classes, rows, problems)
 
-    def in_folder(self, file: str) -> str:
-        """A path of Xian's machine, relative to the folder of the images."""
+    def relative_path(self, file: str) -> str:
+        """Return a path of Xian's machine relative to the folder of the images."""
         return file.rpartition(f"/{self.images[0]}/")[2]
 
     def class_of(self, file: str) -> str:
-        """The class name of an image, from its path; most are in a folder of that name."""
+        """Return the class name of an image from its path; in most data sets it is the folder's name."""
         return PurePosixPath(file).parent.name
 
-    def _mats(self, root: Path) -> Path:
-        places = [root / self.splits] if self.splits else [root / self.path, root / "xlsa17" / "data" / self.xian_name]
-        for place in places:
-            if (place / IMAGES).is_file() and any((place / name).is_file() for name in self.files):
-                return place
+    def _mat_folder(self, root: Path) -> Path:
+        if self.splits:
+            candidates = [root / self.splits]
+        else:
+            candidates = [root / self.path, root / "xlsa17" / "data" / self.xian_name]
+        for folder in candidates:
+            if (folder / IMAGES).is_file() and any((folder / name).is_file() for name in self.split_files):
+                return folder
         raise InputError(
-            f"there are no {IMAGES} and {' or '.join(self.files)}, together in one folder, which say which images "
-            f"are for training; looked in {' and '.join(map(str, places))}.\n"
+            f"there is no folder with {IMAGES} and {' or '.join(self.split_files)}, which assign the images to "
+            f"training and test; searched {' and '.join(map(str, candidates))}.\n"
             f"  fix: put them there, or set `splits`; {self.source}"
         )
 
-    def _split(self, mats: Path) -> MatFile:
-        return MatFile(next(mats / name for name in self.files if (mats / name).is_file()), (TRAIN, SEEN, UNSEEN))
+    def _read_split(self, mat_folder: Path) -> MatFile:
+        name = next(name for name in self.split_files if (mat_folder / name).is_file())
+        return MatFile(mat_folder / name, (TRAIN, SEEN, UNSEEN))
 
-    def _classes(self, files: list[str], images: MatFile) -> tuple[tuple[str, ...], list[int]]:
-        """The class names by Xian's labels, and each image's class id."""
+    def _class_names(self, files: list[str], images: MatFile) -> tuple[tuple[str, ...], list[int]]:
+        """Return the class names in the order of Xian's labels, and each image's class id."""
         numbers = images.numbers("labels")
         pairs = sorted(set(zip(numbers.tolist(), map(self.class_of, files), strict=True)))
-        of_label, of_name = Counter(label for label, _ in pairs), Counter(name for _, name in pairs)
-        problems = [f"label {label}: {name!r}" for label, name in pairs if of_label[label] > 1 or of_name[name] > 1]
-        raise_all(problems, f"{images.path}: labels and class names do not go together one to one")
-        ids = {label: class_id for class_id, (label, _) in enumerate(pairs)}
-        return tuple(name for _, name in pairs), [ids[label] for label in numbers.tolist()]
+
+        # A label with two names, or a name with two labels, means that the list belongs to other images.
+        names_per_label = Counter(label for label, _ in pairs)
+        labels_per_name = Counter(name for _, name in pairs)
+        problems = [
+            f"label {label}: {name!r}"
+            for label, name in pairs
+            if names_per_label[label] > 1 or labels_per_name[name] > 1
+        ]
+        raise_all(problems, f"{images.path}: labels and class names do not match one to one")
+
+        class_ids = {label: class_id for class_id, (label, _) in enumerate(pairs)}
+        return tuple(name for _, name in pairs), [class_ids[label] for label in numbers.tolist()]
 
 
 def _parts(split: MatFile, images: MatFile, labels: list[int]) -> dict[str, list[int]]:
-    """The positions of each part's images, of which there are `labels`.
+    """Return the positions of each part's images, from 0.
+
+    Args:
+        split: The file with the positions.
+        images: The file with the images, for error messages.
+        labels: The class id of each image.
 
     Raises:
-        InputError: positions that are no whole numbers, or no image's, or classes that are on both sides.
+        InputError: Positions are not whole numbers or out of range, or a class is both seen and unseen.
     """
     parts = {name: (split.numbers(name) - 1).tolist() for name in (TRAIN, SEEN, UNSEEN)}  # MATLAB counts from 1
     raise_all(list(_contradictions(parts, labels)), f"{split.path} does not belong to {images.path}")
@@ -103,9 +125,11 @@ def _parts(split: MatFile, images: MatFile, labels: list[int]) -> dict[str, list
 
 
 def _contradictions(parts: dict[str, list[int]], labels: list[int]) -> Iterator[str]:
-    """Positions that are no image's, and classes that are both trained on and called unseen."""
+    """Yield positions out of range, and classes that are both trained on and called unseen."""
     outside = [(name, i) for name, part in parts.items() for i in part if not 0 <= i < len(labels)]
-    yield from (f"{name}: {i + 1} is not in 1 to {len(labels)}" for name, i in outside)
+    for name, i in outside:
+        yield f"{name}: {i + 1} is not in 1 to {len(labels)}"
     if not outside:
-        found = {name: {labels[i] for i in part} for name, part in parts.items()}
-        yield from (f"class {label} is in {UNSEEN} and in {TRAIN}" for label in sorted(found[UNSEEN] & found[TRAIN]))
+        classes = {name: {labels[i] for i in part} for name, part in parts.items()}
+        for label in sorted(classes[UNSEEN] & classes[TRAIN]):
+            yield f"class {label} is in {UNSEEN} and in {TRAIN}"
