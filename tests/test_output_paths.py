@@ -1,4 +1,4 @@
-"""No command that takes a path to write destroys a file that it did not make."""
+"""No command with an output path destroys a file that it did not create."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("option", OUTPUTS)
 @pytest.mark.parametrize("path", [*FOLDERS, *FILES])
-def test_a_path_that_would_cost_a_file_is_refused_before_work_starts(option: str, path: str, project: Path) -> None:
+def test_a_path_whose_file_would_be_lost_is_an_error_before_work_starts(option: str, path: str, project: Path) -> None:
     before = files(project)
     result = CliRunner().invoke(app, [*OUTPUTS[option], path])
     assert result.exit_code != 0
@@ -62,7 +62,7 @@ def test_a_path_that_would_cost_a_file_is_refused_before_work_starts(option: str
     assert Path("/dev/null").is_char_device()
 
 
-def test_an_input_is_not_overwritten_even_when_asked_to(project: Path) -> None:
+def test_an_input_is_not_overwritten_even_with_overwrite(project: Path) -> None:
     (project / "same.csv").hardlink_to(project / "photos/0.png")
     before = files(project)
     result = CliRunner().invoke(app, [*PREDICT, "--csv", "same.csv", "--overwrite"])
@@ -70,20 +70,22 @@ def test_an_input_is_not_overwritten_even_when_asked_to(project: Path) -> None:
     assert files(project) == before
 
 
-def test_two_options_do_not_write_one_file(project: Path) -> None:
+def test_two_options_cannot_write_the_same_file(project: Path) -> None:
     result = CliRunner().invoke(app, [*PREDICT, "--csv", "out.x", "--json", "./out.x"])
     assert isinstance(result.exception, InputError)
     assert not (project / "out.x").exists()
 
 
-def test_an_existing_file_is_replaced_when_asked_to(project: Path) -> None:
+def test_an_existing_file_is_replaced_with_overwrite(project: Path) -> None:
     result = CliRunner().invoke(app, [*PREDICT, "--csv", "kept.txt", "--overwrite"])
     assert result.exit_code == 3  # photos/broken.jpg cannot be read
     assert (project / "kept.txt").read_text(encoding="utf-8").startswith("path,")
 
 
 @pytest.mark.parametrize("write", [atomic_file, atomic_folder])
-def test_a_folder_of_somebody_else_is_never_replaced(write: Callable[[Path], object], tmp_path: Path) -> None:
+def test_a_folder_that_the_project_did_not_create_is_never_replaced(
+    write: Callable[[Path], object], tmp_path: Path
+) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"a")
     with pytest.raises(InputError, match="photos"), write(tmp_path / "photos"):  # type: ignore[attr-defined]
@@ -91,7 +93,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(write: Callable[[Path], obj
     assert files(tmp_path) == {"photos": b"", "photos/a.jpg": b"a"}
 
 
-def test_a_folder_is_replaced_where_the_project_made_it(tmp_path: Path) -> None:
+def test_a_folder_that_the_project_created_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     for name in ("a", "b"):
         with atomic_folder(out) as part:
@@ -99,7 +101,7 @@ def test_a_folder_is_replaced_where_the_project_made_it(tmp_path: Path) -> None:
     assert {*files(tmp_path)} == {"out", f"out/{MARK}", "out/b"}
 
 
-def test_an_error_leaves_the_old_folder_as_it_was(tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_folder_unchanged(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "out") as part:
         (part / "a").touch()
     before = files(tmp_path)
