@@ -183,8 +183,8 @@ def request_for(make: Callable[[Path], Path], folder: Path) -> ImportRequest:
     (folder / "names.txt").write_text("\n".join(NAMES), encoding="utf-8")
     if "rows" in options:
         columns = {"labels": [NAMES[label] for label in LABELS], "splits": SPLITS, "ids": IDS}
-        wanted = options["rows"].split(",")
-        lines = [",".join(wanted), *(",".join(str(columns[name][row]) for name in wanted) for row in range(6))]
+        names = options["rows"].split(",")
+        lines = [",".join(names), *(",".join(str(columns[name][row]) for name in names) for row in range(6))]
         (folder / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
         options["rows"] = folder / "rows.csv"
     return lab_request(make(folder), **options)

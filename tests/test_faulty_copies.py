@@ -176,10 +176,10 @@ def test_the_faults_of_all_data_sets_and_the_mistakes_of_all_settings(
         TREES[name](tmp_path)
     (tmp_path / "caltech-101/101_ObjectCategories/Faces/image_0001.jpg").unlink()
     (tmp_path / "SUN/att_splits.mat").unlink()
-    found = grid(names, tmp_path, {"dtd": {"reader": "dtd", "pth": "x"}})
-    wrong = found.model_copy(update={"grid": found.grid.model_copy(update={"datasets": [*names, "dtd"]})})
+    settings = grid(names, tmp_path, {"dtd": {"reader": "dtd", "pth": "x"}})
+    wrong = settings.model_copy(update={"grid": settings.grid.model_copy(update={"datasets": [*names, "dtd"]})})
     with pytest.raises(InputError) as error:
-        check.check_all([found, wrong])
+        check.check_all([settings, wrong])
     text = str(error.value)
     assert_reported(
         text, "- Faces/image_0001.jpg", "train: 2, ", "res101.mat and att_splits.mat", f"{tmp_path}/food-101"
@@ -190,8 +190,8 @@ def test_the_faults_of_all_data_sets_and_the_mistakes_of_all_settings(
 
 def test_what_is_indexed_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = grid(["caltech101"], tmp_path, {})
+    settings = grid(["caltech101"], tmp_path, {})
     with pytest.raises(InputError, match="dvc pull"):
-        check.check_data([found])
+        check.check_data([settings])
     touch(tmp_path, ["artifacts/index/caltech101.parquet"])
-    check.check_data([found])
+    check.check_data([settings])

@@ -141,15 +141,15 @@ def test_official_layouts_are_read_where_they_differ(name: str, coop: str, other
 def video(frames: int) -> bytes:
     """An AVI whose frame i is grey of 20 i."""
     av = pytest.importorskip("av", reason="needs the extra `video`")
-    made = io.BytesIO()
-    with av.open(made, "w", format="avi") as file:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as file:
         stream = file.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         pictures = [np.full((48, 64, 3), 20 * i, np.uint8) for i in range(frames)]
         for picture in pictures:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         file.mux(stream.encode())
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(("frames", "middle"), [(1, 0), (8, 4), (9, 4)])

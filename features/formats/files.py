@@ -5,16 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from features.errors import InputError
 
 MARK = ".shipyard"  # a file in every folder of `atomic_folder`; no folder without it is ever replaced
-MARK_TEXT = (
-    "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"  # part of its bytes
-)
+MARK_TEXT = "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"
+
+
+_checks: list[Callable[[], None]] = []
+
+
+def before_replacing(check: Callable[[], None]) -> None:
+    """From now on, call `check` before any file or folder gets its name; an error of it leaves the old one in place."""
+    _checks.append(check)
+
+
+def _check_all() -> None:
+    for check in _checks:
+        check()
 
 
 @contextmanager
@@ -32,6 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(part)
         yield part
+        _check_all()
         part.replace(path)
 
 
@@ -54,6 +66,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         remove(part)
         part.mkdir()
         yield part
+        _check_all()
 
         (part / MARK).write_text(MARK_TEXT, encoding="utf-8")
 
