@@ -42,13 +42,13 @@ def change(project: Path, old: str, new: str) -> None:
 
 
 def test_a_healthy_project_has_no_stop(project: Path) -> None:
-    found = findings()
-    assert [str(finding) for finding in found.values() if finding.stops] == []
-    assert {"python", "torch", "open_clip", "dvc", "git", "disk", "params", "device", "encoder"} <= set(found)
-    assert "data: twemoji" in found
-    assert found["git"].state == "note", "there is no commit yet"
-    assert "git commit" in found["git"].fix
-    assert all("\n" not in str(finding) for finding in found.values())
+    by_subject = findings()
+    assert [str(finding) for finding in by_subject.values() if finding.stops] == []
+    assert {"python", "torch", "open_clip", "dvc", "git", "disk", "params", "device", "encoder"} <= set(by_subject)
+    assert "data: twemoji" in by_subject
+    assert by_subject["git"].state == "note", "there is no commit yet"
+    assert "git commit" in by_subject["git"].fix
+    assert all("\n" not in str(finding) for finding in by_subject.values())
 
 
 def test_each_line_starts_with_the_state_and_a_stop_gives_status_1(project: Path) -> None:
@@ -80,10 +80,10 @@ def test_missing_git_is_a_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_folder_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = findings()
-    assert found["git"].stops
-    assert found["params"].stops
-    assert "device" not in found, "checks of settings need a params.yaml"
+    by_subject = findings()
+    assert by_subject["git"].stops
+    assert by_subject["params"].stops
+    assert "device" not in by_subject, "checks of settings need a params.yaml"
 
 
 @pytest.mark.parametrize(("gigabytes", "state"), [(0.5, "stop"), (5, "note"), (500, "ok")])

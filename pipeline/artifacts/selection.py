@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from features.formats.untrusted import read_json
+from features.runtime.text_table import text_table
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
 from pipeline.config.migrations import check_artifact_folder
@@ -87,12 +88,7 @@ def selection_text(selection: Selection) -> str:
     harmonic = ["H"] if len(selection.images) > 1 else []
     rows = [["", *selection.images, *harmonic, "95 % of samples"]]
     rows += [[candidate.run, *_cells(candidate, selection)] for candidate in selection.runs]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-
-    for name, *cells in rows:
-        columns = [name.ljust(widths[0])]
-        columns += [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append(f"  {'  '.join(columns)}".rstrip())
+    lines += [f"  {line}".rstrip() for line in text_table(rows)]
 
     for candidate in selection.runs:
         warning = calibration_warning(candidate.run, candidate.temperature)

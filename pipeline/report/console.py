@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from features.errors import InputError
+from features.runtime.text_table import text_table
 from features.settings import parse
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
 from pipeline.report.summary import Row, Summary, Table
@@ -51,9 +52,7 @@ def table_text(table: Table) -> str:
         values = (reference.values.get(column) for column in table.columns)
         lines.append([reference_name(reference), *(DASH if value is None else number(value) for value in values)])
 
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [f"{table.dataset}, {table.task}"]
-    text += [_aligned(line, widths) for line in lines]
+    text = [f"{table.dataset}, {table.task}", *text_table(lines)]
     text += [f"[{i}] {reason}" for i, reason in enumerate(reasons, start=1)]
     return "\n".join([*text, *caption(table), *gain_sentences(table)])
 
@@ -65,11 +64,3 @@ def _published_line(table: Table, row: Row) -> list[str]:
         published, difference = published_cells(row.values[column])
         cells.append(published if difference == DASH else f"{published} ({difference})")
     return cells
-
-
-def _aligned(cells: list[str], widths: list[int]) -> str:
-    """Return one line: the first cell is aligned to the left, the others to the right."""
-    first, *others = cells
-    columns = [first.ljust(widths[0])]
-    columns += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-    return "  ".join(columns).rstrip()
