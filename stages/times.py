@@ -13,6 +13,7 @@ from pathlib import Path
 
 from features.runtime.progress import clock, quiet
 from pipeline.artifacts import paths
+from pipeline.executor.stage_inputs import watch_inputs
 
 
 def timed(main: Callable[..., None]) -> Callable[..., None]:
@@ -20,11 +21,12 @@ def timed(main: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(main)
     def run(**options: object) -> None:
+        stage = Path(sys.argv[0]).stem
+        watch_inputs(stage, options)
         start = time.monotonic()
         main(**options)
         seconds = time.monotonic() - start
 
-        stage = Path(sys.argv[0]).stem
         if not quiet():
             cell = " ".join(str(value) for value in options.values() if value is not None)
             print(f"{stage} {cell}".strip() + f": done in {clock(seconds)}", file=sys.stderr)

@@ -119,6 +119,7 @@ def run(
 
 def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs: int) -> None:
     """Check the settings of every run, then run one after the other."""
+    from features.errors import InputError
     from pipeline.cli.check import check_all
     from pipeline.config import recipes
     from pipeline.executor.git import git
@@ -144,6 +145,12 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
             repro()
         else:
             repro_parallel(jobs)
+        if (edited := params.read()) != after:
+            changes = "; ".join(overrides.changes(after, edited))
+            raise InputError(
+                f"{params.PATH} was edited during this run: {changes}. Stages that had ended by then have the old "
+                "values; run again"
+            )
 
         report()
         _print_selection(params.parse_text(after))

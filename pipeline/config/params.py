@@ -240,6 +240,15 @@ def check_names(text: str, where: str = str(PATH)) -> None:
     raise_all(list(renamed_settings(_parse_yaml(text, where))), f"{where} has names of an older version; rename them")
 
 
+def plain_values(path: Path = PATH) -> object:
+    """Return the values of a params file as they stand there, unchecked.
+
+    Raises:
+        InputError: the file does not exist or is not YAML.
+    """
+    return _parse_yaml(read(path), str(path))
+
+
 def _parse_yaml(text: str, where: str) -> object:
     """Return the plain values of a params file."""
     marked = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith(CONFLICT_MARKERS)]

@@ -39,6 +39,7 @@ INFRASTRUCTURE = frozenset(
         "features/runtime/progress.py",
         "features/runtime/watch.py",
         "pipeline/config/migrations.py",
+        "pipeline/executor/stage_inputs.py",
         "stages/options.py",
         "stages/running.py",
         "stages/times.py",
