@@ -44,26 +44,26 @@ def write_project(folder: Path, **task: Any) -> None:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two data sets that share one class name, after the stages that do not depend on a task."""
-    made = tmp_path_factory.mktemp("visualize_features")
-    write_encoder(made)
+    root = tmp_path_factory.mktemp("project")
+    write_encoder(root)
     number = 0
     for dataset, classes in (("mine", SOURCE), ("other", TARGET)):
         for split in ("train", "test"):
             for name in classes:
-                folder = made / "data" / dataset / split / name
+                folder = root / "data" / dataset / split / name
                 folder.mkdir(parents=True)
                 for i in range(3):
                     picture(number := number + 1).save(folder / f"{i}.png")
-    write_project(made)
+    write_project(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(made)
+        patch.chdir(root)
         for dataset in ("mine", "other"):
             stage("index", dataset=dataset)
             stage("extract", dataset=dataset)
         stage("text_tower")
         for dataset in ("mine", "other"):
             stage("classes", dataset=dataset)
-    return made
+    return root
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +96,8 @@ def test_all_stages_run_and_the_source_has_its_own_table() -> None:
         for method in ("zero_shot", "tip_adapter"):
             stage("fit", **names, method=method)
             stage("evaluate", **names, method=method)
-        for made in ("train_generator", "synthesize", "evaluate_generator"):
-            stage(made, **names, generator="ship")
+        for name in ("train_generator", "synthesize", "evaluate_generator"):
+            stage(name, **names, generator="ship")
         stage("fit", **names, method="tip_adapter", generator="ship")
         stage("evaluate", **names, method="tip_adapter", generator="ship")
     params = load()

@@ -38,8 +38,10 @@ CROPS = torch.randint(0, 256, (100, 32, 32, 3), dtype=torch.uint8, generator=tor
 PIXELS = CROPS.permute(0, 3, 1, 2).float() / 255
 
 
-def differences(found: tuple[Tensor | NDArray[np.float32], ...], logits: Tensor, probabilities: Tensor) -> list[float]:
-    pairs = zip(found, (logits, probabilities), strict=True)
+def differences(
+    outputs: tuple[Tensor | NDArray[np.float32], ...], logits: Tensor, probabilities: Tensor
+) -> list[float]:
+    pairs = zip(outputs, (logits, probabilities), strict=True)
     return [float((torch.as_tensor(ours) - theirs).abs().max()) for ours, theirs in pairs]
 
 
@@ -51,8 +53,8 @@ def test_onnx_and_torchscript_give_the_results_of_the_pipeline(method: str, tmp_
 
     export(model, "onnx", tmp_path / "m.onnx")
     session = ORT.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    found = session.run(["logits", "probabilities"], {"pixels": PIXELS.numpy()})
-    assert max(differences(found, logits, probabilities)) < 1e-4
+    outputs = session.run(["logits", "probabilities"], {"pixels": PIXELS.numpy()})
+    assert max(differences(outputs, logits, probabilities)) < 1e-4
     exported = json.loads(session.get_modelmeta().custom_metadata_map["shipyard"])
     assert exported == json.loads(json.dumps(metadata(model)))
     assert exported["classes"] == list(trained.NAMES)
@@ -98,8 +100,8 @@ def test_safetensors_have_the_tensors_of_the_tower_and_the_classifier(tmp_path: 
 def test_a_classifier_that_needs_more_than_features_is_rejected_with_the_reason(tmp_path: Path) -> None:
     model = trained.model(tmp_path / "encoder", "zero_shot")
     reading = next(method for method in FOUND.values() if method.scores_with_text_tower)
-    made = object.__new__(reading.classifier)
-    other = replace(model, classifier=made)
+    classifier = object.__new__(reading.classifier)
+    other = replace(model, classifier=classifier)
     with pytest.raises(InputError, match=r"text tower.*onnx.*--to safetensors"):
         export(other, "onnx", tmp_path / "m.onnx")
     with pytest.raises(InputError, match=r"patch tokens.*torchscript.*--to safetensors"):

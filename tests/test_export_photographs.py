@@ -37,13 +37,13 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def photographs(shared: Path, encoder: Encoder) -> dict[str, Tensor]:
     """Class name -> crops (EACH, height, width, 3)."""
-    found = {}
+    by_class = {}
     for folder in sorted(folder for folder in (shared / "data/textures-10").iterdir() if folder.is_dir()):
         pixels = np.empty((EACH, 1, *encoder.preprocess.size, 3), np.uint8)
         for file, out in zip(sorted(folder.iterdir()), pixels, strict=False):
             fill_crops(read_image(file), str(file), encoder.preprocess, CENTRE, out)
-        found[folder.name] = torch.from_numpy(pixels[:, 0])
-    return found
+        by_class[folder.name] = torch.from_numpy(pixels[:, 0])
+    return by_class
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,9 @@ def models(encoder: Encoder, photographs: dict[str, Tensor], pixels: Tensor) -> 
     }
 
 
-def differences(model: Model, pixels: Tensor, found: tuple[Tensor, Tensor]) -> list[float]:
+def differences(model: Model, pixels: Tensor, outputs: tuple[Tensor, Tensor]) -> list[float]:
     logits = torch.cat([model.logits(part) for part in torch.split(pixels, PASS)])
-    pairs = zip(found, (logits, logits.softmax(1)), strict=True)
+    pairs = zip(outputs, (logits, logits.softmax(1)), strict=True)
     return [float((ours - theirs).abs().max()) for ours, theirs in pairs]
 
 

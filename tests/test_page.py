@@ -17,7 +17,7 @@ from pipeline.report.build import write_report
 from pipeline.report.console import read_summary
 from pipeline.report.local_report import write_local_report
 
-BROWSER = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+BROWSER = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium (Debian: apt-get install chromium)")
 LOCK = """
 schema: '2.0'

@@ -41,10 +41,10 @@ def test_results_are_tidy() -> None:
     known = ["task", "dataset", "method", "seed", "eval_split", "accuracy", "n"]
     assert list(rows[0]) == [*known, "missing_images", "unreadable_images"]
     assert len(rows) == 5 * 2 * 3
-    found = {(r["method"], r["seed"], r["eval_split"]): (r["accuracy"], r["n"]) for r in rows}
-    assert found["coop+ship", "2", "new"] == ("72.0", "40")
-    assert found["coop+ship", "2", "harmonic_mean"] == ("80.0", "80")
-    assert found["tip_adapter_f", "1", "new"] == ("", "40")
+    accuracies = {(r["method"], r["seed"], r["eval_split"]): (r["accuracy"], r["n"]) for r in rows}
+    assert accuracies["coop+ship", "2", "new"] == ("72.0", "40")
+    assert accuracies["coop+ship", "2", "harmonic_mean"] == ("80.0", "80")
+    assert accuracies["tip_adapter_f", "1", "new"] == ("", "40")
 
 
 def test_the_same_scores_give_the_same_bytes() -> None:

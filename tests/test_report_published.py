@@ -53,12 +53,12 @@ def scores(dataset: str, run: str = "coop", **changes: Any) -> Scores:
     return Scores(**{**values, **changes})
 
 
-def only(found: list[Scores], params: Params | None = None) -> Table:
-    return build_tables(params or made_params(), found)[0]
+def first_table(run_scores: list[Scores], params: Params | None = None) -> Table:
+    return build_tables(params or made_params(), run_scores)[0]
 
 
-def beside(found: list[Scores], eval_split: str, params: Params | None = None) -> float | None:
-    return only(found, params).rows[0].values[eval_split].published
+def published_value(run_scores: list[Scores], eval_split: str, params: Params | None = None) -> float | None:
+    return first_table(run_scores, params).rows[0].values[eval_split].published
 
 
 def transfer(dataset: str, trained_on: str = "imagenet", run: str = "coop", **changes: Any) -> Scores:
@@ -68,35 +68,35 @@ def transfer(dataset: str, trained_on: str = "imagenet", run: str = "coop", **ch
 
 
 def test_every_published_data_set_has_a_reader() -> None:
-    found = {row["dataset"] for table in all_tables() for row in table._rows} | {*ELEVEN}
-    assert found - {"average"} <= {*names(features.datasets)}
+    datasets = {row["dataset"] for table in all_tables() for row in table._rows} | {*ELEVEN}
+    assert datasets - {"average"} <= {*names(features.datasets)}
 
 
 def test_a_transfer_is_compared_only_if_it_trains_on_the_papers_source() -> None:
-    assert beside([transfer("dtd")], "target") == 41.92
-    assert beside([transfer("imagenet")], "source") == 71.51
-    assert beside([transfer("dtd", run="coop+ship")], "target") == 45.69
-    assert beside([transfer("dtd", trained_on="caltech101")], "target") is None
-    assert beside([transfer("dtd", trained_on="caltech101", run="zero_shot")], "target") == 44.39
+    assert published_value([transfer("dtd")], "target") == 41.92
+    assert published_value([transfer("imagenet")], "source") == 71.51
+    assert published_value([transfer("dtd", run="coop+ship")], "target") == 45.69
+    assert published_value([transfer("dtd", trained_on="caltech101")], "target") is None
+    assert published_value([transfer("dtd", trained_on="caltech101", run="zero_shot")], "target") == 44.39
 
 
 def test_domain_generalization_is_compared_with_cocoops_table_3() -> None:
-    assert beside([transfer("imagenet_r", run="cocoop", protocol="domain_generalization")], "target") == 76.18
+    assert published_value([transfer("imagenet_r", run="cocoop", protocol="domain_generalization")], "target") == 76.18
 
 
 def gzsl(run: str) -> Scores:
     accuracies = {"unseen": 50.0, "seen": 50.0}
-    found = {"accuracies": accuracies, "harmonic": ("unseen", "seen"), "h": 50.0, "shots": None}
-    return scores("cub200", run, protocol="generalized_zero_shot", **found)
+    fields = {"accuracies": accuracies, "harmonic": ("unseen", "seen"), "h": 50.0, "shots": None}
+    return scores("cub200", run, protocol="generalized_zero_shot", **fields)
 
 
 def test_generalized_zero_shot_is_compared_with_the_papers_rows_on_clip() -> None:
-    assert beside([gzsl("coop+ship")], "unseen") == 55.3
-    assert beside([gzsl("linear_probe+tf_vaegan")], "unseen") == 21.1
+    assert published_value([gzsl("coop+ship")], "unseen") == 55.3
+    assert published_value([gzsl("linear_probe+tf_vaegan")], "unseen") == 21.1
 
 
 def test_published_systems_on_other_features_are_listed_without_comparison() -> None:
-    table = only([gzsl("zero_shot")])
+    table = first_table([gzsl("zero_shot")])
     row = {reference.name: reference for reference in table.references}["TCN"]
     assert (row.features, row.values["unseen"], row.values["harmonic_mean"]) == (
         "ResNet-101, expert attributes",
@@ -109,13 +109,13 @@ def test_published_systems_on_other_features_are_listed_without_comparison() -> 
         summarize(made_params(), [gzsl("zero_shot")], [])
     )
     assert label in table_text(table)
-    assert not only([transfer("dtd")]).references
+    assert not first_table([transfer("dtd")]).references
 
 
 def pair(dataset: str, base: float, new: float | None, run: str = "coop") -> Scores:
     h = None if new is None else 2 * base * new / (base + new)
-    found = {"base": base, "new": new}
-    return scores(dataset, run, protocol="base_to_new", accuracies=found, harmonic=("base", "new"), h=h)
+    accuracies = {"base": base, "new": new}
+    return scores(dataset, run, protocol="base_to_new", accuracies=accuracies, harmonic=("base", "new"), h=h)
 
 
 def test_the_average_weights_data_sets_equally_and_h_is_of_the_averages() -> None:
@@ -137,10 +137,10 @@ def test_a_missing_accuracy_on_one_data_set_removes_the_average() -> None:
 
 def test_the_average_sums_unreadable_images_and_counts_a_shared_source_once() -> None:
     lacks = [{"training": 3, "base": 1}, {"training": 4, "base": 2, "new": 5}]
-    found = [pair(name, 90, 20).model_copy(update={"unreadable": n}) for name, n in zip("ab", lacks, strict=True)]
-    (_, (mean,)) = next(averages(found))
+    runs = [pair(name, 90, 20).model_copy(update={"unreadable": n}) for name, n in zip("ab", lacks, strict=True)]
+    (_, (mean,)) = next(averages(runs))
     assert mean.unreadable == {"training": 7, "base": 3, "new": 5}
-    shared = [s.model_copy(update={"trained_on": "c", "unreadable": {"training": 3, "base": 1}}) for s in found]
+    shared = [s.model_copy(update={"trained_on": "c", "unreadable": {"training": 3, "base": 1}}) for s in runs]
     (_, (mean,)) = next(averages(shared))
     assert mean.unreadable == {"training": 3, "base": 2}
 
@@ -155,11 +155,11 @@ def test_the_source_of_a_transfer_is_not_averaged() -> None:
 
 
 def test_published_averages_are_compared_only_over_the_papers_data_sets() -> None:
-    assert beside([pair(name, 80, 60) for name in ELEVEN], "new") == 63.22
-    assert beside([pair(name, 80, 60) for name in [*ELEVEN][:10]], "new") is None
-    found = [scores(name, protocol="class_incremental", accuracies={"all": 60.0}) for name in ELEVEN]
-    assert beside(found, "all") == 65.55
-    table = only([transfer(name) for name in ELEVEN])
+    assert published_value([pair(name, 80, 60) for name in ELEVEN], "new") == 63.22
+    assert published_value([pair(name, 80, 60) for name in [*ELEVEN][:10]], "new") is None
+    runs = [scores(name, protocol="class_incremental", accuracies={"all": 60.0}) for name in ELEVEN]
+    assert published_value(runs, "all") == 65.55
+    table = first_table([transfer(name) for name in ELEVEN])
     assert (table.dataset, table.rows[0].values["target"].published) == ("average", 63.88)
 
 
@@ -176,8 +176,8 @@ def made_up(params: Params, cell: Cell) -> Scores:
     names = kinds.get(spec["protocol"], ("all",))
     pair = {"harmonic": names, "h": 50.0} if len(names) == 2 else {}
     shots = None if cell.method == "zero_shot" else spec.get("shots")
-    made = {"protocol": spec["protocol"], "accuracies": dict.fromkeys(names, 50.0), "shots": shots}
-    return scores(cell.dataset, cell.run, **made, **pair, task=cell.task, trained_on=source)
+    fields = {"protocol": spec["protocol"], "accuracies": dict.fromkeys(names, 50.0), "shots": shots}
+    return scores(cell.dataset, cell.run, **fields, **pair, task=cell.task, trained_on=source)
 
 
 # Recipe -> the runs that must have published values. Systems on other features are not runs. CoOp's Table 4 (words) and
@@ -205,15 +205,17 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_run_of_a_recipe_has_its_published_values(name: str) -> None:
-    beside: set[str] = set()
+    runs_with_values: set[str] = set()
     for run in recipes.read(ROOT / "papers" / f"{name}.yaml").assignments():
         params = parse_text(overrides.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), run))
-        made = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
-        notes = [table.published for table in made if table.published]
+        built = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
+        notes = [table.published for table in built if table.published]
         assert all(note.same_encoder for note in notes), "published with the recipe's own encoder"
         assert notes
-        beside |= {row.run for table in made for row in table.rows if any(v.published for v in row.values.values())}
-    assert beside == RECIPES[name]
+        runs_with_values |= {
+            row.run for table in built for row in table.rows if any(v.published for v in row.values.values())
+        }
+    assert runs_with_values == RECIPES[name]
 
 
 @pytest.mark.parametrize(
@@ -236,13 +238,13 @@ def test_every_run_of_a_recipe_has_its_published_values(name: str) -> None:
 def test_the_published_values_match_the_settings_of_a_recipes_runs(
     name: str, dataset: str, run: str, values: list[float]
 ) -> None:
-    found = []
+    published_values = []
     for assigned in recipes.read(ROOT / "papers" / f"{name}.yaml").assignments():
         params = parse_text(overrides.apply((ROOT / "params.yaml").read_text(encoding="utf-8"), assigned))
-        made = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
-        rows = [row for table in made if table.dataset == dataset for row in table.rows if row.run == run]
-        found += [next(iter(row.values.values())).published for row in rows]
-    assert found == values
+        built = build_tables(params, [made_up(params, cell) for cell in grid_runs(params)])
+        rows = [row for table in built if table.dataset == dataset for row in table.rows if row.run == run]
+        published_values += [next(iter(row.values.values())).published for row in rows]
+    assert published_values == values
 
 
 def test_an_ablation_is_compared_with_the_run_with_its_settings() -> None:
@@ -250,9 +252,9 @@ def test_an_ablation_is_compared_with_the_run_with_its_settings() -> None:
         params = made_params()
         blocks = {**params.generators, "ship": {**params.generators["ship"], **ship}}
         params = params.model_copy(update={"generators": blocks})
-        return beside([pair(name, 80, 60, "coop+ship") for name in ELEVEN], "new", params)
+        return published_value([pair(name, 80, 60, "coop+ship") for name in ELEVEN], "new", params)
 
     assert published() == 73.69
     assert published(prompt_length=8) == 72.05
     assert published(sequential=True) == 70.75
-    assert beside([pair(name, 80, 60, "coop+vae_scratch") for name in ELEVEN], "new") == 69.32
+    assert published_value([pair(name, 80, 60, "coop+vae_scratch") for name in ELEVEN], "new") == 69.32

@@ -48,10 +48,10 @@ def fitted(method: str) -> Classifier:
     """Return a method's classifier, fitted on random features of all classes."""
     train = LabelledFeatures(unit(12, 2, D, seed=1), torch.arange(12) % 3)
     extra = LabelledFeatures(unit(4, 1, D, seed=2), torch.full((4,), 3))
-    made = find(methods, method, Method).model_validate(SMALL.get(method, {}))
+    settings = find(methods, method, Method).model_validate(SMALL.get(method, {}))
     none = LabelledFeatures(torch.empty(0, 1, D), torch.empty(0).long())
-    use = extra if made.takes_synthetic else None
-    return made.fit(FitData(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test")))
+    use = extra if settings.takes_synthetic else None
+    return settings.fit(FitData(train, classes(), synthetic=use, validation=none, tower=TOWER, rng=stream(1, "test")))
 
 
 def selection(method: str) -> Selection:
@@ -79,8 +79,8 @@ def model(folder: Path, method: str) -> Model:
 
 def project(root: Path, method: str = "zero_shot") -> None:
     """Write the files that `predict` and `export` read to `root`; images and a broken one to `root/photos`."""
-    made = model(root / "encoder", method)
-    sha = made.encoder.weights_sha256
+    trained_model = model(root / "encoder", method)
+    sha = trained_model.encoder.weights_sha256
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["grid"] |= {"encoder": "tiny", "datasets": ["mine"], "tasks": ["mine"]}
     params["encoders"]["tiny"] = {"model": f"local-dir:{root / 'encoder'}", "pretrained": "random:0"}
@@ -94,7 +94,7 @@ def project(root: Path, method: str = "zero_shot") -> None:
     seen, unseen = (classes().subset(ids) for ids in (classes().seen_ids, classes().unseen_ids))
     save_train(cell.train, header, seen, {1: no_rows})
     save_train(cell.unseen, header, unseen, {})
-    save_tensors(made.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
+    save_tensors(trained_model.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
     write_json(cell.selection, selection(method).model_dump(mode="json"))
     (root / "photos/old").mkdir(parents=True)
     for i in range(5):
