@@ -16,7 +16,7 @@ from pipeline.artifacts.task import TrainTask
 from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.base import Generator
 from pipeline.steps.nearest_words import Word, nearest_words, write_words
-from pipeline.training.data import LabelledFeatures, first_of_each_class, check_usable
+from pipeline.training.data import LabelledFeatures, check_usable, first_of_each_class
 from pipeline.training.log import TrainingLog
 from pipeline.training.seeds import stream
 
