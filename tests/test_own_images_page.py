@@ -72,7 +72,7 @@ def repository(folder: Path) -> Path:
 
 def test_a_task_is_created_from_folders_and_names(done: PageRun) -> None:
     output = done.outputs["shipyard task new mybirds --images photos/birds --unseen names.txt"]
-    assert re.search(r"\b2 .*\b8 images", output), "two unseen classes, with 8 test images"
+    assert re.search(r"\b2 classes .*\b8 test images", output), "two unseen classes, with 8 test images"
     assert "tasks.mybirds_proxy" in output
 
 
@@ -102,8 +102,8 @@ def test_adding_a_class_opens_no_image_trains_no_generator_and_repeats_no_proxy(
     assert '"kingfisher"' in (done.folder / "artifacts/index/mybirds.json").read_text(encoding="utf-8")
     first, second = map(ran, done.repros)
     assert first == set(lock(done.folder))
-    proxy = {stage for stage in first if "validation_proxy" in stage and not stage.startswith("build_task@")}
-    once = {"extract@mybirds", "text_tower", "train_generator@mybirds-mybirds-ship", "select@mybirds-mybirds"}
+    proxy = {stage for stage in first if "_proxy" in stage and not stage.startswith("build_task@")}
+    once = {"code", "extract@mybirds", "text_tower", "train_generator@mybirds-mybirds-ship", "select@mybirds-mybirds"}
     assert first - second == once | proxy
     assert len(proxy) == 4 + 2 * 3  # four cells of the generator; fit and evaluate of three runs
 
