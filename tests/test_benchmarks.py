@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like: from the same features, the reference's losses are ours."""
+"""The benchmarks are fair: on the same features the reference has the losses of this project."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def batches(dim: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield given.centre, LABELS
 
 
-def test_full_prompts_and_cut_ones_are_the_same_features(model: Any, tower: TextTower) -> None:
+def test_full_and_shortened_prompts_give_the_same_features(model: Any, tower: TextTower) -> None:
     context = torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
     ours = class_weights(tower, context, class_tokens(NAMES, context_length=77, prompt=4))[0]
     torch.testing.assert_close(encode_prompts(model, context, full_tokens(NAMES, 4)), ours, atol=1e-5, rtol=1e-5)
 
 
-def test_coops_first_losses_are_ours(model: Any, tower: TextTower) -> None:
+def test_the_reference_has_the_first_losses_of_coop(model: Any, tower: TextTower) -> None:
     classes, scale = class_set(tower, NAMES), tower.config.logit_scale
     start = 0.02 * torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
     theirs = coop_losses(
@@ -74,7 +74,7 @@ def test_coops_first_losses_are_ours(model: Any, tower: TextTower) -> None:
     assert ours[0] != pytest.approx(ours[2], rel=1e-3)
 
 
-def test_the_vaes_first_losses_are_ours(model: Any, tower: TextTower) -> None:
+def test_the_reference_has_the_first_losses_of_the_vae(model: Any, tower: TextTower) -> None:
     classes = class_set(tower, NAMES)
     start, again = (Ship(encoder_width=64, generator_width=64).build(384, tower, stream(1, "x")) for _ in range(2))
     theirs = vae_losses(model, start, full_tokens(NAMES, 4), batches(384), stream(2, "x"))
@@ -108,13 +108,15 @@ def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "COUNT", 20_000)
 
 
-def test_cheap_benchmarks_run_and_say_what_the_table_needs(smaller: None) -> None:
+def test_cheap_benchmarks_run_and_fill_the_table(smaller: None) -> None:
     rows = [*tip_grid.rows(small=True), *loading.rows(small=True)]
     assert all(row.ratio > 0 and row.machine for row in rows)
     assert str(rows[0].ratio) in table(rows)
 
 
-def test_a_run_of_all_leaves_no_older_row(tmp_path: Path, smaller: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_all_comparisons_removes_older_rows(
+    tmp_path: Path, smaller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
     monkeypatch.setattr(__main__, "ROOT", tmp_path)
     monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
@@ -128,13 +130,13 @@ def test_a_run_of_all_leaves_no_older_row(tmp_path: Path, smaller: None, monkeyp
     assert row.name.startswith("alpha, beta")
 
 
-def test_ratio_says_how_many_times_better_ours_is() -> None:
+def test_the_ratio_is_how_many_times_better_this_project_is() -> None:
     assert Row.of("time", 2, 10, at_least=4).ratio == 5
     assert Row.of("speed", 30, 10, unit="images/s", at_least=4).ratio == 3
     assert [verdict(Row.of("x", 2, 10, at_least=least)) for least in (5, 6)] == ["ok", "MISSED"]
 
 
-def test_works_are_run_in_turn() -> None:
+def test_works_run_in_turn() -> None:
     order: list[str] = []
     in_turn(lambda: order.append("a"), lambda: order.append("b"), repeats=2)
     assert order == ["a", "b"] * 3
@@ -158,7 +160,7 @@ def test_new_rows_replace_their_own_and_those_of_another_machine(
     assert [row.name for row in __main__.read_latest()] == ["one"]
 
 
-def test_committed_numbers_are_whole_and_those_of_the_page() -> None:
+def test_committed_numbers_are_complete_and_equal_to_the_page() -> None:
     rows = json.loads(__main__.LATEST.read_text(encoding="utf-8"))
     assert rows
     assert all(list(row) == [field.name for field in fields(Row)] for row in rows)

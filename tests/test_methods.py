@@ -1,4 +1,4 @@
-"""The contract that every file in `pipeline/methods/` keeps. Each method's formulas: `test_methods_*.py`."""
+"""The contract of every file in `pipeline/methods/`; formulas are in `test_methods_*.py`."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ KNOWS_THE_UNSEEN = [name for name in ALL if bool(fit(name).scored.all())]
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_seed_fixes_the_classifier(name: str) -> None:
+def test_the_same_seed_gives_the_same_classifier(name: str) -> None:
     first, second = fit_anew(name, fit_data()), fit_anew(name, fit_data())
     assert all(torch.equal(tensor, second.state()[key]) for key, tensor in first.state().items())
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_saved_and_loaded_it_scores_the_same_bits(name: str, tmp_path: Path) -> None:
+def test_a_saved_and_loaded_classifier_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     fitted = fit(name)
     save_tensors(fitted.state(), tmp_path / "a", weights_sha256="0")
     again = method(name).classifier(**load_tensors(tmp_path / "a", torch.device("cpu"), weights_sha256="0"))
@@ -89,7 +89,7 @@ def test_logits_of_an_image_do_not_depend_on_the_others(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_is_given_is_left_as_it_was(name: str) -> None:
+def test_fitting_changes_none_of_its_inputs(name: str) -> None:
     before = [TRAIN.features.clone(), CLASSES.text_features.clone()]
     tower = {key: value.clone() for key, value in TOWER.state_dict().items()}
     fitted = fit(name, SYNTHETIC if name in WITH_SYNTHETIC else None)
@@ -101,14 +101,14 @@ def test_what_is_given_is_left_as_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in {*PROMPTS, "plot", "zero_shot"}])
-def test_it_learns_separable_features(name: str) -> None:
+def test_a_method_learns_separable_features(name: str) -> None:
     held_out = features([0, 1, 2, 3], 20, 1)
     right = fit(name).logits(held_out.centre, CLASSES.seen_ids).argmax(1) == held_out.labels
     assert float(right.float().mean()) >= 0.99
 
 
 def prompted(texts: torch.Tensor, seed: int) -> LabelledFeatures:
-    """Eight images of each class whose text feature is given (C, D), near it."""
+    """Return eight images of each class, near its text feature (C, D)."""
     labels = torch.arange(len(texts)).repeat_interleave(8)
     noise = 0.02 * torch.randn(len(labels), 1, texts.shape[1], generator=stream(seed, "noise"))
     return LabelledFeatures(texts[labels][:, None] + noise, labels)
@@ -135,7 +135,7 @@ def test_learned_prompts_separate_what_a_hidden_prompt_separates(name: str) -> N
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: compares it with the CPU")
 @pytest.mark.parametrize("name", ALL)
-def test_on_a_gpu_it_learns_what_it_learns_on_the_cpu(name: str) -> None:
+def test_a_gpu_gives_the_logits_of_the_cpu(name: str) -> None:
     cuda, ids = torch.device("cuda"), CLASSES.seen_ids
     rng, tower = stream(1, "finetune"), copy.deepcopy(TOWER).to(cuda)
     given = {"synthetic": None, "validation": VALIDATION.to(cuda), "tower": tower, "rng": rng}
@@ -161,7 +161,7 @@ def test_synthetic_features_lower_the_loss_on_unseen_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - set(KNOWS_THE_UNSEEN)))
-def test_what_needs_images_of_a_class_says_that_it_cannot_score_the_unseen(name: str) -> None:
+def test_a_method_that_needs_images_cannot_score_unseen_classes(name: str) -> None:
     fitted = fit(name)
     assert fitted.scored.tolist() == CLASSES.seen.tolist()
     with pytest.raises(InputError, match="2 of 6 classes"):
@@ -169,7 +169,7 @@ def test_what_needs_images_of_a_class_says_that_it_cannot_score_the_unseen(name:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_scoring_refuses_what_is_no_feature_of_the_encoder(name: str) -> None:
+def test_scoring_rejects_features_of_another_dimension_or_not_finite(name: str) -> None:
     fitted, ids = fit(name), CLASSES.seen_ids
     with pytest.raises(InputError, match=r"31 dimensions.* 32"):
         fitted.logits(scored_features(name, VALIDATION)[..., :31], ids)
@@ -179,7 +179,7 @@ def test_scoring_refuses_what_is_no_feature_of_the_encoder(name: str) -> None:
         fitted.logits(broken, ids)
 
 
-def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
+def test_fitting_rejects_all_unusable_features_in_one_error() -> None:
     broken = LabelledFeatures(TRAIN.features.clone(), TRAIN.labels.clone())
     broken.features[3, 1, 5] = torch.inf
     broken.labels[0] = 6
@@ -200,7 +200,7 @@ def test_fitting_refuses_everything_that_no_method_can_use_at_once() -> None:
     check_usable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)
 
 
-def test_features_that_no_method_can_use_stop_finetune_before_it_writes(tmp_path: Path) -> None:
+def test_unusable_features_stop_stage_fit_before_it_writes(tmp_path: Path) -> None:
     features = TRAIN.features.numpy().astype(np.float16)
     features[3, 1, 5] = np.nan
     header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", TOWER.config.weights_sha256)

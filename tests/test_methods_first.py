@@ -37,7 +37,7 @@ def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
     np.testing.assert_allclose(ours, _unit(mean), rtol=1e-5, atol=1e-6)
 
 
-def test_clips_own_ensembles_and_a_template_without_a_place_for_the_name() -> None:
+def test_clips_ensembles_and_templates_without_exactly_one_place_for_the_name() -> None:
     assert len(imagenet_templates("imagenet_80")) == 80
     assert len(imagenet_templates("imagenet_7")) == 7
     assert all(text.count("{}") == 1 for text in imagenet_templates("imagenet_80"))
@@ -59,13 +59,13 @@ def test_clip_adapter_mix_is_equations_3_to_5() -> None:
 
 
 def test_clip_adapters_ratio_is_the_best_on_validation() -> None:
-    """What the search ends at is bit for bit what training with that ratio alone gives; of equals the first."""
+    """The result equals, bit for bit, training with that ratio alone; the first ratio wins a tie."""
     noisy = tiny.features([0, 1, 2, 3], 25, 1, noise=0.25)
     ids, ratios = CLASSES.seen_ids, [0.0, 0.2, 0.6, 1.0]
     alone = {ratio: fit("clip_adapter", ratio=ratio, validation=noisy) for ratio in ratios}
     right = {r: int((one.logits(noisy.centre, ids).argmax(1) == noisy.labels).sum()) for r, one in alone.items()}
     best = max(right, key=lambda ratio: right[ratio])
-    assert len({*right.values()}) > 1, "else any ratio would do"
+    assert len({*right.values()}) > 1, "otherwise the test shows nothing"
     for order in (ratios, ratios[::-1]):
         found = fit("clip_adapter", ratios=order, validation=noisy)
         wanted = next(r for r in order if right[r] == right[best])
@@ -73,7 +73,7 @@ def test_clip_adapters_ratio_is_the_best_on_validation() -> None:
         assert all(torch.equal(found.state()[key], tensor) for key, tensor in alone[wanted].state().items())
 
 
-def test_without_validation_the_fixed_ratio_is_taken() -> None:
+def test_without_validation_the_fixed_ratio_is_used() -> None:
     found = fit("clip_adapter", ratio=0.7, ratios=[0.2, 0.4], validation=NO_VALIDATION)
     assert float(found.state()["ratio"]) == pytest.approx(0.7)
 
@@ -108,7 +108,7 @@ def test_an_unseen_class_gets_as_many_keys_as_a_seen_one_has_images() -> None:
     assert first_per_label(torch.tensor([1, 0, 1, 1]), 2).tolist() == [True, True, True, False]
 
 
-def test_the_search_finds_what_trying_every_point_finds() -> None:
+def test_the_search_equals_scoring_every_point() -> None:
     settings = TipAdapter(alpha_points=4, beta_points=5, alpha_max=3.0, beta_max=7.0)
     noisy = tiny.features([0, 1, 2, 3], 25, 1, noise=0.25)
     cache = build_cache(fit_data(), 1.0, 1.0)
@@ -128,7 +128,7 @@ def test_without_validation_the_search_changes_nothing() -> None:
     assert TipAdapter().search(cache, NO_VALIDATION, CLASSES.seen_ids) is cache
 
 
-def test_coop_starts_from_its_words_and_refuses_a_wrong_number_of_them() -> None:
+def test_coop_starts_from_its_words_and_rejects_a_wrong_number_of_them() -> None:
     start = CoOp().initial_context(TOWER, stream(0, "x"), 6)
     assert torch.equal(start[0], TOWER.token_embedding.weight[[320, 1125, 539, 320]])
     with pytest.raises(InputError, match=r"methods\.coop: .* 4 tokens long, but context is 8"):
@@ -137,7 +137,7 @@ def test_coop_starts_from_its_words_and_refuses_a_wrong_number_of_them() -> None
     assert CoOp(class_specific=True).initial_context(TOWER, stream(0, "x"), 6).shape == (6, 4, 16)
 
 
-def test_coop_takes_the_60_vectors_of_cocoops_table_5_and_refuses_names_that_leave_no_room_for_them() -> None:
+def test_coop_trains_60_vectors_as_in_cocoops_table_5_and_rejects_names_that_are_too_long_for_them() -> None:
     assert fit("coop", context=60, init=None, epochs=1).state()["context"].shape == (1, 60, 16)
     long = tiny.classes(TOWER, names=(*tiny.NAMES[:5], "a very long name of many words, " * 3))
     with pytest.raises(InputError, match=r"\b8\d tokens.*\b77\b"):
@@ -148,8 +148,8 @@ def test_coop_takes_the_60_vectors_of_cocoops_table_5_and_refuses_names_that_lea
     ("position", "template"),
     [("end", "a photo of the {}."), ("middle", "a photo {} of the."), ("front", "{} a photo of the.")],
 )
-def test_the_class_name_stands_where_it_is_asked_for(position: str, template: str) -> None:
-    """The words' own embeddings as context read as the sentence does (CoOp Eq. 3 and 4)."""
+def test_the_class_name_has_the_position_of_the_setting(position: str, template: str) -> None:
+    """With the embeddings of words as context, the prompt equals the sentence (CoOp Eq. 3 and 4)."""
     context = CoOp(init="a photo of the").initial_context(TOWER, stream(0, "x"), 6)
     names = [name.replace("_", " ") for name in CLASSES.names]
     expected = F.normalize(TOWER.encode(tokenize([template.format(name) for name in names])), dim=-1)
@@ -158,7 +158,7 @@ def test_the_class_name_stands_where_it_is_asked_for(position: str, template: st
 
 
 @pytest.mark.parametrize("position", ["end", "middle", "front"])
-def test_class_specific_contexts_are_told_apart(position: str) -> None:
+def test_each_class_reads_its_own_class_specific_context(position: str) -> None:
     """Equation 5: each class reads its own context, and only trained classes can be scored."""
     settings = {"class_specific": True, "class_token_position": position, "epochs": 3}
     assert fit("coop", **settings).scored.tolist() == CLASSES.seen.tolist()
@@ -179,7 +179,7 @@ def test_the_two_coop_schedules() -> None:
     )
 
 
-def test_batches_visit_each_image_once_an_epoch_and_mix_in_the_synthetic() -> None:
+def test_batches_have_each_image_once_per_epoch_and_synthetic_features() -> None:
     batches = Batches(TRAIN, SYNTHETIC, epochs=2, batch=12, synthetic_ratio=0.5, rng=stream(0, "x"))
     sizes, seen = [], []
     for features, labels in batches:
@@ -193,7 +193,7 @@ def test_batches_visit_each_image_once_an_epoch_and_mix_in_the_synthetic() -> No
     assert all(tuple(row) in views for row in seen)
 
 
-def test_the_loss_ranges_over_the_seen_or_over_all() -> None:
+def test_the_loss_ranges_over_seen_or_over_all_classes() -> None:
     classes = ClassSet(**{**vars(CLASSES), "seen": torch.tensor([True, False, True, False, False, False])})
     ids = trained_classes(classes, None)
     assert ids.tolist() == [0, 2]
@@ -201,7 +201,7 @@ def test_the_loss_ranges_over_the_seen_or_over_all() -> None:
     assert trained_classes(classes, SYNTHETIC).tolist() == list(range(6))
 
 
-def test_a_diverged_training_is_an_error_and_no_classifier() -> None:
+def test_a_diverged_training_raises_an_error() -> None:
     with pytest.raises(InputError, match="learning_rate"):
         CoOp(learning_rate=1e30, epochs=3).fit(fit_data())
 

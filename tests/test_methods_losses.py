@@ -1,8 +1,8 @@
-"""The loss that a method's training really descends, against NumPy: 3 classes, 8 dimensions, float64.
+"""The loss that each method minimises, against NumPy: 3 classes, 8 dimensions, float64.
 
-One step over all images at once tells its loss, which is that of the start. `g`, the text tower, is taken as it is; its
-own tests hold it to open_clip. The other methods' equations: `test_methods_first.py`, `_probes.py`, `_prompts.py` and
-`test_plot.py`.
+One step over all images at once reports its loss, which is that of the start. The text tower `g` is not recomputed; its
+own tests compare it with open_clip. Equations of other methods: `test_methods_first.py`, `_probes.py`, `_prompts.py`
+and `test_plot.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Task:
         self.t: Array = self.classes.text_features.numpy()
 
     def fit(self, name: str, **settings: Any) -> tuple[float, Classifier]:
-        """The loss of the only step, and the classifier after it."""
+        """Return the loss of the only step, and the classifier after it."""
         none = LabelledFeatures(self.train.features[:0], self.train.labels[:0])
         rows: list[float] = []
         with log_epochs_to(lambda _, row: rows.append(row["loss"])):
@@ -59,15 +59,15 @@ class Task:
         return loss, fitted
 
     def start(self, name: str, *given: Any) -> Any:
-        """The parameters that a method with nets of its own starts from."""
+        """Return the initial parameters of a method with nets of its own."""
         return method(name)._start(self.tower, *given, stream(1, "fit"))  # type: ignore[attr-defined]
 
     def words(self) -> Tensor:
-        """(4, W): the embeddings of "a photo of a"."""
+        """Return the embeddings (4, W) of "a photo of a"."""
         return self.tower.token_embedding.weight[tokenize_words("a photo of a")]
 
     def texts(self, context: Tensor, position: Position = "end") -> Array:
-        """(G, 3, 8) unit g of each class's prompt with contexts (G, M, W)."""
+        """Return unit text features (G, 3, 8) of each class's prompt with contexts (G, M, W)."""
         found: Array = class_weights(self.tower, context, self.classes.tokens, position).numpy()
         return found
 
@@ -84,28 +84,28 @@ def unit(a: Array) -> Array:
 
 
 def cross_entropy(logits: Array, labels: Array) -> float:
-    """-log softmax at the labels, averaged over images."""
+    """Return -log softmax at the labels, averaged over images."""
     return float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]))
 
 
 def zero_shot(task: Task) -> float:
-    """CE(s f t^T): TaskRes and CLAP start there, with a residual and a distance of 0."""
+    """Return CE(s f t^T), from which TaskRes and CLAP start with a residual and a distance of 0."""
     return cross_entropy(SCALE * task.f @ task.t.T, task.y)
 
 
 def coop(task: Task) -> float:
-    """CoOp Eq. 1: CE(s f g(v_1 .. v_M, class)^T)."""
+    """Return CoOp Eq. 1: CE(s f g(v_1 .. v_M, class)^T)."""
     return cross_entropy(SCALE * task.f @ task.texts(task.words()[None])[0].T, task.y)
 
 
 def kgcoop(task: Task) -> float:
-    """CoOp's, and 8 times the mean of 1 - cos between learned and zero-shot text features."""
+    """Return CoOp's loss plus 8 times the mean of 1 - cos between learned and zero-shot text features."""
     learned = task.texts(task.words()[None])[0]
     return coop(task) + 8 * float(np.mean(1 - (learned * task.t).sum(1)))
 
 
 def clip_adapter(task: Task) -> float:
-    """CE(s f' t^T), f' the normalised mix of 0.2 ReLU(W_2 ReLU(W_1 f)) and 0.8 f."""
+    """Return CE(s f' t^T), where f' is the normalised mix of 0.2 ReLU(W_2 ReLU(W_1 f)) and 0.8 f."""
     rng = stream(1, "fit")
     down = ((2 * torch.rand(2, 8, generator=rng) - 1) / 8**0.5).numpy()
     up = ((2 * torch.rand(8, 2, generator=rng) - 1) / 2**0.5).numpy()
@@ -114,13 +114,13 @@ def clip_adapter(task: Task) -> float:
 
 
 def tip_adapter_f(task: Task) -> float:
-    """CE(s f t^T + alpha exp(-beta (1 - f K^T)) V), the keys the images, alpha 1.17, beta 1."""
+    """Return CE(s f t^T + alpha exp(-beta (1 - f K^T)) V) with the images as keys, alpha 1.17, beta 1."""
     cached = 1.17 * np.exp(-(1 - task.f @ task.f.T)) @ np.eye(3)[task.y]
     return cross_entropy(SCALE * task.f @ task.t.T + cached, task.y)
 
 
 def cocoop(task: Task) -> float:
-    """CoCoOp Eq. 3: each image against the prompts whose context its Meta-Net shifts."""
+    """Return CoCoOp Eq. 3: each image against the prompts whose context its Meta-Net shifts."""
     start = {name: value.detach() for name, value in task.start("cocoop", 8).items()}
     n = {name: value.numpy() for name, value in start.items()}
     hidden = np.maximum(task.f @ n["down"].T + n["down_bias"], 0)
@@ -130,7 +130,7 @@ def cocoop(task: Task) -> float:
 
 
 def tcp(task: Task) -> float:
-    """CE of the classes' own prompts, put in midway, and 8 times KgCoOp's distance."""
+    """Return CE of the classes' own prompts, inserted midway, plus 8 times KgCoOp's distance."""
     context, *net = (value.detach() for value in task.start("tcp", 8))
     down, down_bias, up, up_bias = (value.numpy() for value in net)
     hidden = task.t @ down.T + down_bias
@@ -143,7 +143,7 @@ def tcp(task: Task) -> float:
 
 
 def proda(task: Task) -> float:
-    """The bound of ProDA over all four prompts, and 0.1 times their mean |cosine| without a class name."""
+    """Return ProDA's bound over all four prompts plus 0.1 times their mean |cosine| without a class name."""
     drawn = (0.02 * torch.randn(4, 4, 16, generator=stream(1, "fit")))[:, None]
     places: tuple[Position, ...] = ("front", "middle", "end", "end")
     w = np.stack([task.texts(context, place)[0] for context, place in zip(drawn, places, strict=True)])  # (4, 3, 8)
@@ -174,15 +174,15 @@ LOSSES: dict[str, tuple[Callable[[Task], float], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_loss_of_the_first_step_is_the_papers(name: str, task: Task) -> None:
+def test_the_loss_of_the_first_step_is_that_of_the_paper(name: str, task: Task) -> None:
     written_out, settings = LOSSES[name]
     found, _ = task.fit(name, **settings)
     with torch.no_grad():
         assert found == pytest.approx(written_out(task), rel=1e-6)
 
 
-def test_the_loss_ranges_over_synthetic_features_too(task: Task) -> None:
-    """With them every class of the task is told apart: of three classes two are seen here."""
+def test_the_loss_includes_synthetic_features(task: Task) -> None:
+    """With them the loss ranges over all three classes, of which two are seen."""
     classes = tiny.classes(task.tower, seen=2, names=tiny.NAMES[:3])
     real = task.train.labels < 2
     train = LabelledFeatures(task.train.features[real], task.train.labels[real])
@@ -199,7 +199,7 @@ def test_the_loss_ranges_over_synthetic_features_too(task: Task) -> None:
     assert rows == [pytest.approx(expected, rel=1e-6)]
 
 
-def test_coop_scores_by_the_prompts_that_it_learned(task: Task) -> None:
+def test_coop_scores_with_its_learned_prompts(task: Task) -> None:
     _, fitted = task.fit("coop", init=None, context=3)
     with torch.no_grad():
         expected = SCALE * task.f @ task.texts(fitted.state()["context"])[0].T
@@ -216,7 +216,7 @@ def test_zero_shot_logits_are_equation_1(task: Task) -> None:
 
 
 def test_taskres_and_clap_move_text_features_of_the_towers_length(task: Task) -> None:
-    """What LOSSES cannot see of them at the start: one step from there."""
+    """LOSSES cannot see this at the start, so it is checked after one step."""
     long = unnormalized_text_features(task.classes, task.tower).numpy()
     for name in ("taskres", "clap"):
         _, fitted = task.fit(name)
@@ -224,7 +224,7 @@ def test_taskres_and_clap_move_text_features_of_the_towers_length(task: Task) ->
 
 
 def test_the_linear_probe_reaches_the_minimum_of_its_objective(task: Task) -> None:
-    """c * (sum of cross-entropies) + |W|^2 / 2, whose minimum Newton's method finds too."""
+    """Newton's method finds the same minimum of c * (sum of cross-entropies) + |W|^2 / 2."""
     c, one_hot = 2.0, np.eye(3)[task.y]
     x = np.hstack([task.f, np.ones((12, 1))])
     ridge = np.diag([1.0] * 8 + [1e-9])  # the bias is free; a trace of it fixes the softmax's spare direction

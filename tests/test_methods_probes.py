@@ -1,4 +1,4 @@
-"""Formulas of the classifiers that weigh image features, against NumPy: 3 classes, 8 dimensions, float64."""
+"""Formulas of the classifiers with weights on image features, against NumPy: 3 classes, 8 dimensions, float64."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tensors(*arrays: Array) -> list[torch.Tensor]:
     return [torch.from_numpy(a) for a in arrays]
 
 
-def test_logistic_regression_minimises_what_it_says() -> None:
+def test_logistic_regression_minimises_its_objective() -> None:
     """At the minimum of c * (cross-entropies) + |W|^2 / 2 the gradient is 0."""
     w, b = (a.numpy() for a in regression(*tensors(FEATURES, LABELS), 2.0, 1000))
     error = softmax(FEATURES @ w.T + b) - ONE_HOT
@@ -63,7 +63,7 @@ def test_the_search_for_c_ends_at_the_peak_of_a_single_hill(top: float) -> None:
     assert search_peak(lambda c: -abs(np.log10(c) - top)) == pytest.approx(10**top)
 
 
-def test_the_search_for_c_takes_15_fits_and_of_equals_the_one_nearest_to_1() -> None:
+def test_the_search_for_c_takes_15_fits_and_the_c_nearest_to_1_wins_a_tie() -> None:
     tried: list[float] = []
     assert search_peak(lambda c: float(tried.append(c) or 0)) == 1.0  # type: ignore[func-returns-value]
     assert len(tried) == 15
@@ -86,7 +86,7 @@ def test_an_affine_classifier_scores_only_its_classes() -> None:
     assert found.logits(f, ids).tolist() == [[5.5, 6.5]]
 
 
-def test_synthetic_features_join_in_the_number_of_shots() -> None:
+def test_a_class_gets_as_many_synthetic_features_as_shots() -> None:
     features, labels = concat_real_synthetic(fit_data(SYNTHETIC))
     assert torch.bincount(labels).tolist() == [8] * 6
     assert torch.equal(features[:32], TRAIN.centre)
@@ -102,7 +102,7 @@ def test_taskres_weights_are_text_plus_residual() -> None:
     np.testing.assert_allclose(ours, unit(base + 0.5 * x), rtol=1e-6)
 
 
-def test_residuals_and_weights_start_as_long_as_the_tower_makes_features() -> None:
+def test_unnormalized_text_features_have_the_length_of_the_towers_features() -> None:
     long = unnormalized_text_features(CLASSES, TOWER)
     torch.testing.assert_close(F.normalize(long, dim=-1), CLASSES.text_features)
     torch.testing.assert_close(long.norm(dim=-1), TOWER.encode(CLASSES.tokens).norm(dim=-1))
@@ -115,7 +115,7 @@ def test_a_class_without_features_keeps_its_zero_shot_weight(name: str) -> None:
     assert not bool((weights[:4] == CLASSES.text_features[:4]).all(1).any())
 
 
-def test_clap_loss_is_the_papers() -> None:
+def test_clap_loss_is_that_of_the_paper() -> None:
     probabilities = softmax(20 * FEATURES @ TEXTS.T)
     held = np.array([probabilities[c == LABELS, c].mean() for c in range(3)])
     ours = class_multipliers(*tensors(20 * FEATURES @ TEXTS.T, LABELS))
@@ -127,7 +127,7 @@ def test_clap_loss_is_the_papers() -> None:
     assert float(constraint(*args, "mean")) == pytest.approx(penalties.mean(), rel=1e-6)
 
 
-def test_lp_plus_plus_starts_and_steps_as_the_paper_writes_it() -> None:
+def test_lp_plus_plus_starts_and_steps_as_in_the_paper() -> None:
     similar = FEATURES @ TEXTS.T
     w, b = ONE_HOT.T @ FEATURES, np.zeros(3)
     alpha = np.full(3, 250 * np.mean([similar[k == LABELS, k].mean() for k in range(3)]))
@@ -157,7 +157,7 @@ def test_lp_plus_plus_gradient_is_that_of_the_cross_entropy() -> None:
     torch.testing.assert_close((probe.w, probe.alpha), expected)
 
 
-def test_gda_discriminant_is_the_papers() -> None:
+def test_gda_discriminant_is_that_of_the_paper() -> None:
     means = np.stack([FEATURES[c == LABELS].mean(0) for c in range(3)])
     np.testing.assert_allclose(class_means(*tensors(FEATURES, LABELS), 3).numpy(), means, rtol=1e-6)
     off = FEATURES - means[LABELS]
@@ -174,7 +174,7 @@ def test_gda_discriminant_is_the_papers() -> None:
     np.testing.assert_allclose(found.numpy(), 20 * FEATURES @ TEXTS.T + 0.1 * (FEATURES @ w.T + b), rtol=1e-6)
 
 
-def test_gda_stands_views_near_its_name_in_for_a_class_without_features() -> None:
+def test_gda_represents_a_class_without_features_by_views_near_its_name() -> None:
     views, texts = TRAIN.unit.flatten(0, 1).double().numpy(), CLASSES.text_features[4:].double().numpy()
     near = [views[np.argsort(-(views @ t))[:10]] for t in texts]
     means = np.stack([(n.sum(0) + 16 * t) / 26 for n, t in zip(near, texts, strict=True)])

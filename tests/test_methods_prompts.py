@@ -37,12 +37,12 @@ WIDE = tiny.tower().double()
 
 
 def wide(fitted: Any) -> Any:
-    """The classifier and its tower in float64."""
+    """Return the classifier and its tower in float64."""
     state = {key: value.double() for key, value in fitted.state().items() if value.is_floating_point()}
     return replace(fitted, **state, tower=WIDE)
 
 
-def test_kgcoop_distance_is_the_papers_and_the_codes() -> None:
+def test_kgcoop_distances_are_those_of_paper_and_code() -> None:
     w = unit(TEXTS + 0.3 * RNG.normal(size=(3, 8)))
     squared = ((w - TEXTS) ** 2).sum(1).mean()
     assert float(knowledge_distance(*tensors(w, TEXTS), "squared")) == pytest.approx(squared, rel=1e-6)
@@ -50,7 +50,7 @@ def test_kgcoop_distance_is_the_papers_and_the_codes() -> None:
     assert float(knowledge_distance(*tensors(w, TEXTS), "cosine")) == pytest.approx(cosine, rel=1e-6)
 
 
-def test_a_heavier_kgcoop_stays_nearer_to_the_zero_shot_weights() -> None:
+def test_a_larger_weight_keeps_kgcoop_nearer_to_the_zero_shot_weights() -> None:
     def drift(weight: float) -> float:
         return 1 - float((fit("kgcoop", weight=weight).state()["weights"] * CLASSES.text_features).sum(1).mean())
 
@@ -65,7 +65,7 @@ def test_tcp_net_is_linear_quickgelu_linear() -> None:
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
 
-def test_tcp_puts_each_classs_states_before_the_block_it_names() -> None:
+def test_tcp_inserts_the_states_of_each_class_before_its_block() -> None:
     context = TOWER.token_embedding.weight[[320, 1125, 539, 320]]
     own = torch.randn(6, 4, 16, generator=stream(0, "x"))
     shared = TOWER(context[None], CLASSES.tokens)[0]
@@ -101,7 +101,7 @@ def test_cocoop_trains_the_context_and_the_whole_meta_net() -> None:
     assert before["down"].shape == (2, 32)
 
 
-def test_proda_loss_is_the_papers_upper_bound() -> None:
+def test_proda_loss_is_the_upper_bound_of_the_paper() -> None:
     scale, k = 20.0, 4
     w = unit(TEXTS + 0.2 * RNG.normal(size=(k, 3, 8)))
     mu = w.mean(0)
@@ -122,7 +122,7 @@ def _cross_entropy(logits: Array) -> Array:
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(LABELS)), LABELS]
 
 
-def test_proda_prompts_are_pushed_apart_and_stand_in_three_places() -> None:
+def test_proda_penalises_overlap_and_has_three_positions_of_the_class_name() -> None:
     expected = np.mean([abs(TEXTS[i] @ TEXTS[j]) for i in range(3) for j in range(3) if i != j])
     assert float(mean_overlap(*tensors(TEXTS))) == pytest.approx(expected, rel=1e-6)
     stand = [position_of(prompt, 32) for prompt in range(32)]
@@ -130,7 +130,7 @@ def test_proda_prompts_are_pushed_apart_and_stand_in_three_places() -> None:
 
 
 def test_proda_scores_by_the_mean_of_its_prompts() -> None:
-    """One step of no length leaves the prompts where they start."""
+    """A step with a learning rate of almost 0 leaves the prompts at their start."""
     settings: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-30, "init": "a photo of a", "orthogonality": 0.0}
     means = fit("proda", **settings).state()["weights"]
     start = TOWER.token_embedding.weight[[320, 1125, 539, 320]][None]
@@ -139,7 +139,7 @@ def test_proda_scores_by_the_mean_of_its_prompts() -> None:
     torch.testing.assert_close(means, expected)
 
 
-def test_vpt_loss_is_the_papers_bound() -> None:
+def test_vpt_loss_is_the_bound_of_the_paper() -> None:
     log_p = np.log(np.abs(RNG.normal(size=(4, 5, 3))))
     mean, log_var = RNG.normal(size=(5, 6)), RNG.normal(size=(5, 6))
     right = np.exp(log_p[:, np.arange(5), LABELS]).mean(0)
@@ -182,7 +182,7 @@ def test_vpt_without_the_image_trains_and_scores() -> None:
     assert method("vpt").model_dump()["conditional"] is True
 
 
-def test_linear_layers_start_as_torchs() -> None:
+def test_linear_layers_are_initialised_as_by_torch() -> None:
     weight, bias = initial_linear(400, 25, stream(0, "x"))
     assert weight.shape == (400, 25)
     drawn = torch.cat([weight.flatten(), bias])

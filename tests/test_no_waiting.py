@@ -1,4 +1,4 @@
-"""No step of training asks the device for a value: on a GPU the host would wait, and the GPU then for the host."""
+"""No training step reads a value from the device: the host would wait for the GPU, and then the GPU for the host."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ HERE = torch.device("cpu")
 STEPS = {"epochs": 1, "batch": 8, "classifier_epochs": 4, "regressor_epochs": 4, "critic_steps": 2}
 STEPS |= {"alpha_points": 1, "beta_points": 1}
 BY_STEPS = [name for name in small_task.ALL if "epochs" in find(pipeline.methods, name, Method).model_fields]
-WAITS = {"plot": "Sinkhorn's iterations end when all plans stand still; to run all 100 would cost more than to ask"}
+WAITS = {"plot": "Sinkhorn's iterations end when all plans have converged; running all 100 would cost more than a wait"}
 NEVER = [name for name in BY_STEPS if name not in WAITS]
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, watched: Callable[[bool], None]) -> None:
-    """Call `watched` with True at a run's first step and False at its last, which ends an epoch and tells the loss."""
+    """Call `watched` with True at the first step of a run and with False at its last, which reports the loss."""
     batches = Batches.__iter__
 
     def steps(self: Batches) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,11 +79,11 @@ def test_no_step_with_synthetic_features_waits(name: str, device: FarDevice) -> 
 @pytest.mark.parametrize(
     "changed", [{"class_token_position": "middle"}, {"class_token_position": "front", "class_specific": True}]
 )
-def test_no_step_waits_wherever_the_class_name_stands(changed: dict[str, Any], device: FarDevice) -> None:
+def test_no_step_waits_at_any_position_of_the_class_name(changed: dict[str, Any], device: FarDevice) -> None:
     fit("coop", **changed)
 
 
-def test_no_step_waits_where_prompts_take_several_passes(device: FarDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_waits_when_prompts_take_several_passes(device: FarDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_tower, "PASS_BYTES", 100_000)
     fit("coop")
 
@@ -97,16 +97,16 @@ def test_no_step_of_a_generator_waits(name: str, device: FarDevice) -> None:
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_what_has_to_wait_does(name: str, device: FarDevice) -> None:
+def test_methods_that_must_wait_are_detected(name: str, device: FarDevice) -> None:
     with pytest.raises(WaitingError, match="_local_scalar_dense"):
         fit(name)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch itself says where it waits for one")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: torch itself reports waits for it")
 @pytest.mark.parametrize("name", NEVER)
 def test_no_step_waits_for_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
-    fit(name, on=cuda)  # what is done once, such as the making of workspaces, may wait
+    fit(name, on=cuda)  # one-time work, such as allocating workspaces, may wait
     watch(monkeypatch, lambda watched: torch.cuda.set_sync_debug_mode("error" if watched else "default"))
     try:
         fit(name, on=cuda)

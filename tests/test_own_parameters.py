@@ -1,4 +1,4 @@
-"""Gradients: every trained method steps its own parameters, all of them, and nothing else."""
+"""Gradients: every trained method moves all of its own parameters, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_task import ALL, CLASSES, TOWER, TRAIN, fit
+from small_task import ALL, CLASSES, TOWER, TRAIN, fit_anew, fit_data
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -29,26 +29,26 @@ OWN: dict[str, list[tuple[int, ...]]] = {
 
 @pytest.fixture
 def stepped() -> Iterator[dict[int, tuple[Tensor, bool]]]:
-    """Every parameter that an optimizer holds when it steps, and whether a gradient other than 0 reached it."""
-    found: dict[int, tuple[Tensor, bool]] = {}
+    """Yield every parameter that an optimizer steps, by its id, and whether a gradient other than 0 reached it."""
+    parameters: dict[int, tuple[Tensor, bool]] = {}
 
-    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def record(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for p in (p for group in optimizer.param_groups for p in group["params"]):
             reached = p.grad is not None and bool(p.grad.any())
-            found[id(p)] = (p, reached or found.get(id(p), (p, False))[1])
+            parameters[id(p)] = (p, reached or parameters.get(id(p), (p, False))[1])
 
-    hook = register_optimizer_step_pre_hook(look)
-    yield found
+    hook = register_optimizer_step_pre_hook(record)
+    yield parameters
     hook.remove()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_gradient_reaches_exactly_the_methods_own_parameters(
+def test_gradients_reach_exactly_the_parameters_of_the_method(
     name: str, stepped: dict[int, tuple[Tensor, bool]]
 ) -> None:
-    fit(name)
+    fit_anew(name, fit_data())
     assert sorted(tuple(p.shape) for p, _ in stepped.values()) == sorted(OWN.get(name, []))
     assert all(reached for _, reached in stepped.values())
-    given = [*TOWER.parameters(), CLASSES.text_features, TRAIN.features]
-    assert not {p.data_ptr() for p, _ in stepped.values()} & {tensor.data_ptr() for tensor in given}
-    assert all(tensor.grad is None for tensor in given)
+    inputs = [*TOWER.parameters(), CLASSES.text_features, TRAIN.features]
+    assert not {p.data_ptr() for p, _ in stepped.values()} & {tensor.data_ptr() for tensor in inputs}
+    assert all(tensor.grad is None for tensor in inputs)

@@ -1,4 +1,4 @@
-"""PLOT's transport and logits against NumPy, and what it learns: 3 classes, 8 dimensions, 5 patches, 2 prompts."""
+"""PLOT's transport, logits and training against NumPy: 3 classes, 8 dimensions, 5 patches, 2 prompts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATCHES, PROMPTS = unit(RNG.normal(size=(4, 5, 8))), unit(RNG.normal(size=(2, 3,
 
 
 def sinkhorn(cost: Array) -> Array:
-    """The paper's iterations for one image and class, cost (P, N), ended as its code ends them."""
+    """Return the plan of the paper's iterations for one image and class, cost (P, N), with the stop of its code."""
     p, n = cost.shape
     kernel, r, c = np.exp(-cost / EPSILON), np.ones(p), np.ones(n)
     for _ in range(ITERATIONS):
@@ -41,7 +41,7 @@ def sinkhorn(cost: Array) -> Array:
 
 
 def expected_scores() -> Array:
-    """1 - <T, C> of every image and class."""
+    """Return 1 - <T, C> of every image and class."""
     scores = np.empty((4, 3))
     for image, patches in enumerate(PATCHES):
         for label in range(3):
@@ -60,7 +60,7 @@ def test_logits_are_one_minus_the_transport_distance() -> None:
     np.testing.assert_allclose(found.numpy(), 20 * expected_scores()[:, [2, 0]], rtol=1e-5)
 
 
-def test_the_plan_moves_all_mass_and_costs_least_where_the_entropy_weighs_little() -> None:
+def test_the_plan_moves_all_mass_and_a_smaller_entropy_weight_costs_less() -> None:
     similarity = torch.from_numpy(PATCHES @ PROMPTS[:, 0].T)
     plan = transport(similarity, EPSILON, 10_000, 1e-12).numpy()
     np.testing.assert_allclose(plan.sum(2), np.full((4, 5), 1 / 5), atol=1e-9)
@@ -72,7 +72,7 @@ def test_the_plan_moves_all_mass_and_costs_least_where_the_entropy_weighs_little
     assert (blurred > even).all()
 
 
-def test_the_plan_stands_still_while_prompts_step() -> None:
+def test_no_gradient_passes_through_the_plan() -> None:
     prompts = torch.from_numpy(PROMPTS).requires_grad_()
     patches = torch.from_numpy(PATCHES)
     transported_similarity(patches, prompts, EPSILON, ITERATIONS, THRESHOLD).sum().backward()  # type: ignore[no-untyped-call]
@@ -82,8 +82,8 @@ def test_the_plan_stands_still_while_prompts_step() -> None:
     torch.testing.assert_close(prompts.grad, torch.einsum("bcpn,bpd->ncd", plan, patches))
 
 
-def test_it_separates_images_whose_patches_show_different_prompts() -> None:
-    """Half of a class's patches lie at one hidden prompt's text feature, half at another's."""
+def test_plot_separates_images_by_the_prompts_in_their_patches() -> None:
+    """Half of the patches of a class are near the text feature of one hidden prompt, half near that of another."""
     hidden = initial_context(TOWER, None, 4, stream(5, "hidden"), method="plot", contexts=2) * 50
     with torch.no_grad():
         texts = class_weights(TOWER, hidden, CLASSES.tokens)  # (2, C, D)
@@ -113,7 +113,7 @@ def test_scoring_in_passes_of_bounded_size_changes_nothing(monkeypatch: pytest.M
 
 
 def test_one_prompt_scores_the_mean_patch() -> None:
-    """With N = 1 there is one plan, the even one."""
+    """With N = 1 the only plan is uniform."""
     fitted = fit("plot", prompts=1)
     assert TRAIN.patches is not None
     mean = F.normalize(TRAIN.patches.float(), dim=-1).mean(1)

@@ -1,4 +1,4 @@
-"""Properties that hold for any content: stores give back what they were given, splits and draws share out every row."""
+"""Properties for any content: stores return what was written; splits and draws assign every row once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write(folder: Path, index: Index, features: dict[str, Any], invalid: dict[st
 
 @few
 @given(counts, st.tuples(st.integers(1, 4), st.integers(1, 9)), st.integers(0, 2**32), st.data())
-def test_an_image_store_gives_back_every_row_of_any_shape(
+def test_an_image_store_returns_every_row_for_any_shape(
     rows: dict[str, int], shape: tuple[int, int], seed: int, data: st.DataObject
 ) -> None:
     (views, dim), rng = shape, np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_an_image_store_gives_back_every_row_of_any_shape(
 
 @few
 @given(st.integers(0, 30), st.integers(1, 6), st.integers(0, 2**31), st.data())
-def test_synthetic_features_come_back_in_their_order(count: int, dim: int, seed: int, data: st.DataObject) -> None:
+def test_synthetic_features_are_read_back_in_order(count: int, dim: int, seed: int, data: st.DataObject) -> None:
     made = SyntheticFeatures(
         features=data.draw(arrays(np.float16, (count, dim), elements=halfs)),
         class_ids=data.draw(arrays(np.int64, count)),
@@ -107,7 +107,7 @@ def test_synthetic_features_come_back_in_their_order(count: int, dim: int, seed:
 
 
 def bits_of(dtype: type[np.generic], shape: tuple[int, ...], seed: int) -> Any:
-    """Any bits, NaN and infinity among them."""
+    """Return any bits, NaN and infinity included."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     high = 2 if dtype is np.bool_ else 256
     return np.random.default_rng(seed).integers(0, high, size, np.uint8).tobytes(), dtype, shape
@@ -120,7 +120,7 @@ tensors = st.builds(bits_of, numbers, shapes, st.integers(0, 2**32))
 
 @few
 @given(st.dictionaries(texts.filter(lambda name: name != "__metadata__"), tensors, max_size=5))
-def test_tensors_come_back_bit_for_bit(given_bits: dict[str, Any]) -> None:
+def test_tensors_are_read_back_bit_for_bit(given_bits: dict[str, Any]) -> None:
     made = {
         name: torch.from_numpy(np.frombuffer(data, dtype).reshape(shape).copy())
         for name, (data, dtype, shape) in given_bits.items()
@@ -138,7 +138,9 @@ labels = st.lists(st.integers(0, 6), min_size=1, max_size=80)
 
 
 @given(labels, st.integers(0, 2**31), st.integers(1, 4))
-def test_a_draw_takes_each_classs_shots_once_whatever_the_others(found: list[int], seed: int, shots: int) -> None:
+def test_a_draw_takes_the_shots_of_a_class_once_whatever_the_other_classes(
+    found: list[int], seed: int, shots: int
+) -> None:
     ids = np.array(found)
     classes = {c: str(c) for c, n in Counter(found).items() if n >= shots}
     rows = draw(ids, classes, shots, seed)
@@ -154,7 +156,7 @@ def test_a_draw_takes_each_classs_shots_once_whatever_the_others(found: list[int
     st.sampled_from([[0.5, 0.2, 0.3], [1.0, 0.0, 0.0], [0.1, 0.1, 0.8]]),
     st.randoms(use_true_random=False),
 )
-def test_ones_own_images_all_get_one_split_that_their_order_does_not_decide(
+def test_own_images_each_get_one_split_that_does_not_depend_on_their_order(
     images: list[tuple[str, str]], seed: int, fractions: list[float], shuffle: Any
 ) -> None:
     reader = ImageFolder(reader="image_folder", path="x", fractions=fractions, split_seed=seed)
@@ -169,7 +171,7 @@ def test_ones_own_images_all_get_one_split_that_their_order_does_not_decide(
 
 
 @given(st.integers(2, 200))
-def test_base_and_new_classes_are_all_classes_and_share_none(count: int) -> None:
+def test_base_and_new_classes_partition_all_classes(count: int) -> None:
     catalog = ClassCounts(tuple(map(str, range(count))), {})
     base, new = halves("d", catalog)
     assert (*base, *new) == catalog.refs("d")

@@ -1,4 +1,4 @@
-"""Every setting of every method and generator that params.yaml offers changes what is fitted: none is dead."""
+"""Every setting of every method and generator changes the result: none is dead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.generators.base import Generator
 from pipeline.methods.base import FitData, Method
 from pipeline.training.seeds import stream
 
-# So noisy that a search has something to tell, and a step something left to learn.
+# Noisy enough that a search has differences to find, and training something left to learn.
 HARD = tiny.with_patches(tiny.features([0, 1, 2, 3], 8, 3, noise=0.3))
 NOISY = tiny.with_patches(tiny.features([0, 1, 2, 3], 25, 1, noise=0.15))
 SEARCHED = {"ratios", "alpha_points", "beta_points", "alpha_max", "beta_max"}
@@ -66,7 +66,10 @@ OTHER: dict[str, Any] = {
     "weight": 0.5,
     "weight_decay": 0.3,
 }
-NEEDED: dict[str, dict[str, Any]] = {"context": {"init": None}, "init": {"context": 4}}  # so that the field is allowed
+NEEDED: dict[str, dict[str, Any]] = {
+    "context": {"init": None},
+    "init": {"context": 4},
+}  # settings that another value of the field needs
 
 
 def fields(kind: type[Method] | type[Generator]) -> list[str]:
@@ -78,7 +81,7 @@ def differ(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 
 
 def fitted(name: str, field: str, **changed: Any) -> dict[str, Tensor]:
-    """A classifier's tensors but for a copy of the setting itself, after two short epochs."""
+    """Return a classifier's tensors after two short epochs, without a copy of the setting itself."""
     known = find(pipeline.methods, name, Method).model_fields
     wanted = {"epochs": 2, "steps": 20, **NEEDED.get(field, {}), **changed}
     settings = {key: value for key, value in wanted.items() if key in known}
@@ -94,7 +97,7 @@ def fitted(name: str, field: str, **changed: Any) -> dict[str, Tensor]:
 )
 def test_a_methods_setting_changes_what_is_fitted(name: str, field: str) -> None:
     value = OTHER.get(f"{name}.{field}", OTHER.get(field))
-    assert value is not None, f"give another value of {name}.{field} than its default"
+    assert value is not None, f"add a value of {name}.{field} other than its default"
     assert value != getattr(method(name), field)
     assert differ(fitted(name, field), fitted(name, field, **{field: value}))
 
@@ -139,7 +142,7 @@ GENERATED: dict[str, Any] = {
     [(n, field) for n in generators.ALL for field in fields(find(pipeline.generators, n, Generator))],
 )
 def test_a_generators_setting_changes_what_it_samples(name: str, field: str) -> None:
-    assert field in GENERATED, f"give another value of {name}.{field} than its default"
+    assert field in GENERATED, f"add a value of {name}.{field} other than its default"
     default = generators.generator(name)
     assert getattr(default, field) != GENERATED[field]
     found = []

@@ -1,4 +1,4 @@
-"""Small real things to test with: a random text tower, classes, and separable features. No mocks."""
+"""Small real inputs for tests: a random text tower, classes and separable features. No mocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ("cat", "sea_horse", "grand piano", "joshua tree", "dog", "windsor chair
 def tower(
     *, width: int = 16, layers: int = 2, embed_dim: int = 32, context_length: int = 77, std: float = 1.0
 ) -> TextTower:
-    """A text tower with random weights and CLIP's vocabulary."""
+    """Return a text tower with random weights and CLIP's vocabulary."""
     config = TowerConfig(
         width=width,
         heads=2,
@@ -39,7 +39,7 @@ def tower(
 
 
 def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:
-    """The first `seen` of the names are seen classes."""
+    """Return classes of these names, the first `seen` of them seen."""
     tokens = class_tokens(names, context_length=text.config.context_length, prompt=16)
     return ClassSet(
         names=names,
@@ -51,14 +51,14 @@ def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> C
 
 
 def centres(count: int, dim: int) -> Tensor:
-    """(count, dim) unit rows, each in the direction of its class's text feature, and as far off as photographs are."""
+    """Return unit rows (count, dim), each as far from its class's text feature as photographs are."""
     texts = classes(tower(embed_dim=dim)).text_features[:count]
     off = F.normalize(torch.randn(len(NAMES), dim, generator=torch.Generator().manual_seed(1)), dim=-1)[:count]
     return F.normalize(texts + 0.7 * off, dim=-1)
 
 
 def features(ids: list[int], per_class: int, views: int, *, dim: int = 32, noise: float = 0.02) -> LabelledFeatures:
-    """(len(ids) * per_class, views, dim) features around one centre a class, norms unlike 1, in shuffled order."""
+    """Return features (len(ids) * per_class, views, dim) around one centre per class, of norm 3, in shuffled order."""
     rng = torch.Generator().manual_seed(2)
     labels = torch.tensor(ids).repeat_interleave(per_class)
     labels = labels[torch.randperm(len(labels), generator=rng)]
@@ -67,7 +67,7 @@ def features(ids: list[int], per_class: int, views: int, *, dim: int = 32, noise
 
 
 def with_patches(given: LabelledFeatures, patches: int = 5, noise: float = 0.05) -> LabelledFeatures:
-    """The same images with patch tokens (N, patches, D) around their features, norms unlike 1."""
+    """Return the same images with patch tokens (N, patches, D) around their features, of norm 2."""
     rng = torch.Generator().manual_seed(3)
     n, _, dim = given.features.shape
     found = given.centre[:, None] + noise * torch.randn(n, patches, dim, generator=rng)
