@@ -30,7 +30,7 @@ HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was"
 
 def ece(logits: Tensor, labels: Tensor) -> float:
     """Return the expected calibration error, in points, of logits (N, C) for labels (N,)."""
-    return calibration_error([found[1:] for found in reliability(logits, labels)])
+    return calibration_error([row[1:] for row in reliability(logits, labels)])
 
 
 def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
@@ -39,20 +39,25 @@ def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:
     folder = reader_from(params.data.sets[name], name).folder(Path(params.data.root))
     rows = index.rows("test")
     files = [str(folder / index.paths[row]) for row in rows]
-    for found in read_selection(paths.EncoderPaths(params.artifacts).cell(name, name).selection).runs:
-        if found.temperature is None:
+    for candidate in read_selection(paths.EncoderPaths(params.artifacts).cell(name, name).selection).runs:
+        if candidate.temperature is None:
             continue
-        model = open_model(params, name, run=found.run)
-        said = [dict(zip(one.classes, one.probabilities, strict=True)) for one in predict(model, files, len(names))]
-        logits = torch.tensor([[one[candidate] for candidate in model.names] for one in said]).double().log()
+        model = open_model(params, name, run=candidate.run)
+        predictions = predict(model, files, len(names))
+        probabilities = [dict(zip(one.classes, one.probabilities, strict=True)) for one in predictions]
+        logits = torch.tensor([[image[name] for name in model.names] for image in probabilities]).double().log()
         labels = torch.tensor([model.names.index(names[index.class_ids[row]]) for row in rows])
+
         seen = torch.tensor(model.seen)[labels]
         for which, mask in (("seen", seen), ("unseen", ~seen), ("all", seen | ~seen)):
-            if mask.any() and not (which == "all" and seen.all()):
-                of, right = logits[mask], labels[mask]
-                accuracy = 100 * float((of.argmax(1) == right).double().mean())
-                numbers = (accuracy, ece(of, right), ece(of * found.temperature, right))
-                yield found.run, which, str(len(of)), *(f"{x:.2f}" for x in numbers), f"{found.temperature:.4g}"
+            if not mask.any() or (which == "all" and seen.all()):
+                continue
+            calibrated, correct = logits[mask], labels[mask]
+            accuracy = 100 * float((calibrated.argmax(1) == correct).double().mean())
+            uncalibrated = calibrated * candidate.temperature
+            numbers = (accuracy, ece(calibrated, correct), ece(uncalibrated, correct))
+            cells = (f"{number:.2f}" for number in numbers)
+            yield candidate.run, which, str(len(correct)), *cells, f"{candidate.temperature:.4g}"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

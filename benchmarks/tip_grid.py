@@ -1,4 +1,4 @@
-"""Tip-Adapter's search of alpha and beta over 20 x 200 points, against computing the logits anew at each point.
+"""Tip-Adapter's search of alpha and beta over 20 x 200 points, against computing the logits again at each point.
 
 `python -m benchmarks tip_grid`. The reference is timed on some of the points and its time is multiplied.
 """

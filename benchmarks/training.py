@@ -83,10 +83,10 @@ def rows(*, small: bool) -> list[Row]:
         few, all_names = (pass_of(tower, imagenet_names()[:count]) for count in (NAMES[0], NAMES[-1]))
         ours = (lambda: _coop(setting), lambda: _vae(setting), few, pass_of(tower, names), all_names)
         theirs = (recipe.images, recipe.synthesis, recipe.coop, recipe.vae)
-        coop, vae, *passes, encoded, made, full_pass, vae_pass = in_turn(*ours, *theirs, warm=not small)
+        coop, vae, *passes, encoded, synthesized, full_pass, vae_pass = in_turn(*ours, *theirs, warm=not small)
     coop, vae = coop / STEPS, vae / STEPS
     encoded *= batch / ENCODED
-    slow_coop, slow_vae = encoded + made + full_pass, encoded + vae_pass
+    slow_coop, slow_vae = encoded + synthesized + full_pass, encoded + vae_pass
     steps = math.ceil(IMAGES / batch)
     job = IMAGES * (1 + VIEWS) * encoded / batch + steps * (COOP_EPOCHS * coop + VAE_EPOCHS * vae)
     slow_job = steps * (COOP_EPOCHS * slow_coop + VAE_EPOCHS * slow_vae)
@@ -141,7 +141,7 @@ class Recipe:
         """Sample as many features of unseen classes."""
         unseen = self.setting.classes.unseen_ids
         self.drawn = unseen[torch.randint(len(unseen), (self.setting.batch,), generator=self.rng)]
-        self.made = synthesize(self.setting.model, self._sampled, self.setting.tokens, self.drawn, self.rng)
+        self.synthetic = synthesize(self.setting.model, self._sampled, self.setting.tokens, self.drawn, self.rng)
 
     def coop(self) -> None:
         """Pass all class names through the text tower, forward and backward to the context."""
@@ -153,7 +153,7 @@ class Recipe:
 
     def _both(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield torch.cat([self.real, self.made]), torch.cat([self.setting.labels, self.drawn])
+            yield torch.cat([self.real, self.synthetic]), torch.cat([self.setting.labels, self.drawn])
 
     def _real(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:

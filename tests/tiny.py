@@ -30,12 +30,12 @@ def tower(
         encoder="tiny",
         weights_sha256="0" * 64,
     )
-    made = TextTower(config)
+    text_tower = TextTower(config)
     rng = torch.Generator().manual_seed(0)
-    for name, parameter in made.named_parameters():
+    for name, parameter in text_tower.named_parameters():
         if "ln_" not in name:
             torch.nn.init.normal_(parameter, std=std, generator=rng)
-    return made.freeze()
+    return text_tower.freeze()
 
 
 def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:
@@ -62,13 +62,13 @@ def features(ids: list[int], per_class: int, views: int, *, dim: int = 32, noise
     rng = torch.Generator().manual_seed(2)
     labels = torch.tensor(ids).repeat_interleave(per_class)
     labels = labels[torch.randperm(len(labels), generator=rng)]
-    found = centres(max(ids) + 1, dim)[labels][:, None] + noise * torch.randn(len(labels), views, dim, generator=rng)
-    return LabelledFeatures(3.0 * found, labels)
+    noisy = centres(max(ids) + 1, dim)[labels][:, None] + noise * torch.randn(len(labels), views, dim, generator=rng)
+    return LabelledFeatures(3.0 * noisy, labels)
 
 
-def with_patches(given: LabelledFeatures, patches: int = 5, noise: float = 0.05) -> LabelledFeatures:
+def with_patches(images: LabelledFeatures, patches: int = 5, noise: float = 0.05) -> LabelledFeatures:
     """Return the same images with patch tokens (N, patches, D) around their features, of norm 2."""
     rng = torch.Generator().manual_seed(3)
-    n, _, dim = given.features.shape
-    found = given.centre[:, None] + noise * torch.randn(n, patches, dim, generator=rng)
-    return LabelledFeatures(given.features, given.labels, (2.0 * found).half())
+    n, _, dim = images.features.shape
+    noisy = images.centre[:, None] + noise * torch.randn(n, patches, dim, generator=rng)
+    return LabelledFeatures(images.features, images.labels, (2.0 * noisy).half())

@@ -169,7 +169,7 @@ def kill(child: int, after: float) -> int:
 @contextmanager
 def workspace() -> Iterator[Workspace]:
     """Yield a temporary repository with the tests' pictures and encoder, in which every stage has run."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests/helpers"))
     small_repo: Any = import_module("small_repo")
     for name in LIBRARIES:  # children are forks, which start at once
         import_module(name)

@@ -95,7 +95,7 @@ class CacheMethod(Method):
     classifier: ClassVar[type[Classifier]] = CacheClassifier
 
     alpha: Annotated[float, Field(ge=0)] = 1.17  # residual ratio without a search, and while keys are trained
-    beta: Annotated[float, Field(gt=0)] = 1.0  # sharpness, likewise
+    beta: Annotated[float, Field(gt=0)] = 1.0  # sharpness, in the same cases
     alpha_points: Annotated[int, Field(ge=1)] = 20  # values of alpha tried on validation
     beta_points: Annotated[int, Field(ge=1)] = 200  # values of beta tried on validation
     alpha_max: Annotated[float, Field(gt=0.1)] = 3.0  # values of alpha run from 0.1 up to this
@@ -125,7 +125,7 @@ class CacheMethod(Method):
         """Yield each (beta, alpha) of the grid with its number of correct images.
 
         One matrix of cosines serves the whole grid, and the votes of each beta serve every alpha: a thirtieth of the
-        time of scoring each point anew (`benchmarks/tip_grid.py`).
+        time of scoring each point by itself (`benchmarks/tip_grid.py`).
         """
         features = validation.centre
         distance = features @ cache.keys.T - 1  # (V, M)

@@ -14,7 +14,7 @@ candidates there are. The draws of the test are made once, in `fit`, and serve e
 official ones for Caltech101; they vary by data set there (epochs 10 to 60).
 
 Differs from the code (Bayesian-Prompt-Learning 8a73fff): the unconditional posterior comes from nets (the code: two
-free vectors); the draws of the test serve every image (the code: drawn anew for each); float32; stored views (the code:
+free vectors); the draws of the test serve every image (the code: new draws for each); float32; stored views (the code:
 fresh augmentations). The official epochs and L belong to a configuration with the unconditional form.
 """
 
