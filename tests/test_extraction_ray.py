@@ -19,7 +19,7 @@ from features.extraction.extract import extract
 from features.extraction.ray_engine import OnRay
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra `ray`")
-TESTS = Path(__file__).resolve().parent
+HELPERS = Path(__file__).resolve().parent / "helpers"
 COUNTS = {"train": 40, "val": 5, "test": 21}  # 5 shards
 
 
@@ -28,10 +28,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
     """Run several extractions on Ray (`on_ray.py`); return their folder and what each printed."""
     folder = tmp_path_factory.mktemp("ray")
     make_images(folder / "images", COUNTS)  # type: ignore[arg-type]
-    command = [sys.executable, str(TESTS / "on_ray.py"), str(folder)]
+    command = [sys.executable, str(HELPERS / "on_ray.py"), str(folder)]
     env = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),  # the actors import `on_ray`
+        "PYTHONPATH": os.pathsep.join([str(HELPERS), str(HELPERS.parents[1])]),  # the actors import `on_ray`
         "RAY_worker_niceness": "0",  # on a busy machine they would wait for everything else
         "RAY_worker_register_timeout_seconds": "300",
     }

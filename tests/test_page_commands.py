@@ -131,7 +131,9 @@ TABLE: dict[str, dict[str, list[str]]] = {
         ],
     },
     "docs/security.md": {
-        "test_trust.py::test_mutated_files_are_read_or_refused": ["python tests/fuzz_importers.py --minutes 10"],
+        "test_trust.py::test_mutated_files_are_read_or_refused": [
+            "python tests/helpers/fuzz_importers.py --minutes 10",
+        ],
         NO + "asks the network about every package": [
             *("pip install pip-audit", "pip-audit --strict --requirement constraints.txt --no-deps"),
         ],

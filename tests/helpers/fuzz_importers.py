@@ -1,6 +1,6 @@
 """Mutate files and open them: each must give a result or an `InputError`, in limited time and memory.
 
-    python tests/fuzz_importers.py --minutes 10 [--seed 0] [--only h5]
+    python tests/helpers/fuzz_importers.py --minutes 10 [--seed 0] [--only h5]
 
 Every attempt is a process of its own, so that a crash of a library is counted like any other failure. A failure is
 printed with the number that reproduces it.
@@ -26,9 +26,6 @@ from pathlib import Path
 import made_up_scores
 import pyarrow as pa
 import pyarrow.parquet as pq
-import test_exchange
-import test_image_store
-import test_stores
 from pictures import make_images
 
 from features.datasets.image_table import read_table
@@ -48,6 +45,13 @@ from features.text.text_tower import load_tower, save_tower
 from pipeline.artifacts.scores import EncoderId, Scores, read_scores, write_scores
 from pipeline.artifacts.task import load_test, load_train
 from pipeline.config import params
+
+# Run as a program, only the folder of this file is on the path, and the test modules lie above it.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+import test_exchange
+import test_image_store
+import test_stores
 
 SECONDS, MEGABYTES = 60, 512  # limits of an attempt: processor time and additional memory
 sandbox.SECONDS = 10  # of these, for the subprocess that parses an HDF5 or MATLAB file
@@ -123,7 +127,7 @@ NAMES = {
     "missing": 0,
     "descriptions": {},
 }
-SHIPPED = params.read(Path(__file__).resolve().parents[1] / "params.yaml")
+SHIPPED = params.read(Path(__file__).resolve().parents[2] / "params.yaml")
 
 # Files of this project, read without a sandbox: DVC checks their bytes. libhdf5 may hang on mutated ones.
 OURS = ("train.h5", "test.h5", "classes.h5")

@@ -25,7 +25,7 @@ from features.extraction import extract as extraction
 from features.extraction import pipeline as extraction_pipeline
 from features.image_store import writer as image_store_writer
 
-TESTS = Path(__file__).resolve().parent
+HELPERS = Path(__file__).resolve().parent
 FORKS = multiprocessing.get_context("forkserver")
 
 # Moment -> the function of which module, and at the end of which of its calls.
@@ -51,7 +51,7 @@ def run(folder: Path, moment: str, sign: signal.Signals = signal.SIGKILL) -> End
     """Extract `folder/images` to `folder/a.zarr` in a process that sends itself a signal at the moment."""
     FORKS.set_forkserver_preload(["killed_extraction"])
     with pytest.MonkeyPatch.context() as environment:  # the server imports what it preloads by its own path
-        environment.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+        environment.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS), str(HELPERS.parents[1])]))
         forkserver.ensure_running()
 
     log = folder / "stderr.txt"

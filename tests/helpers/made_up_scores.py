@@ -14,7 +14,7 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore, grid_runs, score_path, write_scores
 from pipeline.config.params import Params, load
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TAKEN = (("cat", 30), ("sea <horse>", 10))
 POINTS = [(name, kind, i) for name in ("kite", "drum") for kind in ("real", "synthetic") for i in range(3)]
 NO_NEW = "a cache of <images> cannot score a class without images"
