@@ -206,7 +206,7 @@ def _print_selection(current: params.Params) -> None:
 
 @app.command("check", rich_help_panel=HELP, epilog=examples("shipyard check"))
 def check_only() -> None:
-    """Check params.yaml, its data sets and dvc.lock without running anything."""
+    """Check params.yaml, its data sets and dvc.lock; run no stage."""
     from features.errors import InputError
     from pipeline.cli.check import check_all
     from pipeline.executor.repository import lock_file_problem
