@@ -2,7 +2,8 @@
 
 Each training step decodes and augments the images of its batch, runs the image tower on them, and runs prompts of 77
 tokens through open_clip's own text tower in float32. Nothing is slowed down on purpose: image features and synthesis
-take no gradient, and batches have the same size. `tests/test_benchmarks.py` compares its losses with this project's.
+take no gradient, and batches have the same size. `tests/project/test_benchmarks.py` compares its losses with those of
+this project.
 """
 
 from __future__ import annotations

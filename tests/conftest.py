@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import warm
 from filelock import FileLock
+from project_root import ROOT
 
 # A shell that starts the suite in the background (`make test &`) has it ignore Ctrl-C, and every child inherits that.
 # With a handler here, the children get the default: Ctrl-C ends them, as the tests of Ctrl-C need.
@@ -86,7 +87,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real photographs, splits and weights, which lie beside the repository on the project's machines only."""
-    folder = Path(__file__).resolve().parent.parent.parent / "shared"
+    folder = ROOT.parent / "shared"
     if not (folder / "data").is_dir():
         pytest.skip(f"needs real data beside the repository ({folder} does not exist)")
     return folder

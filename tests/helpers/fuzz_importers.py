@@ -23,9 +23,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import lab_files
 import made_up_scores
 import pyarrow as pa
 import pyarrow.parquet as pq
+import small_files
+import small_image_store
 from pictures import make_images
 
 from features.datasets.image_table import read_table
@@ -46,13 +49,6 @@ from pipeline.artifacts.scores import EncoderId, Scores, read_scores, write_scor
 from pipeline.artifacts.task import load_test, load_train
 from pipeline.config import params
 
-# Run as a program, only the folder of this file is on the path, and the test modules lie above it.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-import test_exchange
-import test_image_store
-import test_stores
-
 SECONDS, MEGABYTES = 60, 512  # limits of an attempt: processor time and additional memory
 sandbox.SECONDS = 10  # of these, for the subprocess that parses an HDF5 or MATLAB file
 NUMBERS = (0, 1, 2**15, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
@@ -64,7 +60,7 @@ def small_index(folder: Path) -> Index:
 
 
 def store(folder: Path) -> None:
-    test_image_store.write(folder / "a.zarr", small_index(folder))
+    small_image_store.write(folder / "a.zarr", small_index(folder))
     shutil.rmtree(folder / "images")
 
 
@@ -92,12 +88,12 @@ def open_export(suffix: str) -> Open:
 def lab(make: Callable[[Path], Path]) -> tuple[Make, Open]:
     def reopen(folder: Path) -> object:
         with tempfile.TemporaryDirectory() as other:  # only for the options
-            request = test_exchange.request_for(make, Path(other))
+            request = lab_files.request_for(make, Path(other))
             source = folder / request.source.name
             rows = folder / request.rows.name if request.rows else None
             return read_features(ImportRequest(**{**vars(request), "source": source, "rows": rows}))
 
-    return lambda folder: test_exchange.request_for(make, folder), reopen
+    return lambda folder: lab_files.request_for(make, folder), reopen
 
 
 def open_train(folder: Path) -> None:
@@ -135,13 +131,13 @@ OURS = ("train.h5", "test.h5", "classes.h5")
 TARGETS: dict[str, tuple[Make, Open]] = {
     "store": (store, open_store),
     **{f"export {suffix}": (exported(suffix), open_export(suffix)) for suffix in ("h5", "npz", "parquet")},
-    **{make.__name__: lab(make) for make in test_exchange.MAKERS},
-    "train.h5": (lambda folder: test_stores.write_train(folder / "x"), open_train),
-    "test.h5": (lambda folder: test_stores.write_test(folder / "x"), lambda folder: load_test(folder / "x")),
-    "classes.h5": (lambda folder: test_stores.write_classes(folder / "x"), lambda folder: load_classes(folder / "x")),
-    "synthetic": (test_stores.write_synthetic, lambda folder: load_synthetic(folder / "seed=3")),
-    "tensors": (lambda folder: test_stores.write_tensors(folder / "x"), lambda folder: read_tensors(folder / "x")),
-    "text tower": (lambda folder: save_tower(test_stores.TOWER, folder / "x"), lambda folder: load_tower(folder / "x")),
+    **{make.__name__: lab(make) for make in lab_files.MAKERS},
+    "train.h5": (lambda folder: small_files.write_train(folder / "x"), open_train),
+    "test.h5": (lambda folder: small_files.write_test(folder / "x"), lambda folder: load_test(folder / "x")),
+    "classes.h5": (lambda folder: small_files.write_classes(folder / "x"), lambda folder: load_classes(folder / "x")),
+    "synthetic": (small_files.write_synthetic, lambda folder: load_synthetic(folder / "seed=3")),
+    "tensors": (lambda folder: small_files.write_tensors(folder / "x"), lambda folder: read_tensors(folder / "x")),
+    "text tower": (lambda folder: save_tower(small_files.TOWER, folder / "x"), lambda folder: load_tower(folder / "x")),
     "index": (lambda folder: save_index(small_index(folder), folder / "x"), lambda folder: read_index(folder / "x")),
     "names": (lambda folder: write_json(folder / "x.json", NAMES), lambda folder: read_names(folder / "x.json")),
     "split": (lambda folder: write_json(folder / "x.json", SPLIT), lambda folder: read_split(folder / "x.json")),

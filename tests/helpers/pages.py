@@ -7,7 +7,7 @@ import shlex
 from itertools import dropwhile
 from pathlib import Path
 
-from closure import ROOT
+from project_root import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
 PROGRAMS = "shipyard|dvc"

@@ -20,8 +20,8 @@ from typing import Any
 
 import warm
 import yaml
-from closure import ROOT
 from pictures import picture
+from project_root import ROOT
 
 ENCODER = {
     "model_cfg": {

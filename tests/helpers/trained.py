@@ -10,8 +10,8 @@ import numpy as np
 import tiny
 import torch
 import yaml
-from closure import ROOT
 from pictures import TINY, picture, tiny_encoder
+from project_root import ROOT
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -1,0 +1,52 @@
+"""An image store of random features in small shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.image_store import writer as image_store_writer
+from features.image_store.provenance import FORMAT
+from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
+from features.index import Index
+
+DIM = 5
+
+
+FACTS = {
+    "format": FORMAT,
+    "encoder": "tiny",
+    "weights_sha256": "0" * 64,
+    "preprocess": {"size": [32, 32]},
+    "precision": "float32",
+    "views": 2,
+    "view_scale": [0.5, 1.0],
+    "view_seed": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of 16 training images and of 64 others."""
+    monkeypatch.setattr(image_store_writer, "CROPS_IN_SHARD", 64)
+
+
+def random_features(rows: int, views: int) -> NDArray[np.float16]:
+    return np.random.default_rng(rows).normal(size=(rows, views, DIM)).astype(np.float16)
+
+
+def write(out: Path, index: Index, change: Callable[[NDArray[np.float16]], object] = lambda _: None) -> Path:
+    """Write a store of random features; `change` may alter the values of a shard before they are written."""
+    finished = []
+    for shard in plan_shards(index, 3):
+        values = random_features(len(shard.rows), shard.views)
+        change(values)
+        file = out.parent / f"{out.name}-{shard.split}-{shard.number}"
+        file.write_bytes(encode_shard(values, chunk_rows(values.shape[1])))
+        finished.append((shard, file))
+    write_store(out, index, finished, DIM, FACTS)
+    return out

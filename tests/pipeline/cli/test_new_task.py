@@ -1,0 +1,191 @@
+"""`shipyard task new`: a folder of images becomes a task that can be run, or all problems are reported together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from project_root import ROOT
+from typer.testing import CliRunner, Result
+
+from features.datasets.base import reader_from
+from features.errors import InputError
+from pipeline.cli.app import app
+from pipeline.cli.check import check
+from pipeline.config import params
+
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the shipped parameters and images (empty files) of three classes in data/."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    for name in ("kestrel", "tern", "wren"):
+        (tmp_path / "data/birds" / name).mkdir(parents=True)
+        for i in range(10 if name == "wren" else 20):
+            (tmp_path / "data/birds" / name / f"{i}.jpg").touch()
+    Path("names.txt").write_text("barn owl\nwren\n", encoding="utf-8")
+    return tmp_path
+
+
+def new(*options: str) -> Result:
+    return CliRunner().invoke(app, ["task", "new", "mybirds", *options])
+
+
+def test_a_folder_and_class_names_become_a_data_set_and_a_task(project: Path) -> None:
+    result = new("--images", "data/birds", "--unseen", "names.txt", "--shots", "2")
+    assert result.exit_code == 0, result.exception
+    assert re.search(r"\b2 classes\b.*\b10 test images", result.output)
+    assert result.output.rstrip().endswith("shipyard run mybirds")
+    text = params.read()
+    added = [line for line in text.splitlines() if line not in SHIPPED.splitlines()]
+    assert [line for line in text.splitlines() if line not in added] == SHIPPED.splitlines()
+    assert added == [
+        "    mybirds: {reader: image_folder, path: birds, unseen: classes/mybirds.txt}",
+        "  mybirds: {protocol: own_images, shots: 2}",
+        "  mybirds_proxy: {protocol: validation_proxy, shots: 2}",
+    ]
+    listing = reader_from(params.parse_text(text).data.sets["mybirds"], "mybirds").read(Path("data"))
+    assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
+    assert {image.split for image in listing.images if image.class_id == 2} == {"test"}
+
+
+def test_all_options_reach_params_yaml(project: Path) -> None:
+    Path("aliases.csv").write_text("label,name\ntern,arctic tern\n", encoding="utf-8")
+    Path("about.csv").write_text('name,description\narctic tern,"white, with a black cap"\n', encoding="utf-8")
+    Path("data/birds/all.csv").write_text(
+        "path,label\n" + "".join(f"{name}/{i}.jpg,{name}\n" for name in ("tern", "wren") for i in range(5)), "utf-8"
+    )
+    template = "a photo of a {}, a type of bird."
+    options = ["--aliases", "aliases.csv", "--descriptions", "about.csv", "--template", template, "--split-seed", "3"]
+    assert new("--images", "data/birds/all.csv", *options).exit_code == 0
+    current = params.load()
+    assert current.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
+    assert current.tasks["mybirds_proxy"] == {"protocol": "validation_proxy", "shots": None}
+    assert current.data.sets["mybirds"] == {
+        "reader": "image_table",
+        "path": "birds",
+        "table": "all.csv",
+        "templates": [template],
+        "split_seed": 3,
+        "rename": {"tern": "arctic tern"},
+        "descriptions": {"arctic tern": "white, with a black cap"},
+        "unseen": "classes/mybirds.txt",
+    }
+
+
+def test_folders_named_as_splits_keep_their_splits(project: Path) -> None:
+    for folder in (f"{split}/{name}" for split in ("train", "val", "test") for name in ("tern", "kestrel")):
+        (project / "split" / folder).mkdir(parents=True)
+        (project / "split" / folder / "1.jpg").touch()
+    result = new("--images", "split", "--unseen", "names.txt")
+    assert "data.root" in result.output
+    assert params.load().data.sets["mybirds"]["splits"] == "folders"
+    assert Path(params.load().data.sets["mybirds"]["path"]) == project / "split"
+
+
+@pytest.mark.parametrize("folders", [("train", "val"), ("train", "test", "valid"), ("Train", "Test")], ids="-".join)
+def test_folders_that_look_like_splits_are_not_classes(folders: tuple[str, ...], project: Path) -> None:
+    for folder in (f"{split}/{name}" for split in folders for name in ("tern", "kestrel")):
+        (project / "split" / folder).mkdir(parents=True)
+        (project / "split" / folder / "1.jpg").touch()
+    message = str(new("--images", "split").exception)
+    assert ", ".join(sorted(folders)) in message
+    assert "train, test and, optionally, val" in message
+    assert params.read() == SHIPPED
+
+
+def test_a_class_may_be_called_train(project: Path) -> None:
+    (project / "data/birds/tern").rename(project / "data/birds/train")
+    result = new("--images", "data/birds")
+    assert result.exit_code == 0, result.exception
+    assert "3 classes with" in result.output
+
+
+def test_classes_with_few_images_are_reported(project: Path) -> None:
+    for name, count in {"one": 1, "two": 2, "three": 3}.items():
+        (project / "data/birds" / name).mkdir()
+        for i in range(count):
+            (project / "data/birds" / name / f"{i}.jpg").touch()
+    notes = [line for line in new("--images", "data/birds").output.splitlines() if line.startswith("note: ")]
+    for note, parts in zip(notes, [("2 of 6", "validation", "'one', 'two'"), ("1 of 6", "test", "'one'")], strict=True):
+        assert [part for part in parts if part not in note] == []
+
+
+def test_the_same_command_completes_an_interrupted_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(params, "write", interrupt)
+        assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 130
+    assert params.read() == SHIPPED
+    assert "classes/mybirds.txt" in str(new("--images", "data/birds").exception), "its class names differ"
+    assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 0
+    assert "mybirds" in params.load().tasks
+
+
+def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None:
+    (project / "data/birds/empty").mkdir()
+    Path("names.txt").write_text("owl\nowl\n", encoding="utf-8")
+    Path("aliases.csv").write_text("folder,name\n", encoding="utf-8")
+    options = ["--unseen", "names.txt", "--aliases", "aliases.csv", "--descriptions", "absent.csv"]
+    result = CliRunner().invoke(app, ["task", "new", "my birds", "--images", "data/birds", *options])
+    assert isinstance(result.exception, InputError)
+    message = str(result.exception)
+    for part in ("empty", "'owl'", "aliases.csv", "label,name", "absent.csv", "'my birds'"):
+        assert part in message
+    assert params.read() == SHIPPED
+    assert not Path("classes").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--images", "nowhere"], ["nowhere", "folder"]),
+        (["--images", "data/brids"], ["'data/birds'?"]),
+        (["--images", "data/birds.csv"], ["data/birds.csv", "file"]),
+        (["--images", "loose"], ["loose", " 1 image"]),
+        (["--images", "data/birds", "--shots", "19"], ["--shots 19"]),
+        (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
+        (["--images", "data/birds", "--unseen", "long.txt"], ["64 tokens"]),
+        (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
+        (["--images", "data/birds", "--unseen", "two.txt"], "validation proxy"),
+        (["--images", "few"], ["validation image", "'tern'"]),  # and one image is for training
+        (["--images", "few"], ["test images"]),
+    ],
+)
+def test_unusable_input_is_an_error(project: Path, options: list[str], parts: list[str]) -> None:
+    Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
+    Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
+    Path("two.txt").write_text("kestrel\ntern\n", encoding="utf-8")
+    Path("loose").mkdir()
+    Path("loose/1.jpg").touch()
+    Path("few/tern").mkdir(parents=True)
+    Path("few/tern/1.jpg").touch()
+    result = new(*options)
+    assert isinstance(result.exception, InputError)
+    message = str(result.exception)
+    assert [part for part in parts if part not in message] == []
+
+
+def test_missing_images_are_reported_once(project: Path) -> None:
+    message = str(new("--images", "nowhere").exception)
+    assert "(1 problem)" in message
+    assert "nowhere" in message
+
+
+def test_a_name_can_be_used_once(project: Path) -> None:
+    assert new("--images", "data/birds").exit_code == 0
+    assert "mybirds" in str(new("--images", "data/birds").exception)
+
+
+def test_a_task_on_own_images_runs_only_on_its_own_data_set(project: Path) -> None:
+    new("--images", "data/birds", "--unseen", "names.txt")
+    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_proxy]")
+    with pytest.raises(InputError, match="shipyard run mybirds"):
+        check(params.parse_text(text))
+    check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))

@@ -1,0 +1,182 @@
+"""Tests of `shipyard predict`: expanded paths, messages, output formats and probabilities."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import trained
+from project_root import ROOT
+from torch.nn import functional as F
+from typer.testing import CliRunner, Result
+
+from features.encoding.augment import fill_crops
+from features.encoding.images import read_image
+from features.errors import InputError
+from features.formats.files import write_json
+from pipeline.artifacts.selection import HIGHEST, calibration_warning
+from pipeline.cli.app import app
+from pipeline.config import params
+from pipeline.inference.predict import CENTRE, expand, open_model, predict
+
+GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    trained.project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*args: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(app, ["predict", "mine", *args], input=stdin)
+
+
+def test_files_folders_globs_and_lists_are_expanded_without_duplicates(project: Path) -> None:
+    assert expand(["photos"], []) == [*GOOD[:3], "photos/broken.jpg", *GOOD[3:]]
+    assert expand(["photos/**/[23].png", "photos/2.png", "-"], ["photos/0.png\n", "\n"]) == [
+        "photos/2.png",
+        "photos/old/3.png",
+        "photos/0.png",
+    ]
+    assert expand(["gone.png", "gone*.png"], []) == ["gone.png"]
+
+
+def test_probabilities_are_the_softmax_of_the_calibrated_logits(project: Path) -> None:
+    model = open_model(params.load(), "mine")
+    predictions = list(predict(model, GOOD, top=4))
+    assert [prediction.path for prediction in predictions] == GOOD
+    for prediction in predictions:
+        pixels = np.empty((1, 32, 32, 3), np.uint8)
+        fill_crops(read_image(Path(prediction.path)), prediction.path, model.encoder.preprocess, CENTRE, pixels)
+        feature = F.normalize(model.encoder.encode_crops(torch.from_numpy(pixels)), dim=-1)
+        expected = (10.0 * feature @ trained.classes().text_features.T / 0.5).softmax(1)[0]
+        assert list(prediction.classes) == [trained.NAMES[i] for i in expected.argsort(descending=True)]
+        np.testing.assert_allclose(prediction.probabilities, sorted(expected.tolist(), reverse=True), atol=1e-6)
+        assert prediction.seen == tuple(name != trained.NAMES[3] for name in prediction.classes)
+
+
+def test_unreadable_files_are_listed_and_the_exit_status_is_3(project: Path) -> None:
+    result = call("photos", "gone.png", "--csv", "-")
+    assert result.exit_code == 3
+    assert re.search(r"^unreadable: photos/broken\.jpg: \S", result.stderr, re.M)
+    assert re.search(r"^unreadable: gone\.png: \S", result.stderr, re.M)
+    assert "2 of 7" in result.stderr
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["path"] for row in rows if row["rank"] == "1"] == GOOD
+    assert len(rows) == 3 * len(GOOD)
+
+
+def test_all_formats_have_the_same_content(project: Path) -> None:
+    options = ["--csv", "a.csv", "--json", "a.json", "--parquet", "a.parquet", "--html", "a.html", "--top", "2"]
+    result = call("-", *options, stdin="photos/1.png\nphotos/broken.jpg\n")
+    assert result.exit_code == 3
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text(encoding="utf-8"))))
+    document = json.loads(Path("a.json").read_text(encoding="utf-8"))
+    (good, bad) = document["images"]
+    assert [p["class"] for p in good["predictions"]] == [row["class"] for row in rows]
+    assert [p["probability"] for p in good["predictions"]] == [float(row["probability"]) for row in rows]
+    assert bad["path"] == "photos/broken.jpg"
+    assert bad["problem"]
+    table = pq.read_table("a.parquet").to_pylist()
+    assert [(row["class"], row["seen"]) for row in table] == [(row["class"], row["seen"] == "true") for row in rows]
+    page = Path("a.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 1
+    assert not re.search(r'(?:src|href)="(?!data:)', page), "the page needs another file"
+    assert rows[0]["class"].replace("'", "&#39;") in page
+    assert "broken.jpg" in page
+
+
+def test_a_table_is_printed_without_an_output_file(project: Path) -> None:
+    (line,) = call("photos/0.png", "--top", "4").stdout.splitlines()
+    assert line.startswith("photos/0.png  ")
+    assert line.count("%") == 4
+    assert "Brünnich's guillemot*" in line
+    assert "kestrel*" not in line
+
+
+def test_errors_name_what_is_missing_and_the_alternatives(project: Path) -> None:
+    assert "nothing*" in str(call("nothing*").exception)
+    wrong = CliRunner().invoke(app, ["predict", "mien", "photos"]).exception
+    assert "'mien'" in str(wrong)
+    assert "'mine'" in str(wrong)
+    assert re.search(r"^mine .*'coop'.*zero_shot", str(call("photos", "--run", "coop").exception))
+    assert re.search(r"^mine .*\b2\b.*'zero_shot'.*\b1\b", str(call("photos", "--seed", "2").exception))
+    (project / "artifacts/tiny/selection/mine/mine.json").unlink()
+    message = str(call("photos").exception)
+    assert "shipyard run mine" in message
+    assert "--run zero_shot" in message
+
+
+def test_a_named_run_is_used_and_calibrated_if_it_has_a_temperature(project: Path) -> None:
+    selected = call("photos/0.png", "--csv", "-").stdout
+    assert call("photos/0.png", "--csv", "-", "--run", "zero_shot", "--seed", "1").stdout == selected
+    (project / "artifacts/tiny/selection/mine/mine.json").unlink()
+    plain = open_model(params.load(), "mine", run="zero_shot")
+    assert (plain.run, plain.seed, plain.temperature) == ("zero_shot", 1, None)
+    assert call("photos/0.png", "--csv", "-", "--run", "zero_shot").stdout != selected
+    call("photos/0.png", "--run", "zero_shot", "--html", "a.html")
+    assert " not calibrated" in " ".join(Path("a.html").read_text(encoding="utf-8").split())
+
+
+def test_a_temperature_at_its_bound_causes_a_warning_on_stderr_and_on_the_page(project: Path) -> None:
+    flat = trained.selection("zero_shot").candidate("zero_shot")
+    assert flat is not None
+    flattened = trained.selection("zero_shot").model_copy(
+        update={"runs": (flat.model_copy(update={"temperature": HIGHEST}),)}
+    )
+    write_json(project / "artifacts/tiny/selection/mine/mine.json", flattened.model_dump(mode="json"))
+    result = call("photos/0.png", "--html", "a.html", "--json", "a.json")
+    warning = calibration_warning("zero_shot", HIGHEST)
+    assert warning is not None
+    assert warning in result.stderr
+    assert warning in Path("a.html").read_text(encoding="utf-8")
+    (image,) = json.loads(Path("a.json").read_text(encoding="utf-8"))["images"]
+    assert [p["probability"] for p in image["predictions"]] == pytest.approx([0.25] * 3, abs=0.01)
+
+
+def test_features_of_another_encoder_are_rejected(project: Path) -> None:
+    text = params.read().replace("random:0", "random:1")
+    with pytest.raises(InputError, match=r"shipyard run mine"):
+        open_model(params.parse_text(text), "mine")
+
+
+def test_ctrl_c_ends_predict_without_writing_a_file(project: Path) -> None:
+    """Interrupt the command in a terminal, after some of the images."""
+    for i in range(20_000):
+        (project / f"photos/many{i}.png").hardlink_to(project / "photos/0.png")
+    command = [sys.executable, "-c", "from pipeline.cli.app import main; main()", "predict", "mine", "photos"]
+    ours, terminal = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    with subprocess.Popen([*command, "--csv", "found.csv"], env=env, stderr=terminal) as process:
+        os.close(terminal)
+        output = read_until(ours, " images, ")
+        process.send_signal(signal.SIGINT)
+        output += read_until(ours, None)
+        assert process.wait(timeout=60) == 130
+    assert "interrupted" in output
+    assert "Traceback" not in output
+    assert not [*project.glob("*found.csv*")]
+
+
+def read_until(terminal: int, words: str | None) -> str:
+    """Return the output of a terminal up to some words, or up to the end of the program."""
+    output = b""
+    with suppress(OSError):  # the program has ended
+        while words is None or words not in output.decode(errors="replace"):
+            output += os.read(terminal, 1 << 16)
+    return output.decode(errors="replace")

@@ -1,0 +1,169 @@
+"""The benchmarks are fair: on the same features the reference has the losses of this project."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from project_root import ROOT
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import __main__, loading, tip_grid
+from benchmarks.material import class_set, features, photographs, text_tower
+from benchmarks.measure import Row, in_turn, table, verdict
+from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
+from features.text.prompts import class_tokens
+from features.text.text_tower import TextTower
+from pipeline.generators._vae import elbo_terms, reparameterize
+from pipeline.generators.ship import Ship
+from pipeline.methods._prompt_learning import class_weights
+from pipeline.training.seeds import stream
+
+NAMES = ["cat", "grand piano", "sea_horse", "joshua tree"]
+LABELS = torch.arange(8) % 4
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    import open_clip
+
+    torch.manual_seed(0)
+    liteclip = ROOT / "assets" / "liteclip"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return open_clip.create_model(f"local-dir:{liteclip}").eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def tower(model: Any) -> TextTower:
+    return text_tower(model)
+
+
+def batches(dim: int) -> Iterator[tuple[Tensor, Tensor]]:
+    given = features(LABELS, 1, dim)
+    while True:
+        yield given.centre, LABELS
+
+
+def test_full_and_shortened_prompts_give_the_same_features(model: Any, tower: TextTower) -> None:
+    context = torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
+    ours = class_weights(tower, context, class_tokens(NAMES, context_length=77, prompt=4))[0]
+    torch.testing.assert_close(encode_prompts(model, context, full_tokens(NAMES, 4)), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_the_reference_has_the_first_losses_of_coop(model: Any, tower: TextTower) -> None:
+    classes, scale = class_set(tower, NAMES), tower.config.logit_scale
+    start = 0.02 * torch.randn(1, 4, tower.config.width, generator=stream(0, "x"))
+    theirs = coop_losses(
+        model, start.clone().requires_grad_(), full_tokens(NAMES, 4), batches(tower.config.embed_dim), rate=0.02
+    )
+    ours, context = [], start.clone().requires_grad_()
+    for (given, labels), _ in zip(batches(tower.config.embed_dim), range(3), strict=False):
+        loss = F.cross_entropy(scale * given @ class_weights(tower, context, classes.tokens)[0].T, labels)
+        (gradient,) = torch.autograd.grad(loss, context)
+        context = (context - 0.02 * gradient).detach().requires_grad_()
+        ours.append(float(loss.detach()))
+    assert [next(theirs) for _ in range(3)] == pytest.approx(ours, rel=1e-4)
+    assert ours[0] != pytest.approx(ours[2], rel=1e-3)
+
+
+def test_the_reference_has_the_first_losses_of_the_vae(model: Any, tower: TextTower) -> None:
+    classes = class_set(tower, NAMES)
+    start, again = (Ship(encoder_width=64, generator_width=64).build(384, tower, stream(1, "x")) for _ in range(2))
+    theirs = vae_losses(model, start, full_tokens(NAMES, 4), batches(384), stream(2, "x"))
+    ours, rng = [], stream(2, "x")
+    optimizer = torch.optim.AdamW(again.parameters(), 1e-3, weight_decay=0.01)
+    for (x, labels), _ in zip(batches(384), range(3), strict=False):
+        mu, log_var = again.posterior(x)
+        x_hat = again.decode(reparameterize(mu, log_var, rng), classes.tokens[labels], tower)
+        terms = elbo_terms(x, x_hat, mu, log_var)
+        optimizer.zero_grad()
+        sum(terms, torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        ours.append(float(sum(terms, torch.zeros(())).detach()))
+    assert [next(theirs) for _ in range(3)] == pytest.approx(ours, rel=1e-4)
+    assert ours[0] != pytest.approx(ours[2], rel=1e-3)
+
+
+def test_images_are_encoded_in_fresh_views(model: Any, tmp_path: Path) -> None:
+    images = Images(model, photographs(tmp_path, 1))
+    first, second = images.encode([0, 0])
+    assert first.shape == (384,)
+    assert float(first @ first) == pytest.approx(1, rel=1e-5)
+    assert not torch.equal(first, second)
+
+
+@pytest.fixture
+def smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tip_grid, "VALIDATION", 50)
+    monkeypatch.setattr(tip_grid, "CLASSES", 10)
+    monkeypatch.setattr(tip_grid, "in_turn", partial(in_turn, repeats=1))
+    monkeypatch.setattr(loading, "COUNT", 20_000)
+
+
+def test_cheap_benchmarks_run_and_fill_the_table(smaller: None) -> None:
+    rows = [*tip_grid.rows(small=True), *loading.rows(small=True)]
+    assert all(row.ratio > 0 and row.machine for row in rows)
+    assert str(rows[0].ratio) in table(rows)
+
+
+def test_a_run_of_all_comparisons_removes_older_rows(
+    tmp_path: Path, smaller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
+    monkeypatch.setattr(__main__, "ROOT", tmp_path)
+    monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
+    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("".join(__main__.MARKS), encoding="utf-8")
+    __main__.keep([Row.of("measured by an older program", 2, 10, at_least=4)])
+    __main__.main(["tip_grid"])
+    assert len(__main__.read_latest()) == 2
+    __main__.main()
+    (row,) = __main__.read_latest()
+    assert row.name.startswith("alpha, beta")
+
+
+def test_the_ratio_is_how_many_times_better_this_project_is() -> None:
+    assert Row.of("time", 2, 10, at_least=4).ratio == 5
+    assert Row.of("speed", 30, 10, unit="images/s", at_least=4).ratio == 3
+    assert [verdict(Row.of("x", 2, 10, at_least=least)) for least in (5, 6)] == ["ok", "MISSED"]
+
+
+def test_works_run_in_turn() -> None:
+    order: list[str] = []
+    in_turn(lambda: order.append("a"), lambda: order.append("b"), repeats=2)
+    assert order == ["a", "b"] * 3
+
+
+def test_new_rows_replace_their_own_and_those_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
+    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("".join(["before\n", *__main__.MARKS, "after\n"]), encoding="utf-8")
+    one, two = Row.of("one", 2, 10, at_least=4), Row.of("two", 2, 10, at_least=6)
+    __main__.keep([one, two])
+    __main__.keep([Row.of("two", 1, 10, at_least=6)])
+    assert [(row.name, row.ratio) for row in __main__.read_latest()] == [("one", 5), ("two", 10)]
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "| two | 1 | 10 | s | 10 | 6 | ok |" in page
+    __main__.keep([replace(one, machine="another")])
+    assert [row.name for row in __main__.read_latest()] == ["one"]
+
+
+def test_committed_numbers_are_complete_and_equal_to_the_page() -> None:
+    rows = json.loads(__main__.LATEST.read_text(encoding="utf-8"))
+    assert rows
+    assert all(list(row) == [field.name for field in fields(Row)] for row in rows)
+    page = __main__.PAGE.read_text(encoding="utf-8")
+    assert __main__.in_page(page, __main__.read_latest()) == page
