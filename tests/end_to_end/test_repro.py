@@ -189,7 +189,7 @@ def test_a_class_is_added_by_its_name_alone_and_no_image_is_opened(repo: Path) -
         assert "barn owl" in pq.read_table(shard)["class_name"].to_pylist()
     finally:
         names.write_text(before, encoding="utf-8")
-    assert all_stages - ran(output) == {"extract@mine", "text_tower"}
+    assert all_stages - ran(output) == {"code", "extract@mine", "text_tower"}
     assert ran(run(repo, "dvc", "repro")) == set(), "the results without the name are in the run cache"
 
 
