@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 from pictures import contents, job, make_images, tiny_encoder
+from project_root import ROOT
 
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.extraction.ray_engine import OnRay
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra `ray`")
-HELPERS = Path(__file__).resolve().parent / "helpers"
+HELPERS = ROOT / "tests" / "helpers"
 COUNTS = {"train": 40, "val": 5, "test": 21}  # 5 shards
 
 
