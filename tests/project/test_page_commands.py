@@ -30,6 +30,7 @@ from features.datasets.base import SPLITS
 from features.splits.split_zhou import read_split
 from pipeline.cli import app as cli
 from pipeline.config import overrides, params
+from pipeline.report.docs_results import BEGIN, END
 
 NO = "not run: "
 SELF = "test_page_commands.py::"
@@ -364,7 +365,11 @@ def test_the_commands_of_a_page_of_results_write_it(repo: Path, page: Path, monk
     (repo / "params.yaml").write_text(before, encoding="utf-8")  # whose results exist
     for line in rest:
         page_run(repo, name, line)
-        assert (repo / name).read_text(encoding="utf-8").partition("\n---\n")[2] != ""
+        shipped, written = (
+            path.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0] for path in (page, repo / name)
+        )
+        assert written.strip()
+        assert written != shipped
 
 
 CLUSTER = """
