@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -181,15 +182,22 @@ def test_something_that_is_no_file_of_the_data_set_is_an_error_of_the_index(tmp_
     assert not (tmp_path / "i.parquet").exists()
 
 
-def test_an_image_without_read_permission_is_a_bad_image(tmp_path: Path, encoder: Encoder) -> None:
-    folder = tmp_path / "images"
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that every user can reach by its absolute path, as filelock needs; tmp_path is closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def test_an_image_without_read_permission_is_a_bad_image(public_path: Path, encoder: Encoder) -> None:
+    folder = public_path / "images"
     index = index_of(folder, [(name, 0, "train") for name in write(folder, READABLE)])
     (folder / "alpha.png").chmod(0)
-    with nobody(tmp_path):
+    with nobody(public_path):
         with pytest.raises(InputError, match=r"(?s)\(1 problem\).*alpha\.png: .*Permission denied"):
             extract(job(Path("images"), index, encoder), Path("a.zarr"), Path("scratch"))
         extract(job(Path("images"), index, encoder, on_bad_image="skip"), Path("a.zarr"), Path("scratch"))
-    assert "Permission denied" in (tmp_path / "a.zarr" / INVALID).read_text()
+    assert "Permission denied" in (public_path / "a.zarr" / INVALID).read_text()
 
 
 def test_a_link_within_the_data_set_and_a_linked_folder_are_followed(tmp_path: Path) -> None:
