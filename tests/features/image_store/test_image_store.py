@@ -12,7 +12,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from pictures import contents, make_images
-from small_image_store import DIM, random_features, write
+from small_image_store import DIM, random_features, small_shards, write  # noqa: F401 (a fixture of all tests here)
 
 from features.errors import InputError
 from features.formats.files import MARK
