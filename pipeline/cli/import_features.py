@@ -41,7 +41,8 @@ def import_dataset(request: ImportRequest) -> str:
     return (
         f"{store}: {counts}, {len(imported.listing.classes)} classes\n"
         f"next, in {params.PATH}: under data.sets   {request.dataset}: {{reader: imported}}\n"
-        f"and in the shell:       dvc commit --force index@{request.dataset} extract@{request.dataset}   "
+        f"and in the shell:       dvc repro code   (the digests of the code, which the next command records)\n"
+        f"                        dvc commit --force index@{request.dataset} extract@{request.dataset}   "
         f"(with grid.datasets: [{request.dataset}])\n"
         f"                        shipyard run {request.dataset}"
     )

@@ -240,6 +240,7 @@ def test_imported_features_run_through_the_pipeline_without_images(origin: Path,
     assert not (tmp_path / "artifacts/tiny/features/lab.zarr").exists()
     assert "dvc commit --force index@lab extract@lab" in run(tmp_path, *command, "--weights-sha256", sha)
 
+    run(tmp_path, "dvc", "repro", "code")
     run(tmp_path, "dvc", "commit", "--force", "index@lab", "extract@lab", "text_tower")
     methods = PARAMS["grid"]["methods"]
     cells = {f"{stage}@lab-base_to_new-{name}" for stage in ("fit", "evaluate") for name in methods}

@@ -160,7 +160,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "shipyard features import twemoji.h5 mine",
         ],
         SHARE + "test_imported_features_run_through_the_pipeline_without_images": [
-            "dvc commit --force index@lab extract@lab",
+            *("dvc repro code", "dvc commit --force index@lab extract@lab"),
         ],
     },
 }
