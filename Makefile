@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 # must not sort them by their number of tests.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(STAMP)  ## run all tests that need no cluster, browser or server: 8 minutes on two cores
+test: $(STAMP)  ## run all tests that need no cluster, browser or server
 	$(PYTEST) -m "not system"
 
 test-all: $(STAMP)  ## run all tests; .ci/run runs this
