@@ -40,18 +40,23 @@ def exclusive_run(command: str) -> Iterator[None]:
         return
 
     TEMPORARY.mkdir(exist_ok=True)
+    lock = FileLock(RUN_LOCK, timeout=0)
     try:
-        with FileLock(RUN_LOCK, timeout=0):
-            write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
-            check_lock_file()
-            drop_stale_path_locks()
-            yield
-            keep_lock_file()
+        lock.acquire()
     except Timeout:
         raise InputError(
             f"another run is at work in this repository ({_owner()}). Nothing was changed; wait until it ends, or stop "
             "it first."
         ) from None
+
+    try:
+        write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
+        check_lock_file()
+        drop_stale_path_locks()
+        yield
+        keep_lock_file()
+    finally:
+        lock.release()
 
 
 def _owner() -> str:

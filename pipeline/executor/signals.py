@@ -10,8 +10,11 @@ from types import FrameType
 
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
-    """On SIGTERM or SIGHUP, interrupt every process below this one, and then this one."""
-    kinds = (signal.SIGTERM, signal.SIGHUP)
+    """On SIGTERM or SIGHUP, interrupt every process below this one, and then this one.
+
+    A signal that is ignored stays ignored: `nohup` starts a run that the end of the session must not end.
+    """
+    kinds = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) != signal.SIG_IGN]
     before = [signal.signal(kind, _interrupt) for kind in kinds]
     try:
         yield
