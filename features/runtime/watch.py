@@ -12,14 +12,14 @@ import signal
 import threading
 import time
 
-VARIABLE = "SHIPYARD_PROCESSES"  # process ids of the programs above, with their start times: `12:3456.0,17:3460.1`
+VARIABLE = "SHIPYARD_PROCESSES"  # process ids of the programs above: `12,17`
 SECONDS = 0.5  # between two looks
 
 
 def watched_environment() -> dict[str, str]:
     """Return this process's environment, with the process itself among those that its children watch."""
-    above = os.environ.get(VARIABLE, "")
-    own = f"{os.getpid()}:{started(os.getpid())}"
+    above = os.environ.get(VARIABLE)
+    own = str(os.getpid())
     return {**os.environ, VARIABLE: f"{above},{own}" if above else own}
 
 
@@ -28,26 +28,22 @@ def end_with_the_run() -> None:
 
     A process that does not end within 10 seconds of that is killed.
     """
-    processes = [entry.split(":") for entry in os.environ.get(VARIABLE, "").split(",") if ":" in entry]
-    if processes:
-        watched = [(int(pid), float(start)) for pid, start in processes]
-        threading.Thread(target=_watch, args=(watched,), daemon=True, name="watch").start()
+    if above := os.environ.get(VARIABLE):
+        pids = [int(pid) for pid in above.split(",")]
+        threading.Thread(target=_watch, args=(pids,), daemon=True, name="watch").start()
 
 
-def _watch(watched: list[tuple[int, float]]) -> None:
-    while all(started(pid) == start for pid, start in watched):
-        time.sleep(SECONDS)
+def _watch(pids: list[int]) -> None:
+    import psutil  # noqa: PLC0415 (a stage that is run by hand watches nothing)
+
+    # A Process stands for one process, also when the system's clock is set or the id is used again.
+    try:
+        processes = [psutil.Process(pid) for pid in pids]
+        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+            time.sleep(SECONDS)
+    except psutil.NoSuchProcess:
+        pass
+
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(10)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def started(pid: int) -> float | None:
-    """Return when a process was started, which tells it from a later one with the same id; None if it is gone."""
-    import psutil  # noqa: PLC0415 (a stage that is run by hand watches nothing)
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time(), 2)
-    except psutil.NoSuchProcess:
-        return None
