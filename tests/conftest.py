@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from project_root import ROOT
 # A shell that starts the suite in the background (`make test &`) has it ignore Ctrl-C, and every child inherits that.
 # With a handler here, the children get the default: Ctrl-C ends them, as the tests of Ctrl-C need.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests start `dvc` by its name. The suite may run without its environment being activated, as `make test` does.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 # A machine that is busy with other work is no failure of the code.
 hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)

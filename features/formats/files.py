@@ -12,6 +12,7 @@ from pathlib import Path
 from features.errors import InputError
 
 MARK = ".shipyard"  # a file in every folder of `atomic_folder`; no folder without it is ever replaced
+PART_SUFFIX = ".shipyard-part"  # of a file or folder that is being written
 MARK_TEXT = "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"
 
 
@@ -37,7 +38,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: `path` is a folder, the disk is full, or the parent folder is not writable.
     """
-    part = _part(path)
+    part = part_path(path)
     with _discarded_on_error(path, part):
         _check_replaceable(path, path.is_dir(), "it is a folder, not a file")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         InputError: `path` exists and is not ours, the disk is full, or the parent folder is not writable.
     """
-    part = _part(path)
+    part = part_path(path)
     old = path.with_name(f".{path.name}.shipyard-old")
     with _discarded_on_error(path, part):
         foreign = path.exists() and not (path / MARK).is_file()
@@ -78,9 +79,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     remove(old)
 
 
-def _part(path: Path) -> Path:
+def part_path(path: Path) -> Path:
     """Return the path of a file or folder while it is being written; the suffix shows which program left it."""
-    return path.with_name(f".{path.name}.shipyard-part")
+    return path.with_name(f".{path.name}{PART_SUFFIX}")
 
 
 def _check_replaceable(path: Path, foreign: bool, reason: str) -> None:

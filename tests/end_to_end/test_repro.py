@@ -22,6 +22,8 @@ import pytest
 from project_root import ROOT
 from small_repo import PARAMS, copy_repo, lock, ran, run, write_params
 
+from features.formats.files import part_path
+
 
 @pytest.fixture(scope="module")
 def repo(reproduced_repo: Path, warm_path: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -232,16 +234,17 @@ def test_ctrl_c_keeps_the_old_outputs_and_names_the_command_that_continues(repo:
     options, (kind, name), out = LONG[stage]
     folder = repo / "artifacts/tiny" / out
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    part = folder.with_name(f".{folder.name}.part")
+    part = part_path(folder)
     env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", f"stages.{stage}", *options]
 
     with changed_params(repo, f"{kind}.{name}.epochs", 10**6):
         child = subprocess.Popen(command, cwd=repo, env=env, stderr=subprocess.PIPE, text=True)
         try:
-            for _ in range(600):
-                if part.exists():  # the stage has begun to work
-                    break
+            limit = time.monotonic() + 60
+            while not part.exists():  # the stage has not begun to work
+                assert child.poll() is None
+                assert time.monotonic() < limit
                 time.sleep(0.1)
             child.send_signal(signal.SIGINT)
             _, stderr = child.communicate(timeout=60)

@@ -18,6 +18,7 @@ from project_root import ROOT
 from features.datasets.base import Counts, Image, Listing, Origin
 from features.errors import InputError
 from features.formats import digests
+from features.formats.files import PART_SUFFIX
 from features.index import Index, read_index, read_names, write_index
 from stages import index as stage
 
@@ -250,7 +251,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def indexed(project: Path, dataset: str) -> Index:
     stage.main(dataset=dataset)
-    assert not list(project.rglob(".*.part"))
+    assert not list(project.rglob(f".*{PART_SUFFIX}"))
     return read_index(project / f"artifacts/index/{dataset}.parquet")
 
 

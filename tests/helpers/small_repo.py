@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -69,9 +68,9 @@ PARAMS: dict[str, Any] = {
 
 @contextmanager
 def path_with(folder: Path) -> Iterator[None]:
-    """Put the programs of `warm.programs` first on the PATH, those of this Python next, until the block ends."""
+    """Put the programs of `warm.programs` first on the PATH, until the block ends."""
     before = os.environ["PATH"]
-    os.environ["PATH"] = os.pathsep.join([str(folder), str(Path(sys.executable).parent), before])
+    os.environ["PATH"] = os.pathsep.join([str(folder), before])
     try:
         yield
     finally:

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.system
 def test_dvc_and_its_stage_end_with_the_run(ended_by: signal.Signals, tmp_path: Path) -> None:
     repo = make_repo(tmp_path)
     env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     command = [sys.executable, "-m", "pipeline", "run"]
     with subprocess.Popen(command, cwd=repo, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         below = _wait_for_a_stage(process.pid)

@@ -20,6 +20,8 @@ import yaml
 from pictures import contents
 from small_repo import PARAMS, copy_repo, lock, ran, run, write_params
 
+from features.formats.files import PART_SUFFIX, part_path
+
 FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
 FEW["grid"] |= {"methods": ["zero_shot", "coop", "kgcoop"], "generators": [], "seeds": [1]}
 FEW["methods"]["kgcoop"] = {"epochs": 2}
@@ -94,7 +96,7 @@ def test_a_failed_cell_is_named_and_only_its_dependents_are_skipped(repo: Path) 
         assert re.search(rf"^error: .*{COOP}", output, re.MULTILINE)
         assert re.search(r"'a photo of a very big'.*\b6 tokens", output), "the error of the cell itself"
         assert ran(output) == {COOP, KGCOOP, "evaluate@mine-base_to_new-kgcoop"}
-        assert not list((repo / "artifacts").rglob(".*.part"))
+        assert not list((repo / "artifacts").rglob(f".*{PART_SUFFIX}"))
         assert epochs(repo, KGCOOP) == 3, "the other cell is complete"
     assert contents(repo / "artifacts/tiny/fitted/mine/base_to_new/coop") == before
 
@@ -106,8 +108,10 @@ def test_ctrl_c_ends_the_running_cells_and_prints_how_to_continue(repo: Path) ->
         env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
         child = subprocess.Popen(command, cwd=repo, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try:
-            while not all((fitted / f".{name}.part").exists() for name in ("coop", "kgcoop")):
+            limit = time.monotonic() + 120  # for both cells to begin, on a busy machine
+            while not all(part_path(fitted / name).exists() for name in ("coop", "kgcoop")):
                 assert child.poll() is None
+                assert time.monotonic() < limit
                 time.sleep(0.1)
             os.killpg(child.pid, signal.SIGINT)
             _, output = child.communicate(timeout=60)
@@ -117,6 +121,6 @@ def test_ctrl_c_ends_the_running_cells_and_prints_how_to_continue(repo: Path) ->
         assert "interrupted: " in output
         assert "continue" in output
         assert "Traceback" not in output
-        assert not list((repo / "artifacts").rglob(".*.part"))
+        assert not list((repo / "artifacts").rglob(f".*{PART_SUFFIX}"))
         assert epochs(repo, COOP) == 2
     assert ran(run(repo, "dvc", "repro")) == set()
