@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import features.datasets
 from features.errors import InputError, Problems, combined_error, nearest
@@ -96,6 +96,9 @@ class Listing:
         left_out: Number of training images that exist but are outside the pool (ImageNet's `pool_per_class`).
         faults: Problems of this copy, one text each. A listing with faults may not be used; `features.index.mistakes`
             reports them. Images that are missing without permission are in `images` nevertheless.
+        own: Whether these are a user's own images, whose files may be links and are read as a viewer shows them.
+        passed_over: Files and folders of own images that are not read, with the reasons.
+        notes: How own images were understood where that is not obvious, one line each.
     """
 
     images: tuple[Image, ...]
@@ -107,6 +110,16 @@ class Listing:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     left_out: int = 0
     faults: tuple[str, ...] = ()
+    own: bool = False
+    passed_over: tuple[PassedOver, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class PassedOver(NamedTuple):
+    """A file or folder that is not read: its POSIX path in the reader's folder, and the reason."""
+
+    path: str
+    reason: str
 
 
 class Reader(Settings):

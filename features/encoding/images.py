@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 import warnings
+from functools import cache
 from pathlib import Path
 from threading import Lock
 
@@ -14,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from features.encoding.video import is_avi, middle_frame
 
 # The formats of photographs. Pillow's other readers are left out: some start programs (EPS), most are little tested.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 MAX_PIXELS = 89_478_485  # Pillow's own limit, a quarter of a GiB as RGB; larger images count as decompression bombs
 PILLOW_WARNING_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` stores it
 MODES_OF_16_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # one channel with more than 8 bits
@@ -50,6 +52,8 @@ def decode(data: bytes) -> Image.Image:
         if is_avi(data):
             return middle_frame(data)
         _silence_pillow_warnings()
+        if data[4:8] == b"ftyp":
+            _register_heif()
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_size(image)
         return _to_rgb(image)
@@ -73,6 +77,13 @@ def _silence_pillow_warnings() -> None:
     with _filters:
         if PILLOW_WARNING_FILTER not in warnings.filters:
             warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@cache
+def _register_heif() -> None:
+    """Teach Pillow to read HEIF, when the first such file comes: the import takes as long as the start of a process."""
+    pillow_heif = importlib.import_module("pillow_heif")
+    pillow_heif.register_heif_opener()
 
 
 def _check_size(image: Image.Image) -> None:

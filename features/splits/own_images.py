@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from features.datasets.base import Image, Listing, Origin, Reader, Split
+from features.datasets.base import Image, Listing, Origin, PassedOver, Reader, Split
 from features.errors import InputError, Problems, nearest
 
 NAMES = Path("classes")  # folder of files with names; a dep of stage `index`, so that DVC notices a change
@@ -54,17 +54,26 @@ class OwnImages(Reader):
     rename: dict[str, str] = Field(default_factory=dict)
     descriptions: dict[str, str] = Field(default_factory=dict)
 
-    def listing(self, rows: Sequence[Row], mistakes: Iterable[str]) -> Listing:
+    def listing(
+        self,
+        rows: Sequence[Row],
+        mistakes: Iterable[str],
+        *,
+        passed_over: Iterable[PassedOver] = (),
+        notes: Iterable[str] = (),
+    ) -> Listing:
         """Decide classes and splits.
 
         Args:
             rows: The images.
             mistakes: Faults that the reader itself found; they come first in the listing's faults.
+            passed_over: What the reader did not read.
+            notes: How it understood the input.
         """
         labels = sorted({row.label for row in rows})
-        names = [_nfc(self.rename.get(label, label)) for label in labels]
+        names = [self.class_name(label) for label in labels]
         problems = Problems()
-        unseen = problems.attempt(self._unseen_names) or []
+        unseen = problems.attempt(self.unseen_names) or []
 
         classes = (*names, *(name for name in unseen if name not in names))
         class_ids = {label: i for i, label in enumerate(labels)}
@@ -80,14 +89,23 @@ class OwnImages(Reader):
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
             descriptions={_nfc(name): text for name, text in self.descriptions.items()},
             faults=(*mistakes, *problems.messages, *self._option_mistakes(labels, unseen, classes)),
+            own=True,
+            passed_over=tuple(passed_over),
+            notes=tuple(notes),
         )
+
+    def class_name(self, label: str) -> str:
+        """Return the name of the class with a label; the Unicode form of a folder's name makes no difference."""
+        renamed = {_nfc(old): new for old, new in self.rename.items()}
+        return _nfc(renamed.get(_nfc(label), label))
 
     def _option_mistakes(self, labels: Sequence[str], unseen: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
         """Yield options that do not fit the data."""
         if abs(sum(self.fractions) - 1) > 1e-6:
             yield f"fractions: {self.fractions} sum to {sum(self.fractions):g}; train, val and test must sum to 1"
+        known = {_nfc(label) for label in labels}
         for label in self.rename:
-            if label not in labels:
+            if _nfc(label) not in known:
                 yield f"rename: no label {label!r}; {nearest(label, labels)}"
         for name in self.descriptions:
             if _nfc(name) not in classes:
@@ -126,7 +144,12 @@ class OwnImages(Reader):
         digest = hashlib.sha256(f"{self.split_seed}/{path}".encode(errors="surrogateescape")).digest()
         return int.from_bytes(digest[:8]) / 2**64
 
-    def _unseen_names(self) -> list[str]:
+    def unseen_names(self) -> list[str]:
+        """Return the names in `unseen`, from the list or the file.
+
+        Raises:
+            InputError: The file cannot be read, or is not among the files that DVC tracks.
+        """
         if not isinstance(self.unseen, str):
             return [_nfc(name) for name in self.unseen]
         if Path(self.unseen).parent != NAMES:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from features.datasets.base import SPLITS, Listing, reader_from
 from features.errors import InputError, Problems, nearest, raise_all
 from features.formats.files import atomic_file
 from features.index import mistakes
+from features.splits.folder_layout import ask_about_levels, has_split_folders
+from features.splits.image_files import find_images
 from features.splits.own_images import NAMES, read_names_file
 from features.text.classes import MAX_CONTEXT_VECTORS
 from features.text.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, format_prompts, tokenize
@@ -29,8 +32,10 @@ from pipeline.protocols.validation_proxy import ValidationProxy
 
 PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), ValidationProxy(protocol=params.VALIDATION_PROXY))
 MAX_LISTED = 10  # class names in a note
+SIMILAR = 0.85  # of two names that may be one, as `kestrel` and `kestrels`
 HEADER = "# Classes of {name} without training images, one name per line. To add a class, add a line.\n"
 TABLE_SUFFIXES = (".csv", ".parquet")
+ClassFrom = Literal["first", "last"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class NewTask:
         aliases: a CSV file with the columns label and name.
         descriptions: a CSV file with the columns name and description.
         split_seed: seed of the random split.
+        class_from: which folder names an image's class; None: the first, and folders that hold only folders are an
+            error, because the classes may be one level deeper.
     """
 
     name: str
@@ -57,37 +64,50 @@ class NewTask:
     aliases: Path | None = None
     descriptions: Path | None = None
     split_seed: int = 0
+    class_from: ClassFrom | None = None
 
 
 @dataclass(frozen=True)
-class CreatedTask:
-    """Result of `create`.
+class PreparedTask:
+    """A task that can be written: the result of `prepare`.
 
     Attributes:
         listing: the images and classes.
         names: the file with the names of unseen classes.
+        names_text: its text; None: the file is what the user passed, and stays as it is.
+        params_text: the text of params.yaml with the task.
         absolute: whether params.yaml has the absolute path of the images.
     """
 
     listing: Listing
     names: Path
+    names_text: str | None
+    params_text: str
     absolute: bool
 
+    def write(self) -> None:
+        """Write the file of class names and `params.yaml`."""
+        # params.yaml last: an interruption leaves at most a file of names, which the same command accepts.
+        if self.names_text is not None:
+            with atomic_file(self.names) as part:
+                part.write_text(self.names_text, encoding="utf-8")
+        params.write(self.params_text)
 
-def create(new: NewTask) -> CreatedTask:
-    """Validate all inputs, then write the file of class names and `params.yaml`.
+
+def prepare(new: NewTask) -> PreparedTask:
+    """Validate all inputs; write nothing.
 
     Raises:
-        InputError: lists every problem of the name, the images, the class names and the other files. Nothing is
-            written in that case.
+        InputError: lists every problem of the name, the images, the class names and the other files.
     """
     text = params.read()
     root = Path(params.parse_text(text).data.root)
     problems = Problems()
 
-    spec, absolute = _dataset_block(new, root, problems)
+    spec, absolute, understood = _dataset_block(new, root, problems)
     unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
-    listing = _read_listing(new, {**spec, "unseen": unseen or []}, root, problems)
+    # Folders with several meanings are not read: the question would be followed by its consequences.
+    listing = _read_listing(new, {**spec, "unseen": unseen or []}, root, problems) if understood else None
 
     names = NAMES / f"{new.name}.txt"
     names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
@@ -101,19 +121,11 @@ def create(new: NewTask) -> CreatedTask:
     raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
-
-    # params.yaml last: an interrupted `create` leaves at most a file of names, which the same command accepts.
-    if not names_are_input:
-        with atomic_file(names) as part:
-            part.write_text(names_text, encoding="utf-8")
-    params.write(changed)
-    return CreatedTask(listing, names, absolute)
+    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute)
 
 
 def _read_listing(new: NewTask, spec: Mapping[str, Any], root: Path, problems: Problems) -> Listing | None:
     """Read and check the images with the reader of a block; None if that is impossible."""
-    if not new.images.exists():
-        return None  # `_dataset_block` has reported it
     listing = problems.attempt(lambda: reader_from(spec, f"task {new.name}").read(root))
     if listing is None:
         return None
@@ -127,12 +139,15 @@ def _read_listing(new: NewTask, spec: Mapping[str, Any], root: Path, problems: P
 
 
 def _has_content(file: Path, text: str) -> bool:
-    """Return whether a file has exactly this text, as an interrupted `create` leaves it."""
+    """Return whether a file has exactly this text, as an interrupted `write` leaves it."""
     return file.is_file() and file.read_bytes() == text.encode()
 
 
-def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool]:
-    """Return the block of `data.sets` without the class names, and whether its path is absolute."""
+def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool, bool]:
+    """Return the block of `data.sets` without the class names, whether its path is absolute, and whether it is clear.
+
+    It is clear if the images exist and their folders have one meaning.
+    """
     is_table = new.images.suffix.lower() in TABLE_SUFFIXES
     exists = new.images.is_file() if is_table else new.images.is_dir()
     if not exists:
@@ -151,8 +166,10 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
     }
     if is_table:
         block["table"] = new.images.name
-    elif problems.attempt(partial(_has_split_folders, folder)):
-        block["splits"] = "folders"
+    elif exists:
+        options = problems.attempt(partial(_folder_options, folder, new.class_from))
+        exists = options is not None
+        block |= options or {}
 
     if new.templates:
         block["templates"] = list(new.templates)
@@ -166,27 +183,30 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
         mapping = problems.attempt(partial(read_mapping, file, key, value)) if file is not None else None
         if mapping:
             block[option] = mapping
-    return block, not inside_root
+    return block, not inside_root, exists
 
 
-def _has_split_folders(folder: Path) -> bool:
-    """Return whether the folders in a folder are splits, not classes.
+def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:
+    """Return the options of `image_folder` that the folders in a folder ask for.
 
     Raises:
-        InputError: some folders look like splits, and others do not.
+        InputError: the folders can be understood in several ways.
     """
-    names = sorted(entry.name for entry in folder.glob("[!.]*") if entry.is_dir())
-    if {"train", "test"} <= {*names} <= {*SPLITS}:
-        return True
+    found = find_images(folder)
+    try:
+        splits = has_split_folders(folder, found)
+    except InputError:
+        if class_from is None:
+            raise
+        splits = False  # the user says that they are classes
 
-    # A class may be called `train`. Two names of splits are no coincidence.
-    likely = [name for name in names if name.lower() in (*SPLITS, "valid", "validation")]
-    if "train" in map(str.lower, likely) and len(likely) > 1:
-        raise InputError(
-            f"{folder}: the folders {', '.join(likely)} look like splits. Name them train, test and, optionally, val, "
-            f"put the folders of the classes into them, and remove all others. Folders: {', '.join(names)}"
-        )
-    return False
+    question = ask_about_levels(folder, found, splits=splits)
+    if question and class_from is None:
+        raise InputError(question)
+    return {
+        **({"splits": "folders"} if splits else {}),
+        **({"class_from": class_from} if class_from == "last" else {}),
+    }
 
 
 def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
@@ -269,6 +289,34 @@ def split_counts(listing: Listing) -> Mapping[str, int]:
     return {split: counts[split] for split in SPLITS}
 
 
+def class_notes(listing: Listing) -> Iterator[str]:
+    """Yield lines with the names of seen classes, of unseen ones, and of those that have only test images."""
+    seen = seen_ids(listing)
+    with_images = {image.class_id for image in listing.images}
+    names = listing.classes
+    for what, ids in (
+        ("classes with training images", sorted(seen)),
+        ("classes from their names alone, with test images", sorted(with_images - seen)),
+        ("classes from their names alone", sorted({*range(len(names))} - with_images)),
+    ):
+        if ids:
+            yield f"{len(ids)} {what}: {_listed(names[class_id] for class_id in ids)}"
+
+    # A misspelled folder makes a new class: `test/kestrels` beside `train/kestrel`.
+    seen_names = [names[class_id] for class_id in seen]
+    for class_id in sorted({*range(len(names))} - seen):
+        close = difflib.get_close_matches(names[class_id].casefold(), [n.casefold() for n in seen_names], 1, SIMILAR)
+        if close:
+            original = next(name for name in seen_names if name.casefold() == close[0])
+            yield f"{names[class_id]!r} has no training images, and {original!r} has: are they the same class?"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = [repr(name) for name in names]
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
+
+
 def too_small_splits(listing: Listing) -> Iterator[str]:
     """Yield a note for each split in which seen classes have no images to be evaluated on."""
     seen = seen_ids(listing)
@@ -278,9 +326,8 @@ def too_small_splits(listing: Listing) -> Iterator[str]:
     ):
         missing = sorted(seen - {image.class_id for image in listing.images if image.split == split})
         if missing:
-            listed = ", ".join(repr(listing.classes[class_id]) for class_id in missing[:MAX_LISTED])
-            more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
-            yield f"{len(missing)} of {len(seen)} classes have no {kind} images, so {consequence}: {listed}{more}"
+            listed = _listed(listing.classes[class_id] for class_id in missing)
+            yield f"{len(missing)} of {len(seen)} classes have no {kind} images, so {consequence}: {listed}"
 
 
 def seen_ids(listing: Listing) -> frozenset[int]:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from features.errors import InputError, raise_all, shown
-from features.splits.listed import EXTENSIONS
+from features.splits.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES
 from pipeline.artifacts.paths import ROOT
 
 # All common image formats, including those that the pipeline cannot read.
-IMAGE_SUFFIXES = EXTENSIONS | {".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".raw", ".svg"}
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES | {".svg"}
 STDOUT = Path("-")
 
 
@@ -54,7 +54,7 @@ def _reasons(path: Path, inputs: list[Path], folders: list[Path], overwrite: boo
         yield "is a folder; expected a file"
     elif (same := _same_file(path, inputs)) is not None:
         yield f"is the input {shown(str(same))}; use another file"
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
+    elif path.suffix.lower() in PICTURE_SUFFIXES:
         yield f"has the suffix of an image, {path.suffix}; use another suffix"
     elif (folder := _containing(path, [*folders, *(path for path in inputs if path.is_dir())])) is not None:
         yield f"is in {shown(str(folder))}, which holds inputs or results; use a file in another folder"

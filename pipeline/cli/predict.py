@@ -75,6 +75,7 @@ def predict(
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
+    from features.splits.image_files import passed_over_lines
     from pipeline.artifacts.selection import calibration_warning
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
@@ -83,7 +84,9 @@ def predict(
     from pipeline.inference import predict as inference
 
     params = load()
-    images = inference.expand(paths, sys.stdin)
+    images, passed_over = inference.expand(paths, sys.stdin)
+    for line in passed_over_lines(passed_over):
+        print(f"note: {line}", file=sys.stderr)
     if not images:
         raise InputError(f"no image matches {' '.join(paths)}: expected files, folders or globs")
     check_outputs(

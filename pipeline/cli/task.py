@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.help import examples
+
+if TYPE_CHECKING:
+    from features.datasets.base import Listing
+
+# The same as in pipeline.cli.new_task, whose import would slow down --help.
+ClassFrom = Literal["first", "last"]
 
 app = typer.Typer(help="Create a task from your own images.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,20 +53,42 @@ def new(
     split_seed: Annotated[
         int, typer.Option(min=0, help="Seed of the random split into training, validation and test images.")
     ] = 0,
+    class_from: Annotated[
+        ClassFrom | None,
+        typer.Option(
+            help="Folder that names the class of an image: the first below --images (or below train, val, test), or "
+            "the last, which holds the image. Default: the first."
+        ),
+    ] = None,
 ) -> None:
     """Create a task from your images and from names of classes without images.
 
     All inputs are validated first and all problems are reported together. The images are split into training,
     validation and test images, the task is added to params.yaml, and the next command to run is printed.
     """
-    from pipeline.cli.new_task import NewTask, create, seen_ids, split_counts, too_small_splits
+    from pipeline.cli.new_task import NewTask, prepare
     from pipeline.executor.repository import exclusive_run
 
-    request = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed)
+    request = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed, class_from)
     with exclusive_run("shipyard task new"):  # it writes params.yaml, which a run at work reads
-        created = create(request)
+        prepared = prepare(request)
+        _print_listing(name, prepared.listing)
+        prepared.write()
 
-    listing = created.listing
+    print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{proxy_task(name)})")
+    print(f"         {prepared.names}; to add a class, add a line to this file")
+    if prepared.absolute:
+        print(
+            "note: the images are outside data.root, so params.yaml has their absolute path; colleagues must change it"
+        )
+    print(f"next: shipyard run {name}")
+
+
+def _print_listing(name: str, listing: Listing) -> None:
+    """Print how many images and which classes were found, and everything that may not be as the user thinks."""
+    from features.splits.image_files import passed_over_lines
+    from pipeline.cli.new_task import class_notes, seen_ids, split_counts, too_small_splits
+
     seen = len(seen_ids(listing))
     counts = split_counts(listing)
     images_of_unseen = len(listing.images) - sum(counts.values())
@@ -68,12 +96,7 @@ def new(
 
     print(f"{name}: {seen} classes with {images_of_seen} images")
     print(f"{' ' * len(name)}  {len(listing.classes) - seen} classes with only names, {images_of_unseen} test images")
-    for note in too_small_splits(listing):
+    for line in class_notes(listing):
+        print(f"  {line}")
+    for note in [*listing.notes, *passed_over_lines(listing.passed_over), *too_small_splits(listing)]:
         print(f"note: {note}")
-    print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{proxy_task(name)})")
-    print(f"         {created.names}; to add a class, add a line to this file")
-    if created.absolute:
-        print(
-            "note: the images are outside data.root, so params.yaml has their absolute path; colleagues must change it"
-        )
-    print(f"next: shipyard run {name}")

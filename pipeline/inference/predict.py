@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
+from features.datasets.base import PassedOver
 from features.encoding.augment import Views, fill_crops
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import UnreadableImageError, read_image
@@ -24,7 +25,7 @@ from features.errors import InputError, nearest
 from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
 from features.runtime.devices import Precision, cores, pick_device
-from features.splits.listed import EXTENSIONS
+from features.splits.image_files import find_images
 from features.text.text_tower import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.artifacts.selection import read_selection
@@ -247,22 +248,25 @@ def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
     return [predictions[i] for i in range(len(files))]
 
 
-def expand(paths: Iterable[str], lines: Iterable[str]) -> list[str]:
-    """Return every file that the arguments of `predict` denote, without duplicates.
+def expand(paths: Iterable[str], lines: Iterable[str]) -> tuple[list[str], list[PassedOver]]:
+    """Return every file that the arguments of `predict` denote, in order, and what was passed over in folders.
 
     An argument is a file, a folder (all images below it), a glob pattern, or `-` (one path per line of `lines`). A file
-    given by its path is kept even if it is not an image, so that it is reported as unreadable.
+    given by its path is kept even if it is not an image, so that it is reported as unreadable. A path that is given
+    twice is kept twice, so that the rows of a table match those of its input.
     """
     files: list[str] = []
+    passed_over: list[PassedOver] = []
     for path in paths:
         if path == "-":
             files += [line.rstrip("\r\n") for line in lines if line.strip()]
         elif os.path.isdir(path):  # noqa: PTH112 (paths stay as the user typed them)
-            inside = Path(path).rglob("*")
-            files += sorted(str(file) for file in inside if file.suffix.lower() in EXTENSIONS and file.is_file())
+            found = find_images(Path(path))
+            files += sorted(str(Path(path) / file) for file in found.images)
+            passed_over += found.passed_over
         elif not os.path.exists(path) and glob.has_magic(path):  # noqa: PTH110
             files += sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         else:
             files.append(path)
 
-    return list(dict.fromkeys(files))
+    return files, passed_over

@@ -87,15 +87,53 @@ def test_folders_named_as_splits_keep_their_splits(project: Path) -> None:
     assert Path(params.load().data.sets["mybirds"]["path"]) == project / "split"
 
 
-@pytest.mark.parametrize("folders", [("train", "val"), ("train", "test", "valid"), ("Train", "Test")], ids="-".join)
-def test_folders_that_look_like_splits_are_not_classes(folders: tuple[str, ...], project: Path) -> None:
-    for folder in (f"{split}/{name}" for split in folders for name in ("tern", "kestrel")):
-        (project / "split" / folder).mkdir(parents=True)
-        (project / "split" / folder / "1.jpg").touch()
-    message = str(new("--images", "split").exception)
-    assert ", ".join(sorted(folders)) in message
-    assert "train, test and, optionally, val" in message
+def images(folder: Path, *paths: str) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+@pytest.mark.parametrize(
+    "splits", [("train", "dev"), ("train", "test", "valid"), ("Training", "Testing")], ids="-".join
+)
+def test_split_folders_under_other_names_are_understood_and_said(splits: tuple[str, ...], project: Path) -> None:
+    names = [f"{split}/{name}/{i}.jpg" for split in splits for name in ("tern", "kestrel") for i in range(4)]
+    images(project / "split", *names)
+    result = new("--images", "split")
+    assert result.exit_code == 0, result.exception
+    assert params.load().data.sets["mybirds"]["splits"] == "folders"
+    assert [line for line in result.output.splitlines() if line.startswith("note: ") and splits[-1] in line]
+
+
+def test_folders_one_level_too_high_are_asked_about_and_both_answers_work(project: Path) -> None:
+    images(project / "photos", *(f"{year}/{name}/{i}.jpg" for year in (1, 2) for name in "ab" for i in range(9)))
+    assert "--class-from" in str(new("--images", "photos").exception)
     assert params.read() == SHIPPED
+    assert "'1', '2'" in new("--images", "photos", "--class-from", "first").output
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    assert "'a', 'b'" in new("--images", "photos", "--class-from", "last").output
+    assert params.load().data.sets["mybirds"]["class_from"] == "last"
+
+
+def test_files_that_are_not_read_are_counted_and_new_formats_are_read(project: Path) -> None:
+    images(project / "data/birds", "tern/x.HEIC", "tern/y.jfif", "tern/z.nef", "tern/notes.txt", "__MACOSX/tern/1.jpg")
+    output = new("--images", "data/birds").output
+    listing = reader_from(params.load().data.sets["mybirds"], "mybirds").read(Path("data"))
+    assert {"tern/x.HEIC", "tern/y.jfif"} < {image.path for image in listing.images}
+    assert [line for line in output.splitlines() if "raw" in line and "tern/z.nef" in line]
+    assert [line for line in output.splitlines() if "tern/notes.txt" in line]
+
+
+def test_a_class_that_only_the_test_split_has_is_named(project: Path) -> None:
+    names = [f"{split}/{name}/{i}.jpg" for split in ("train", "test") for name in ("tern", "wren") for i in range(4)]
+    images(project / "split", *names, "test/terns/1.jpg")
+    output = new("--images", "split").output
+    assert [line for line in output.splitlines() if "'terns'" in line and "'tern'" in line]
+
+
+def test_an_empty_folder_of_a_named_class_is_no_fault(project: Path) -> None:
+    (project / "data/birds/barn owl").mkdir()
+    assert new("--images", "data/birds", "--unseen", "names.txt").exit_code == 0
 
 
 def test_a_class_may_be_called_train(project: Path) -> None:

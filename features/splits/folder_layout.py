@@ -1,0 +1,151 @@
+"""Understand the folders that a person brings: which are splits, and which are classes."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from features.datasets.base import SPLITS, Split
+from features.errors import InputError, combined_error
+from features.splits.image_files import Found, examples
+
+# Names of splits in data sets and labelling tools, without regard to case.
+SPLIT_NAMES: Mapping[str, Split] = {
+    **dict.fromkeys(("train", "training", "train_set", "trainset", "training_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"), "val"),
+    **dict.fromkeys(("test", "testing", "test_set", "testset", "eval", "evaluation"), "test"),
+}
+CLOSE = 0.75  # similarity of `Tset` and `test`
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a name means, or None."""
+    return SPLIT_NAMES.get(name.strip().casefold().replace("-", "_").replace(" ", "_"))
+
+
+def near_split(name: str) -> str | None:
+    """Return the name of a split that a misspelled name is close to, or None."""
+    close = difflib.get_close_matches(name.strip().casefold(), SPLIT_NAMES, n=1, cutoff=CLOSE)
+    return close[0] if close else None
+
+
+def resolve_splits(named: Mapping[str, Split]) -> tuple[dict[str, Split | None], tuple[str, ...]]:
+    """Decide what the splits of some names mean together.
+
+    A data set with only training images is split here. One without test images is tested on its validation images, and
+    validation images are drawn from the training images.
+
+    Args:
+        named: Name, as the user writes it -> split. One of them is `train`.
+
+    Returns:
+        Name -> split, None: to be drawn; and lines that say how the names were understood.
+    """
+    given = {*named.values()}
+    if given == {"train"}:
+        names = examples([*named])
+        return dict.fromkeys(named), (f"only {names} is given: training, validation and test images are drawn from it",)
+
+    result: dict[str, Split | None] = dict(named)
+    notes = []
+    renamed = {name: split for name, split in named.items() if name != split}
+    if "test" not in given:
+        result = {name: "test" if split == "val" else split for name, split in named.items()}
+        names = examples([name for name, split in named.items() if split == "val"])
+        notes.append(f"no test images are given: those of {names} are the test images; validation is drawn from train")
+        renamed = {name: split for name, split in renamed.items() if split != "val"}
+    if renamed:
+        notes.insert(0, "read as splits: " + ", ".join(f"{name} as {split}" for name, split in renamed.items()))
+    return result, tuple(notes)
+
+
+def split_folders(folder: Path, found: Found) -> tuple[dict[str, Split | None], tuple[str, ...]]:
+    """Return the split of each top-level folder that is one, and lines that say how the folders were understood.
+
+    Raises:
+        InputError: a folder seems to be a misspelled split, or there is none for training; lists every problem.
+    """
+    tops = [path for path in found.folders if "/" not in path]
+    named = {top: split for top in tops if (split := split_of(top)) is not None}
+    problems = [
+        f"{top!r} is no split; did you mean {close!r}? Rename it, or move it out of {folder}"
+        for top in tops
+        if top not in named and (close := near_split(top))
+    ]
+    if "train" not in named.values():
+        problems.append("there is no folder 'train' of training images")
+    if problems:
+        raise combined_error(problems, f"{folder} cannot be split by its folders ({', '.join(SPLITS)})")
+    return resolve_splits(named)
+
+
+def has_split_folders(folder: Path, found: Found) -> bool:
+    """Return whether the folders in a folder are splits, which hold the folders of classes.
+
+    Raises:
+        InputError: some folders look like splits, and others do not, or splits hold no folders of classes.
+    """
+    tops = [path for path in found.folders if "/" not in path]
+    nested = _folders_of_folders(found.images)
+    named = [top for top in tops if split_of(top)]
+    if len(named) > 1 and len(named) == len(tops) and not any(path.count("/") > 1 for path in found.images):
+        raise InputError(
+            f"{folder}: the folders {', '.join(named)} are splits, but the images lie directly in them: put each image "
+            "into a folder with the name of its class, or give a table with the columns path, label and split"
+        )
+
+    # A class may be called `train`: then it holds its images, not folders of classes.
+    splits = [top for top in named if top in nested]
+    if "train" not in map(split_of, splits):
+        return False
+    others = [top for top in tops if top not in splits]
+    if others:
+        raise InputError(
+            f"{folder}: {', '.join(splits)} look like splits, and {_with_hints(others)} not. Rename or remove the "
+            "others, or, if all of them are classes, add --class-from first"
+        )
+    return True
+
+
+def ask_about_levels(folder: Path, found: Found, *, splits: bool) -> str | None:
+    """Return what to ask a person if the classes may be one level deeper than they seem; None if they are not.
+
+    Args:
+        folder: The folder with the folders of classes or, if `splits`, of splits.
+        found: Its content.
+        splits: Whether the folders in it are splits.
+    """
+    paths = [path.partition("/")[2] if splits else path for path in found.images]
+    nested = _folders_of_folders(paths)
+    if not nested:
+        return None
+
+    inside = examples([f"{top}/{name}" for top, names in nested.items() for name in names])
+    looks = [top for top in nested if near_split(top)]
+    misspelled = f" If {_with_hints(looks)} are splits: rename them." if looks else ""
+    only = len(nested) == 1 and {path.partition("/")[0] for path in paths} == {*nested}
+    or_path = f" or --images '{folder / next(iter(nested))}'" if only and not splits else ""
+    return (
+        f"{folder}: {examples([*nested])} hold images only in folders ({inside}). If {examples([*nested])} are the "
+        f"classes: add --class-from first. If the folders in them are: add --class-from last{or_path}.{misspelled}"
+    )
+
+
+def _folders_of_folders(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return each first folder of some paths in which all files lie in folders, with the names of these folders."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    direct = set()
+    for path in paths:
+        top, _, inside = path.partition("/")
+        if "/" in inside:
+            inner[top].add(inside.partition("/")[0])
+        else:
+            direct.add(top)
+    return {top: sorted(names) for top, names in sorted(inner.items()) if top not in direct}
+
+
+def _with_hints(names: Iterable[str]) -> str:
+    hints = [f"{name} (did you mean {close!r}?)" if (close := near_split(name)) else name for name in names]
+    return examples(hints)
