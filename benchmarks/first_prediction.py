@@ -13,6 +13,7 @@ from torch.nn import functional as F
 import pipeline.cli.app  # noqa: F401 (for its time)
 from benchmarks.memory import ROOT
 from features.encoding.encoder import load_encoder
+from features.encoding.images import Reading
 from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.inference.predict import Model, predict
 from pipeline.methods.base import LinearClassifier
@@ -37,6 +38,7 @@ def model() -> Model:
         names=tuple(map(str, range(CLASSES))),
         seen=(True,) * CLASSES,
         temperature=None,
+        reading=Reading(upright=True),
     )
 
 

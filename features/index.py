@@ -5,6 +5,7 @@ They are two files so that adding a class name changes no row. `extract` reads o
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -18,13 +19,16 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name
+from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
-from features.formats.files import atomic_file, write_json
+from features.formats.files import atomic_file, canonical_json, write_json
 from features.formats.parquet import column, read_table
 from features.formats.untrusted import read_json, wrap_parser_errors
+from features.inspection import inspect_images
 
 FIX_HINT = "create it again: dvc repro index"
+READING = "reading"  # key of the table's metadata; left out if the images are read as in the papers
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -46,6 +50,7 @@ class Index:
         splits: N split names.
         sizes: (N,) file sizes in bytes.
         sha256: N hex digests of the files' bytes.
+        reading: How the pixels of all images are read.
     """
 
     paths: tuple[str, ...]
@@ -53,6 +58,7 @@ class Index:
     splits: tuple[Split, ...]
     sizes: NDArray[np.int64]
     sha256: tuple[str, ...]
+    reading: Reading = AS_IN_THE_PAPERS
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the positions of one split's images; they are ascending and consecutive."""
@@ -97,19 +103,30 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
 
     images = sorted(listing.images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path))
-    results = digests(folder, [image.path for image in images], cache)
+    results = digests(folder, [image.path for image in images], cache, links=listing.own)
     unreadable = [
         f"{image.path}: {reason}" for image, reason in zip(images, results, strict=True) if isinstance(reason, str)
     ]
     raise_all(unreadable, f"images in {folder} are missing or cannot be read; fix the copy")
 
     hashed = [result for result in results if isinstance(result, Digest)]
+    reading = AS_IN_THE_PAPERS
+    if listing.own:
+        seen = inspect_images(
+            folder,
+            [image.path for image in images],
+            [digest.sha256 for digest in hashed],
+            cache.with_name(f"{cache.stem}-inspected.parquet"),
+            listing.origin.title,
+        )
+        reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values))
     index = Index(
         paths=tuple(image.path for image in images),
         class_ids=np.array([image.class_id for image in images], np.int32),
         splits=tuple(image.split for image in images),
         sizes=np.array([digest.size for digest in hashed], np.int64),
         sha256=tuple(digest.sha256 for digest in hashed),
+        reading=reading,
     )
     save_index(index, table)
     save_names(listing, names)
@@ -119,8 +136,10 @@ def save_index(index: Index, path: Path) -> None:
     """Write the Parquet table; the same index gives the same bytes."""
     columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    facts = index.reading.provenance()
+    schema = SCHEMA.with_metadata({READING: canonical_json(facts)}) if facts else SCHEMA
     with atomic_file(path) as part:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), part, compression="zstd", use_dictionary=["split"])
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd", use_dictionary=["split"])
 
 
 def save_names(listing: Listing, path: Path) -> None:
@@ -150,12 +169,14 @@ def read_index(path: Path) -> Index:
                 f"{path} is not an index: its columns are {table.schema.names}, expected {SCHEMA.names}; {FIX_HINT}"
             )
         columns = {name: column(table, name, path) for name in SCHEMA.names}
+        facts = json.loads((table.schema.metadata or {}).get(READING.encode(), b"{}"))
         index = Index(
             paths=tuple(columns["path"].tolist()),
             class_ids=columns["class_id"],
             splits=tuple(columns["split"].tolist()),
             sizes=columns["bytes"],
             sha256=tuple(columns["sha256"].tolist()),
+            reading=Reading.from_provenance(facts),
         )
     raise_all(list(_row_mistakes(index)), f"{path} was not written by this project; {FIX_HINT}")
     return index

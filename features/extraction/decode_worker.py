@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.encoding.augment import Preprocess, Views, fill_crops
-from features.encoding.images import UnreadableImageError, decode
+from features.encoding.images import AS_IN_THE_PAPERS, Reading, UnreadableImageError, decode
 
 
 class ImageRef(NamedTuple):
@@ -46,16 +46,19 @@ class DecodeSettings:
     folder: Path
     preprocess: Preprocess
     views: Views
+    reading: Reading = AS_IN_THE_PAPERS
 
     def to_json(self) -> str:
         """Return the settings as JSON, for the command line of a process."""
-        return json.dumps([str(self.folder), vars(self.preprocess), vars(self.views)])
+        return json.dumps([str(self.folder), vars(self.preprocess), vars(self.views), vars(self.reading)])
 
     @classmethod
     def from_json(cls, text: str) -> DecodeSettings:
         """Read what `to_json` wrote."""
-        folder, preprocess, views = json.loads(text)
-        return cls(Path(folder), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)))
+        folder, preprocess, views, reading = json.loads(text)
+        return cls(
+            Path(folder), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)), Reading(**_tuples(reading))
+        )
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def decode_batch(images: Sequence[ImageRef], settings: DecodeSettings, out: NDAr
             if (len(data), hashlib.sha256(data).hexdigest()) != (image.size, image.sha256):
                 problems.append(Problem("changed", image.path, "its bytes are not those that were indexed"))
             else:
-                fill_crops(decode(data), image.path, settings.preprocess, settings.views, crops)
+                fill_crops(decode(data, settings.reading), image.path, settings.preprocess, settings.views, crops)
         except OSError as error:
             problems.append(Problem("unreadable", image.path, error.strerror or str(error)))
         except UnreadableImageError as error:

@@ -80,6 +80,7 @@ class Extraction:
             "view_scale": list(self.views.scale),
             "view_seed": self.views.seed,
             **({"patches": self.patches} if self.patches else {}),
+            **self.index.reading.provenance(),
         }
 
     def images_in_batch(self, views: int) -> int:
@@ -120,7 +121,7 @@ def compute(
 
     threads_before = torch.get_num_threads()
     ahead = 2 * max(1, job.workers)
-    settings = DecodeSettings(job.folder, job.encoder.preprocess, job.views)
+    settings = DecodeSettings(job.folder, job.encoder.preprocess, job.views, job.index.reading)
     largest = max(job.images_in_batch(shard.views) * shard.views for shard in todo)
     # Enough slots for every batch that is decoded, waits for the encoder or is in it, so that no station waits.
     slots = ahead + streams + 2

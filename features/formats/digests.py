@@ -28,7 +28,7 @@ class Digest:
     sha256: str
 
 
-def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | str]:
+def digests(folder: Path, paths: Sequence[str], cache: Path, *, links: bool = False) -> list[Digest | str]:
     """Hash N files.
 
     Args:
@@ -36,6 +36,7 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
         paths: N POSIX paths.
         cache: A JSON file that keeps the digests for the next call. If it is missing, corrupt or belongs to another
             folder, the files are hashed again; the result is the same.
+        links: Whether files may be links to files outside the folder, as in a user's own collection.
 
     Returns:
         For each path a `Digest`, or the reason as a text if the file cannot be read.
@@ -50,7 +51,7 @@ def digests(folder: Path, paths: Sequence[str], cache: Path) -> list[Digest | st
             if not stat.S_ISREG(status.st_mode):
                 return "not a regular file"  # reading a pipe or a device might never end
             # A folder may be a link, as in CoOp's instructions for ImageNet. A file may not link to one outside.
-            if file.is_symlink() and not (target := file.resolve()).is_relative_to(root):
+            if not links and file.is_symlink() and not (target := file.resolve()).is_relative_to(root):
                 return f"{OUTSIDE} ({target})"
             return _digest(file, status, cached.get(path))
         except OSError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from features.encoding.images import Reading
 from features.formats.files import canonical_json
 from features.settings import Settings
 
@@ -42,6 +43,7 @@ class Provenance(Settings):
         view_scale, view_seed: settings of these views.
         imported: origin of features that were not extracted by this project. Then preprocess, precision and view_scale
             are empty, which means unknown.
+        upright, levels: fields of `features.encoding.images.Reading`; left out if images were read as in the papers.
     """
 
     format: Literal["shipyard-image-features/1"]
@@ -53,6 +55,13 @@ class Provenance(Settings):
     view_scale: list[float]
     view_seed: int
     imported: Origin | None = None
+    upright: bool = False
+    levels: list[float] | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """Return how the pixels of the images were read."""
+        return Reading.from_provenance({"upright": self.upright, "levels": self.levels})
 
 
 def with_checksum(metadata: Mapping[str, Any]) -> str:

@@ -169,6 +169,12 @@ class ImageStore:
         return [
             f"  views {meta.views}, area {low:g} to {high:g}, seed {meta.view_seed}",
             f"  crops {json.dumps(meta.preprocess)}",
+            *(["  images upright, as their EXIF orientation says"] if meta.upright else []),
+            *(
+                [f"  images of more than 8 bits: {meta.levels[0]:g} is black, {meta.levels[1]:g} white"]
+                if meta.levels
+                else []
+            ),
         ]
 
     def verify(self) -> None:

@@ -44,6 +44,7 @@ class Header:
         unreadable: number of images that the feature store marks as invalid: under `training` those of the seen classes
             in the training and validation splits, under the name of an evaluation split those of that split. Zero
             counts are left out.
+        reading: how the images of `trained_on` were read (`features.encoding.images.Reading.provenance`).
     """
 
     dataset: str
@@ -56,6 +57,7 @@ class Header:
     weights_sha256: str
     missing: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, int] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,10 @@ def open_task_file(path: Path) -> AbstractContextManager[h5py.File]:
 
 
 def _write_header(file: Any, header: Header) -> None:
-    file.attrs["header"] = json.dumps(asdict(header), sort_keys=True)
+    values = asdict(header)
+    if not values["reading"]:
+        del values["reading"]  # as in the papers: such a task has the bytes that it always had
+    file.attrs["header"] = json.dumps(values, sort_keys=True)
 
 
 def _read_header(file: Any) -> Header:

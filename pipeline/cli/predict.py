@@ -75,7 +75,6 @@ def predict(
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
-    from features.splits.image_files import passed_over_lines
     from pipeline.artifacts.selection import calibration_warning
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
@@ -84,11 +83,7 @@ def predict(
     from pipeline.inference import predict as inference
 
     params = load()
-    images, passed_over = inference.expand(paths, sys.stdin)
-    for line in passed_over_lines(passed_over):
-        print(f"note: {line}", file=sys.stderr)
-    if not images:
-        raise InputError(f"no image matches {' '.join(paths)}: expected files, folders or globs")
+    images = _images(paths)
     check_outputs(
         {"--csv": csv, "--json": json, "--parquet": parquet, "--html": html},
         inputs=images,
@@ -119,6 +114,19 @@ def predict(
         print(outputs.table(predictions))
 
     _report_unreadable(predictions)
+
+
+def _images(paths: list[str]) -> list[str]:
+    """Return the files that the arguments denote; say on stderr what was passed over in folders."""
+    from features.splits.image_files import passed_over_lines
+    from pipeline.inference.predict import expand
+
+    images, passed_over = expand(paths, sys.stdin)
+    for line in passed_over_lines(passed_over):
+        print(f"note: {line}", file=sys.stderr)
+    if not images:
+        raise InputError(f"no image matches {' '.join(paths)}: expected files, folders or globs")
+    return images
 
 
 def _report_unreadable(predictions: list[Prediction]) -> None:

@@ -96,6 +96,7 @@ def metadata(model: Model) -> dict[str, Any]:
         "classes": list(model.names),
         "seen": list(model.seen),
         "preprocess": asdict(model.encoder.preprocess),
+        "reading": {"upright": model.reading.upright, "levels": model.reading.levels},
         "temperature": model.temperature or 1.0,
         "calibrated": model.temperature is not None,
     }

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
 
-from features.encoding.images import read_image
+from features.encoding.images import Reading, read_image
 from features.formats.files import atomic_file
 from pipeline.artifacts.selection import calibration_warning
 from pipeline.inference.predict import Model, Prediction
@@ -92,16 +92,20 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
         model=model,
         calibration_warning=calibration_warning(model.run, model.temperature),
         # A generator: only one thumbnail is in memory at a time.
-        images=((prediction, thumbnail(prediction.path)) for prediction in predictions if prediction.problem is None),
+        images=(
+            (prediction, thumbnail(prediction.path, model.reading))
+            for prediction in predictions
+            if prediction.problem is None
+        ),
         problems=[prediction for prediction in predictions if prediction.problem is not None],
     )
     with atomic_file(path) as part:
         page.dump(str(part), encoding="utf-8")
 
 
-def thumbnail(path: str) -> str:
-    """Return a small copy of an image as a data URL, for the `src` of an HTML image."""
-    image = read_image(Path(path))
+def thumbnail(path: str, reading: Reading) -> str:
+    """Return a small copy of an image, as the encoder sees it, as a data URL for the `src` of an HTML image."""
+    image = read_image(Path(path), reading)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pipeline.methods
 from features.datasets.base import PassedOver
 from features.encoding.augment import Views, fill_crops
 from features.encoding.encoder import Encoder, load_encoder
-from features.encoding.images import UnreadableImageError, read_image
+from features.encoding.images import Reading, UnreadableImageError, read_image
 from features.errors import InputError, nearest
 from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
@@ -54,6 +54,7 @@ class Model:
         names: C class names.
         seen: C flags; whether each class had training images.
         temperature: divisor of the logits before the softmax; None: the run is not calibrated, and 1 is used.
+        reading: how the pixels of images are read: upright, and deep ones by the levels of the task's own images.
     """
 
     task: str
@@ -66,6 +67,7 @@ class Model:
     names: tuple[str, ...]
     seen: tuple[bool, ...]
     temperature: float | None
+    reading: Reading
 
     @property
     def device(self) -> torch.device:
@@ -137,6 +139,7 @@ def open_model(
         names=task.classes.names,
         seen=tuple(task.classes.seen.tolist()),
         temperature=temperature,
+        reading=replace(Reading.from_provenance(task.header.reading), upright=True),
     )
 
 
@@ -228,7 +231,7 @@ def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
     problems: dict[int, str] = {}
     for i, file in enumerate(files):
         try:
-            fill_crops(read_image(Path(file)), file, preprocess, CENTRE, pixels[i])
+            fill_crops(read_image(Path(file), model.reading), file, preprocess, CENTRE, pixels[i])
         except UnreadableImageError as error:
             problems[i] = str(error)
 

@@ -21,7 +21,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
-from features.encoding.images import UnreadableImageError, read_image
+from features.encoding.images import Reading, UnreadableImageError, read_image
 from features.errors import InputError
 from features.formats import hdf5
 from features.formats.files import atomic_file
@@ -166,8 +166,9 @@ def _mistakes(params: Params, table: Table) -> Mistakes:
     try:
         reader = reader_from(params.data.sets[table.dataset], f"{PATH}: data.sets.{table.dataset}")
         folder = reader.folder(Path(params.data.root))
+        reading = read_index(paths.index(table.dataset)).reading
         for label, predicted, path in _wrong(params, table, best):
-            mistakes.images.append(Mistake(label, predicted, _thumbnail(folder / path)))
+            mistakes.images.append(Mistake(label, predicted, _thumbnail(folder / path, reading)))
     except (InputError, UnreadableImageError, OSError, KeyError) as error:
         return replace(mistakes, missing=str(error))
 
@@ -210,9 +211,9 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
                         yield names[label], names[predicted[i]], index.paths[position]
 
 
-def _thumbnail(path: Path) -> str:
-    """Return a small copy of an image as a JPEG in base64."""
-    image = read_image(path)
+def _thumbnail(path: Path, reading: Reading) -> str:
+    """Return a small copy of an image, as the encoder saw it, as a JPEG in base64."""
+    image = read_image(path, reading)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)

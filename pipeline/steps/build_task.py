@@ -233,6 +233,7 @@ def build_task(
         weights_sha256=texts.weights_sha256,
         missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
         unreadable=unreadable(plan, sources),
+        reading=sources[trained_on].store.meta.reading.provenance(),
     )
 
     classes = class_set(plan, sources)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from project_root import ROOT
 
 from features.datasets.base import Counts, Image, Listing, Origin
+from features.encoding.images import Reading
 from features.errors import InputError
 from features.formats import digests
 from features.formats.files import PART_SUFFIX
@@ -275,3 +277,32 @@ def test_the_stage_indexes_caltech101(project: Path, shared: Path) -> None:
     index = indexed(project, "caltech101")
     assert [len(index.rows(split)) for split in ("train", "val", "test")] == [4128, 1649, 2465]  # type: ignore[arg-type]
     assert index.paths[0].startswith("Faces/")  # class 0
+
+
+def test_own_images_are_read_upright_and_deep_ones_by_the_levels_of_all(tmp_path: Path) -> None:
+    images = []
+    for number, white in enumerate((900, 4000)):
+        values = np.full((20, 20), white, np.uint16)
+        (tmp_path / f"images/{number}").mkdir(parents=True)
+        PIL.Image.fromarray(values).save(tmp_path / f"images/{number}/1.png")
+        images.append(Image(f"{number}/1.png", number, "train"))
+    listing = changed(images=tuple(images), own=True)
+    table, _ = write(listing, tmp_path / "images")
+    assert read_index(table).reading == Reading(upright=True, levels=(0, 4095))
+    before = table.read_bytes()
+    table.unlink()
+    write(listing, tmp_path / "images")
+    assert table.read_bytes() == before, "the same with the cache"
+
+    published, _ = write(changed(images=tuple(images)), tmp_path / "images")
+    assert read_index(published).reading == Reading()
+
+
+def test_own_images_may_be_links_and_those_of_archives_may_not(tmp_path: Path) -> None:
+    (tmp_path / "far.png").write_bytes(b"x")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/1.png").symlink_to(tmp_path / "far.png")
+    listing = changed(images=(Image("1.png", 0, "train"),))
+    with pytest.raises(InputError, match="symbolic link"):
+        write(listing, tmp_path / "images")
+    write(dataclasses.replace(listing, own=True), tmp_path / "images")

@@ -15,6 +15,7 @@ from project_root import ROOT
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.encoding.images import Reading
 from features.formats.files import write_json
 from features.formats.tensors import save_tensors
 from features.lookup import find
@@ -74,6 +75,7 @@ def model(folder: Path, method: str) -> Model:
         names=NAMES,
         seen=tuple(classes().seen.tolist()),
         temperature=0.5,
+        reading=Reading(upright=True),
     )
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import killed_extraction
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from pictures import VIEWS, contents, index_of, job, make_images, reindex, tiny_encoder
 
 from features.encoding.augment import Views, centre_crop, random_view
 from features.encoding.encoder import Encoder
-from features.encoding.images import read_image
+from features.encoding.images import Reading, read_image
 from features.errors import InputError
 from features.extraction import decoding
 from features.extraction import pipeline as extraction_pipeline
@@ -124,6 +125,32 @@ def test_settings_reach_the_store(images: tuple[Path, Index], encoder: Encoder, 
     exact = ImageStore.open(run(images, encoder, tmp_path / "b.zarr")).load("train").features[:, 0].astype(np.float32)
     near = store.load("train").features[:, 0].astype(np.float32)
     assert 0 < np.abs(exact - near).max() < 0.1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_reading_of_the_index_decides_the_pixels_and_is_in_the_store(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, workers: int
+) -> None:
+    folder, index = images
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 3
+    for path in index.paths:
+        PIL.Image.open(folder / path).save(folder / path, exif=exif)
+    reading = Reading(upright=True, levels=(0, 4095))
+    sideways, upright = reindex(folder, index), replace(reindex(folder, index), reading=reading)
+    first = ImageStore.open(run((folder, sideways), encoder, tmp_path / "a.zarr", workers=workers))
+    second = ImageStore.open(run((folder, upright), encoder, tmp_path / "b.zarr", workers=workers))
+    assert (first.meta.reading, second.meta.reading) == (Reading(), reading)
+    assert {"upright", "levels"}.isdisjoint(first.meta.model_fields_set)
+    assert "4095" in second.info()
+
+    image = read_image(folder / index.paths[0], reading)
+    expected = encoder.encode_crops(torch.from_numpy(np.asarray(centre_crop(image, encoder.preprocess))[None].copy()))[
+        0
+    ]
+    stored = [torch.from_numpy(store.load("train").features[0, 0]).float() for store in (first, second)]
+    torch.testing.assert_close(stored[1], expected, atol=2e-3, rtol=1e-3)
+    assert not torch.allclose(stored[0], stored[1], atol=2e-2)
 
 
 def break_images(folder: Path, index: Index) -> Index:

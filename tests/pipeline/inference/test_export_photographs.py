@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from features.encoding.augment import fill_crops
 from features.encoding.encoder import Encoder, load_encoder
-from features.encoding.images import read_image
+from features.encoding.images import Reading, read_image
 from features.encoding.open_clip_text import from_open_clip
 from features.formats.tensors import read_tensors
 from features.text.classes import encode_classes
@@ -79,6 +79,7 @@ def models(encoder: Encoder, photographs: dict[str, Tensor], pixels: Tensor) -> 
             names=texts.names,
             seen=(True,) * len(classes),
             temperature=0.5,
+            reading=Reading(upright=True),
         )
         for method, settings in {"zero_shot": ZeroShot(), "clip_adapter": ClipAdapter(epochs=20)}.items()
     }

@@ -1,0 +1,111 @@
+"""Look at the pixels of a user's own images once, when they are indexed: how deep they are, and which look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from features.encoding.images import UnreadableImageError, ValueRange, inspect
+from features.errors import InputError
+from features.formats.files import atomic_file
+from features.formats.parquet import read_table
+from features.runtime.devices import cores
+from features.runtime.progress import Progress
+
+SIZE = 16  # pixels of a thumbnail's side
+CHUNK = 32  # images that a thread looks at in a row
+SCHEMA = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("low", pa.float64()),  # null: 8 bits
+        pa.field("high", pa.float64()),
+        pa.field("floating", pa.bool_()),
+        pa.field("thumbnail", pa.binary()),  # null: unreadable
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Inspected:
+    """What was seen of an image: its value range if it has more than 8 bits a channel, and its thumbnail if readable.
+
+    `thumbnail` is (16, 16, 3) uint8, upright.
+    """
+
+    values: ValueRange | None
+    thumbnail: NDArray[np.uint8] | None
+
+
+UNREADABLE = Inspected(None, None)  # extraction reports the reason
+
+
+def inspect_images(
+    folder: Path, paths: Sequence[str], sha256: Sequence[str], cache: Path, name: str
+) -> list[Inspected]:
+    """Look at N images.
+
+    Args:
+        folder: The folder that `paths` are relative to.
+        paths: N POSIX paths.
+        sha256: N hex digests of the files' bytes.
+        cache: A Parquet file that keeps the results for the next call, by digest; it does not affect the result.
+        name: The data set, for the progress line.
+    """
+    known = _load(cache)
+    todo = {digest: path for digest, path in zip(sha256, paths, strict=True) if digest not in known}
+    chunks = [list(todo.items())[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+
+    with ThreadPoolExecutor(cores()) as pool, Progress(f"inspect {name}", len(todo)) as progress:
+        for chunk, results in zip(chunks, pool.map(lambda part: _inspect_all(folder, part), chunks), strict=True):
+            known |= {digest: result for (digest, _), result in zip(chunk, results, strict=True)}
+            progress.advance(len(chunk))
+
+    if todo:
+        _save({digest: known[digest] for digest in dict.fromkeys(sha256)}, cache)
+    return [known[digest] for digest in sha256]
+
+
+def _inspect_all(folder: Path, files: Sequence[tuple[str, str]]) -> list[Inspected]:
+    return [_inspect(folder / path) for _, path in files]
+
+
+def _inspect(file: Path) -> Inspected:
+    try:
+        return Inspected(*inspect(file.read_bytes(), SIZE))
+    except (OSError, UnreadableImageError):
+        return UNREADABLE
+
+
+def _load(cache: Path) -> dict[str, Inspected]:
+    """Return what the cache holds; {} if it is missing or damaged."""
+    try:
+        rows = read_table(cache).cast(SCHEMA).to_pylist() if cache.is_file() else []
+    except (InputError, pa.ArrowException, OSError, ValueError):
+        return {}
+    return {
+        row["sha256"]: Inspected(
+            None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
+            None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE, 3),
+        )
+        for row in rows
+    }
+
+
+def _save(inspected: dict[str, Inspected], cache: Path) -> None:
+    rows = [
+        {
+            "sha256": digest,
+            **(result.values._asdict() if result.values else {}),
+            "thumbnail": None if result.thumbnail is None else result.thumbnail.tobytes(),
+        }
+        for digest, result in inspected.items()
+    ]
+    with atomic_file(cache) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
