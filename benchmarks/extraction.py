@@ -22,6 +22,7 @@ from benchmarks.memory import ROOT
 from benchmarks.reference import Images
 from features.datasets.base import Split
 from features.encoding.augment import Views
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.extraction.decode_worker import DecodeSettings
 from features.extraction.decoding import Decoded, Decoders
@@ -42,7 +43,7 @@ def rows(*, small: bool) -> list[Row]:
     """Return the rows of extraction, in images per second."""
     count = 48 if small else 480
     keep_freed_memory()  # as stage `extract` does
-    encoder = load_encoder("liteclip", LITECLIP, None, pick_device("auto"))
+    encoder = load_encoder("liteclip", EncoderSpec(model=LITECLIP), pick_device("auto"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = photographs(folder, count)

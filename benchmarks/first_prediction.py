@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import pipeline.cli.app  # noqa: F401 (for its time)
 from benchmarks.memory import ROOT
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import load_encoder
 from features.encoding.images import Reading
 from features.runtime.devices import keep_freed_memory, pick_device
@@ -24,7 +25,9 @@ CLASSES = 100
 def model() -> Model:
     """Return LiteCLIP with a classifier of random directions."""
     keep_freed_memory()  # as `shipyard predict` does
-    encoder = load_encoder("liteclip", f"local-dir:{ROOT / 'assets' / 'liteclip'}", None, pick_device("auto"))
+    encoder = load_encoder(
+        "liteclip", EncoderSpec(model=f"local-dir:{ROOT / 'assets' / 'liteclip'}"), pick_device("auto")
+    )
     weights = F.normalize(torch.randn(CLASSES, encoder.embed_dim), dim=-1).to(encoder.device)
     scored = torch.ones(CLASSES, dtype=torch.bool, device=encoder.device)
     return Model(

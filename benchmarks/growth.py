@@ -21,6 +21,7 @@ from benchmarks.material import class_set, features, imagenet_names, open_clip_m
 from benchmarks.measure import LINEAR, Row, in_turn
 from benchmarks.memory import own_peak_bytes, peak_bytes
 from features.encoding.augment import Views
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import load_encoder
 from features.extraction.extract import extract
 from features.extraction.pipeline import Extraction
@@ -83,7 +84,7 @@ def _extracted(count: int) -> tuple[float, float]:
 def main(folder: Path) -> None:
     """Extract several times, write the median into the file `seconds`, and print the peak memory."""
     keep_freed_memory()  # as stage `extract` does
-    encoder = load_encoder("tiny", f"local-dir:{folder}", "random:0", "cpu")
+    encoder = load_encoder("tiny", EncoderSpec(model=f"local-dir:{folder}", pretrained="random:0"), "cpu")
     paths = sorted((folder / "images").iterdir())
     views = Views(count=0, scale=(0.5, 1.0), seed=0)
     job = Extraction(index_of(paths), folder / "images", encoder, views, "float32", 128, workers=2)

@@ -31,9 +31,10 @@ import pipeline.generators
 import pipeline.methods
 from features.datasets.base import Split
 from features.encoding.augment import centre_crop
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
-from features.encoding.open_clip_text import from_open_clip
+from features.encoding.text import text_tower_of
 from features.image_store.store import ImageStore
 from features.lookup import find
 from features.runtime.devices import pick_device
@@ -75,9 +76,9 @@ def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None =
     Raises:
         InputError: an unknown model, or weights that are neither on disk nor can be downloaded.
     """
-    encoder = load_encoder(model.rpartition("/")[2], model, pretrained, pick_device(device))
-    tower = from_open_clip(encoder.model, encoder.name, encoder.weights_sha256)
-    return Clip(encoder, tower.to(encoder.device).freeze())
+    spec = EncoderSpec(model=model, pretrained=pretrained)
+    encoder = load_encoder(model.rpartition("/")[2], spec, pick_device(device))
+    return Clip(encoder, text_tower_of(encoder, spec).to(encoder.device).freeze())
 
 
 def class_set(

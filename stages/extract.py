@@ -31,7 +31,7 @@ def main(dataset: Dataset) -> None:
     folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").folder(Path(params.data.root))
 
     keep_freed_memory()  # before the weights are loaded, so that freed blocks are not cut up between them
-    load_on = partial(load_encoder, params.grid.encoder, spec.model, spec.pretrained)
+    load_on = partial(load_encoder, params.grid.encoder, spec)
     on_ray = settings.engine == "ray"
     # The driver of a Ray cluster computes nothing, and may have no GPU.
     encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.running import run
 from features.encoding.encoder import load_encoder
-from features.encoding.open_clip_text import from_open_clip
+from features.encoding.text import text_tower_of
 from features.text.text_tower import save_tower
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import load
@@ -14,9 +14,8 @@ def main() -> None:
     """Write `artifacts/<encoder>/text_tower.safetensors`."""
     params = load()
     spec = params.encoder
-    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, "cpu")
-    tower = from_open_clip(encoder.model, encoder.name, encoder.weights_sha256)
-    save_tower(tower, EncoderPaths(params.artifacts).text_tower)
+    encoder = load_encoder(params.grid.encoder, spec, "cpu")
+    save_tower(text_tower_of(encoder, spec), EncoderPaths(params.artifacts).text_tower)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from features.encoding.augment import Preprocess
+from features.encoding.definition import EncoderSpec
 from features.encoding.folding import fold_batch_norms
-from features.encoding.weights import Source, locate
+from features.encoding.weights import Source, locate, place_of
 from features.errors import InputError
 from features.runtime.devices import Precision, autocast, one_thread
 from features.runtime.lazy_open_clip import import_open_clip
+
+LINE = 600  # characters of a line of open_clip's message that are shown
+CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "model_state_dict")  # keys of other programs' checkpoints
+PREFIXES = ("_orig_mod.", "model.", "module.", "clip.")  # that other programs put before the names of weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +64,25 @@ class Encoder:
             return encoded.float()
 
 
-def load_encoder(name: str, model: str, pretrained: str | None, device: torch.device | str) -> Encoder:
-    """Load any model of open_clip; `features.encoding.weights.locate` explains `model` and `pretrained`.
+def load_encoder(name: str, spec: EncoderSpec, device: torch.device | str) -> Encoder:
+    """Load a model of open_clip by its definition in `params.yaml`.
 
     Raises:
-        InputError: a name is unknown, the weights are neither on this machine nor downloadable, or they do not fit the
-            model.
+        InputError: a name is unknown, the weights are neither on this machine nor downloadable, do not fit the model,
+            or are not those of `weights_sha256`.
     """
-    source = locate(name, model, pretrained)
+    source, where = locate(name, spec), place_of(name, spec)
     with one_thread():
-        module = _build(source, f"encoders.{name} (model: {model}, pretrained: {pretrained})")
+        module = _build(source, where)
         module.eval().requires_grad_(False)
 
         # The identity is that of the weights as published, so it is taken before batch norms are folded.
         identity, visual = weights_sha256(module), module.visual
+        if spec.weights_sha256 not in (None, identity):
+            raise InputError(
+                f"{where}: these are other weights: their sha256 is {identity}, and weights_sha256 is "
+                f"{spec.weights_sha256}; correct it, or the source of the weights"
+            )
         preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
         fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]
 
@@ -104,8 +116,7 @@ def _build(source: Source, where: str) -> nn.Module:
 
     options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "weights_only": True, "pretrained_text": False}
     if source.preprocess:
-        keys = ("mean", "std", "interpolation", "resize_mode", "fill_color")
-        options["force_preprocess_cfg"] = {key: source.preprocess[key] for key in keys if key in source.preprocess}
+        options["force_preprocess_cfg"] = dict(source.preprocess)
 
     try:
         if source.seed is None:
@@ -122,7 +133,8 @@ def _build(source: Source, where: str) -> nn.Module:
             "execute code. Convert it to safetensors on a machine that trusts it"
         ) from error
     except Exception as error:  # open_clip and the formats that it reads raise many kinds of exceptions
-        raise InputError(f"{where}: open_clip cannot build the model: {_first_lines(error)}") from error
+        hint = foreign_names(source.checkpoint) if source.checkpoint else ""
+        raise InputError(f"{where}: open_clip cannot build the model: {hint}{_first_lines(error)}") from error
     module: nn.Module = built.float()
     return module
 
@@ -141,9 +153,36 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def foreign_names(checkpoint: Path) -> str:
+    """Return a hint for a checkpoint whose weights have the names of another program; empty for open_clip's names."""
+    try:
+        if checkpoint.suffix == ".safetensors":
+            with safe_open(checkpoint, "pt") as file:
+                content: dict[str, Any] = dict.fromkeys(file.keys())
+        else:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        container = next((key for key in CONTAINERS if isinstance(content.get(key), dict)), None)
+        names = list(content.get("state_dict", content))
+    except Exception:  # noqa: BLE001 (the error that is explained here says what is wrong with the file)
+        return ""
+
+    if container is not None and "state_dict" not in content:
+        return (
+            f"{checkpoint} keeps its weights under {container!r}. Save them alone: "
+            f"torch.save(torch.load({checkpoint.name!r}, 'cpu', weights_only=True)[{container!r}], 'weights.pt')\n  "
+        )
+    prefix = next((prefix for prefix in PREFIXES if names and all(name.startswith(prefix) for name in names)), None)
+    if prefix is not None:
+        return (
+            f"in {checkpoint} every name begins with {prefix!r}. Save the weights without it: "
+            f"{{name.removeprefix({prefix!r}): tensor for name, tensor in weights.items()}}\n  "
+        )
+    return ""
+
+
 def _first_lines(error: Exception, count: int = 6) -> str:
     """Return the first lines of an error; a state dict that does not fit lists hundreds of keys."""
-    lines = str(error).splitlines() or [type(error).__name__]
+    lines = [line[:LINE] + " ..." * (len(line) > LINE) for line in str(error).splitlines()] or [type(error).__name__]
     return "\n  ".join(lines[:count] + ["..."] * (len(lines) > count))
 
 

@@ -4,32 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from features.errors import InputError, raise_all
+from features.encoding.text_support import POOLS
+from features.errors import InputError
 from features.text.text_tower import TextTower, TowerConfig
+from features.text.tokenizer import CLIP, JsonTokenizer, Tokenizer
 
 # Parameters of a block: ours -> open_clip's. Each has a weight and a bias.
 BLOCK_LAYERS = {"ln_1": "ln_1", "ln_2": "ln_2", "out": "attn.out_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
 
 
-def from_open_clip(model: Any, encoder: str, weights_sha256: str) -> TextTower:
+def from_open_clip(
+    model: Any, encoder: str, weights_sha256: str, tokenizer: Tokenizer = CLIP, *, strips_end: bool = False
+) -> TextTower:
     """Take the text tower out of an open_clip model.
 
+    Args:
+        model: open_clip's module.
+        encoder: name of the encoder in `params.yaml`.
+        weights_sha256: identity of all its weights.
+        tokenizer: what the tower was trained with.
+        strips_end: whether the tower reads the EOT as padding.
+
     Raises:
-        InputError: the tower is not a causal transformer with EOT pooling (such as SigLIP's and Hugging Face's); lists
-            every difference.
+        InputError: the tower is of a kind that `features.encoding.text_support` refuses, or has more weights than that.
     """
     text = model.text if hasattr(model, "text") else model
-    _check_supported(text, encoder)
+    if not hasattr(getattr(text, "transformer", None), "resblocks"):
+        raise InputError(f"encoder {encoder!r}: the text tower is a {type(text).__name__}, not open_clip's own")
 
     blocks = text.transformer.resblocks
-    first = blocks[0]
+    first, projection = blocks[0], text.text_projection
+    class_token = getattr(text, "cls_emb", None) is not None
     config = TowerConfig(
         width=text.token_embedding.embedding_dim,
         heads=first.attn.num_heads,
         layers=len(blocks),
-        embed_dim=text.text_projection.shape[1],
+        embed_dim=_embed_dim(text),
         context_length=text.context_length,
         vocabulary=text.token_embedding.num_embeddings,
         mlp_width=first.mlp.c_fc.out_features,
@@ -37,37 +50,60 @@ def from_open_clip(model: Any, encoder: str, weights_sha256: str) -> TextTower:
         logit_scale=float(model.logit_scale.detach().exp()),
         encoder=encoder,
         weights_sha256=weights_sha256,
+        causal=getattr(text, "attn_mask", None) is not None,
+        pool="class_token" if class_token else POOLS[getattr(text, "text_pool_type", getattr(text, "pool_type", ""))],
+        pad=tokenizer.pad if isinstance(tokenizer, JsonTokenizer) else 0,
+        mapped_to_pad=tokenizer.encode("")[-1] if strips_end else None,
+        gelu_tanh=getattr(first.mlp.gelu, "approximate", "none") == "tanh",
+        norm_eps=text.ln_final.eps,
+        projection=_projection(projection),
+        logit_bias=None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.detach()),
     )
-    tower = TextTower(config)
-    state = text.state_dict()
-    tower.load_state_dict({ours: state[theirs] for ours, theirs in _parameter_names(config.layers).items()})
+    tower = TextTower(config, tokenizer)
+    tower.load_state_dict(_state(text, config, encoder))
     return tower.freeze()
 
 
-def _check_supported(text: Any, encoder: str) -> None:
-    rule = "supported are open_clip's own causal text transformers with EOT pooling, such as OpenAI's and LAION's CLIPs"
-    if not hasattr(getattr(text, "transformer", None), "resblocks"):
-        raise InputError(f"encoder {encoder!r}: the text tower is a {type(text).__name__}; {rule}")
-
-    block = text.transformer.resblocks[0]
-    pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-    differences = {
-        "its attention is not causal": getattr(text, "attn_mask", None) is None,
-        f"it pools at {pool!r}, not at the EOT": pool != "argmax",
-        f"its blocks are {type(block).__name__}": type(block).__name__ != "ResidualAttentionBlock",
-        "its blocks scale their layers": type(getattr(block, "ls_1", None)).__name__ != "Identity",
-        "its projection is not a plain matrix": not isinstance(text.text_projection, nn.Parameter),
-        "it embeds a class token": getattr(text, "cls_emb", None) is not None,
-    }
-    problems = [difference for difference, holds in differences.items() if holds]
-    raise_all(problems, f"encoder {encoder!r}: the text tower is not supported; {rule}")
+def _embed_dim(text: Any) -> int:
+    projection = text.text_projection
+    if projection is None:
+        return int(text.token_embedding.embedding_dim)
+    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])
 
 
-def _parameter_names(layers: int) -> dict[str, str]:
+def _projection(projection: Any) -> Any:
+    if projection is None:
+        return "none"
+    return "matrix_and_bias" if getattr(projection, "bias", None) is not None else "matrix"
+
+
+def _state(text: Any, config: TowerConfig, encoder: str) -> dict[str, Tensor]:
+    """Return our parameters, each taken from open_clip's; none of open_clip's may be left over."""
+    given = {name: value for name, value in text.state_dict().items() if not name.startswith("visual.")}
+    given.pop("logit_scale", None)
+    given.pop("logit_bias", None)
+
+    state = {ours: given.pop(theirs) for ours, theirs in _parameter_names(config).items()}
+    if isinstance(text.text_projection, nn.Linear):
+        state["text_projection"] = given.pop("text_projection.weight").T.contiguous()
+        if config.projection == "matrix_and_bias":
+            state["projection_bias"] = given.pop("text_projection.bias")
+
+    if given:
+        raise InputError(f"encoder {encoder!r}: the text tower has weights of an unknown kind: {', '.join(given)}")
+    return {name: torch.as_tensor(value) for name, value in state.items()}
+
+
+def _parameter_names(config: TowerConfig) -> dict[str, str]:
     """Map our parameter names to open_clip's."""
-    same = ("token_embedding.weight", "positional_embedding", "text_projection", "ln_final.weight", "ln_final.bias")
+    same = ["token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"]
     names = {name: name for name in same}
-    for i in range(layers):
+    if config.projection == "matrix":
+        names["text_projection"] = "text_projection"
+    if config.pool == "class_token":
+        names["class_embedding"] = "cls_emb"
+
+    for i in range(config.layers):
         ours, theirs = f"blocks.{i}", f"transformer.resblocks.{i}"
         for kind in ("weight", "bias"):
             # nn.MultiheadAttention has no submodule for its input projection.

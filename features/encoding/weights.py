@@ -6,6 +6,7 @@ Mistakes that open_clip reports late, or only warns of, are errors here before a
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import urllib.error
 import urllib.request
@@ -16,12 +17,19 @@ from typing import Any
 
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
+from features.encoding.definition import EncoderSpec
 from features.errors import InputError, nearest
 from features.runtime.lazy_open_clip import import_open_clip
+from features.text import tokenizer
 
 LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random:"
 CONFIG = "open_clip_config.json"
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip takes from a `local-dir:`
+# What is fetched of a repository: its description, and the weights in the first of these forms that it has.
+DESCRIPTION = (CONFIG, tokenizer.FILE, tokenizer.SETTINGS)
+PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers among the weights of OpenAI's archives
 TIMEOUT = 5  # seconds to wait for the first answer of a host that has the weights
 
 
@@ -35,9 +43,9 @@ class Source:
 
     Attributes:
         model: open_clip's name, or `local-dir:<folder>`.
-        checkpoint: the file with the weights; None if they are in the folder or random.
+        checkpoint: the file with the weights; None if they are in the folder or random, or were not looked for.
         seed: seed of random weights, or None.
-        preprocess: preprocessing settings of a pretrained tag, beyond open_clip's defaults.
+        preprocess: preprocessing settings of the definition or of its tag, which replace open_clip's defaults.
     """
 
     model: str
@@ -46,37 +54,85 @@ class Source:
     preprocess: dict[str, Any] = field(default_factory=dict)
 
 
-def locate(name: str, model: str, pretrained: str | None) -> Source:
+def place_of(name: str, spec: EncoderSpec) -> str:
+    """Return the place of a definition and its main settings, for messages."""
+    return f"encoders.{name} (model: {spec.model}, pretrained: {spec.pretrained})"
+
+
+def locate(name: str, spec: EncoderSpec, *, fetch: bool = True) -> Source:
     """Find the weights of the encoder `name` in `params.yaml`, or download them.
 
     Args:
         name: the encoder's name, for messages.
-        model: a model of open_clip, `local-dir:<folder>` or `hf-hub:<repository>`.
-        pretrained: a tag of open_clip, a file, `random:<seed>` (the true architecture with random weights, for tests),
-            or None if `model` includes the weights.
+        spec: its definition.
+        fetch: False: only check what the definition and files on this machine say, without looking for a tag's weights.
 
     Raises:
-        InputError: a name is unknown, the two settings contradict each other, or the weights are neither on this
-            machine nor downloadable.
+        InputError: a name is unknown, settings contradict each other, or the weights are neither on this machine nor
+            downloadable.
     """
-    where = f"encoders.{name} (model: {model}, pretrained: {pretrained})"
+    where = place_of(name, spec)
+    model, pretrained = spec.model, spec.pretrained
     seed = _random_seed(pretrained, where)
+    stated = {} if spec.preprocess is None else spec.preprocess.model_dump()
+    if spec.weights is not None and (pretrained is None or seed is not None or _is_path(pretrained)):
+        raise InputError(f"{where}: `weights` is a copy of the file of a tag; set `pretrained` to this tag")
 
     if model.startswith((LOCAL, HUB)):
         if pretrained is not None and seed is None:
             raise InputError(f"{where}: the folder or repository contains the weights; remove `pretrained`")
-        folder = Path(model.removeprefix(LOCAL)) if model.startswith(LOCAL) else _hub_folder(model, where)
+        if model.startswith(HUB) and not fetch:
+            return Source(model, seed=seed, preprocess=stated)
+        folder = local_folder(model) if model.startswith(LOCAL) else _hub_folder(model, where)
         _check_folder(folder, where, weights=seed is None)
-        return Source(f"{LOCAL}{folder}", seed=seed)
+        return Source(f"{LOCAL}{folder}", seed=seed, preprocess=stated)
 
     _check_model(model, where)
     if seed is not None:
-        return Source(model, seed=seed)
-    if pretrained is not None and (Path(pretrained).is_file() or _is_path(pretrained)):
-        return Source(model, checkpoint=_check_file(Path(pretrained), where))
+        return Source(model, seed=seed, preprocess=stated)
+    if pretrained is not None and _is_path(pretrained):
+        file = _check_file(Path(pretrained).expanduser(), where)
+        return Source(model, checkpoint=file, preprocess=stated or _common_preprocess(model, file, where))
 
     config = _tag_config(model, pretrained, where)
-    return Source(model, checkpoint=_find_checkpoint(model, config, where), preprocess=config)
+    preprocess = stated or {key: config[key] for key in PREPROCESS_KEYS if key in config}
+    if spec.weights is not None:
+        return Source(model, checkpoint=_check_file(Path(spec.weights).expanduser(), where), preprocess=preprocess)
+    return Source(model, _find_checkpoint(model, config, where) if fetch else None, preprocess=preprocess)
+
+
+def local_folder(model: str) -> Path:
+    """Return the folder of a model `local-dir:<folder>`."""
+    return Path(model.removeprefix(LOCAL)).expanduser()
+
+
+def _common_preprocess(model: str, file: Path, where: str) -> dict[str, Any]:
+    """Return the preprocessing of weights of one's own, if all weights that open_clip knows for the model agree on it.
+
+    Raises:
+        InputError: they do not agree on it, or on the activation; a wrong one costs accuracy without any other sign.
+    """
+    open_clip = import_open_clip()
+
+    plain = model.removesuffix("-quickgelu")
+    siblings = [name for name in (plain, f"{plain}-quickgelu") if name in open_clip.list_models()]
+    tags = {tag for name in siblings for tag in open_clip.list_pretrained_tags_by_model(name)}
+    configs = [open_clip.get_pretrained_cfg(name, tag) for name in siblings for tag in tags]
+    configs = [config for config in configs if config]
+
+    kinds = {
+        json.dumps([bool(config.get("quick_gelu")), *(config.get(key) for key in PREPROCESS_KEYS)])
+        for config in configs
+    }
+    if len(kinds) > 1:
+        raise InputError(
+            f"{where}: the weights of {plain} differ in their activation or preprocessing, and {file.name} does not "
+            "say which it has.\n"
+            f"  A copy of the file of a tag ({', '.join(sorted(tags))}): set pretrained: <tag> and weights: {file}\n"
+            "  Weights of your own: set preprocess: {mean: [...], std: [...], interpolation: bicubic, resize_mode: "
+            f"shortest}}, and model: {' or '.join(siblings)}, as they were trained"
+        )
+    return {key: configs[0][key] for key in PREPROCESS_KEYS if key in configs[0]} if configs else {}
 
 
 def _random_seed(pretrained: str | None, where: str) -> int | None:
@@ -97,8 +153,12 @@ def _check_folder(folder: Path, where: str, *, weights: bool) -> None:
 
 
 def _is_path(pretrained: str) -> bool:
-    """Return whether a name was meant as a path, so that a missing file is not reported as an unknown tag."""
-    return "/" in pretrained or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors", ".npz")
+    """Return whether a name is a file or was meant as one, so that a missing file is not reported as an unknown tag."""
+    return (
+        Path(pretrained).is_file()
+        or "/" in pretrained
+        or Path(pretrained).suffix in (".pt", ".pth", ".bin", ".safetensors", ".npz")
+    )
 
 
 def _check_file(file: Path, where: str) -> Path:
@@ -112,7 +172,7 @@ def _check_file(file: Path, where: str) -> Path:
                     ".pt files are such archives); only plain weights are loaded. Convert it once, on a machine that "
                     "trusts it:\n"
                     f'  python -c "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in '
-                    f"torch.jit.load('{file}', 'cpu').state_dict().items() if v.ndim or k == 'logit_scale'}}, "
+                    f"torch.jit.load('{file}', 'cpu').state_dict().items() if k not in {NOT_WEIGHTS}}}, "
                     f"'{file.with_suffix('.safetensors').name}')\""
                 )
     return file
@@ -167,11 +227,11 @@ def _find_checkpoint(model: str, config: dict[str, Any], where: str) -> Path:
             return Path(cached_file)
 
     url: str = config.get("url", "")
-    cached = Path.home() / ".cache" / "clip" / url.rpartition("/")[2]
+    cached = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
     if not repository and url and cached.is_file():
         return cached
 
-    reason = _unreachable(constants.ENDPOINT if repository else url)
+    reason = unreachable(constants.ENDPOINT if repository else url)
     if reason is None:
         try:
             downloaded: str = open_clip.download_pretrained(config)
@@ -179,12 +239,15 @@ def _find_checkpoint(model: str, config: dict[str, Any], where: str) -> Path:
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error)
 
+    if repository and url and cached.is_file():
+        reason += f"; {cached} is the original, which `weights` accepts once it is converted"
+
     source = f"the file {' or '.join(names)} of the Hugging Face repository {repository}" if repository else url
     raise MissingWeightsError(
         f"{where}: the weights are not on this machine and cannot be downloaded ({reason}).\n"
         f"  Download on another machine: {source}\n"
-        f"  Then set its path in params.yaml: {where.partition(' ')[0]}.pretrained: <path of the file>, "
-        f"beside model: {model};\n"
+        f"  Then set its path in params.yaml: {where.partition(' ')[0]}.weights: <path of the file>, "
+        f"beside model: {model} and the tag as they are;\n"
         f"  or copy the cache of open_clip from there ({'the folder of HF_HOME' if repository else cached.parent})"
     )
 
@@ -192,9 +255,16 @@ def _find_checkpoint(model: str, config: dict[str, Any], where: str) -> Path:
 def _hub_folder(model: str, where: str) -> Path:
     """Return the folder with a repository's files, from the cache or the network."""
     repository = model.removeprefix(HUB)
-    reason = _unreachable(constants.ENDPOINT)
+    reason = unreachable(constants.ENDPOINT)
+    offline = reason is not None
     try:
-        return Path(snapshot_download(repository, local_files_only=reason is not None))
+        folder = Path(snapshot_download(repository, local_files_only=offline, allow_patterns=[*DESCRIPTION]))
+        for pattern in (*PREFERRED, *CHECKPOINTS):
+            # One form of the weights is enough; a repository may hold several of gigabytes each.
+            if any(folder.glob(pattern)):
+                break
+            folder = Path(snapshot_download(repository, local_files_only=offline, allow_patterns=[pattern]))
+        return folder
     except (OSError, RuntimeError, ValueError) as error:
         raise MissingWeightsError(
             f"{where}: the repository is not on this machine and cannot be downloaded ({reason or error}).\n"
@@ -202,7 +272,7 @@ def _hub_folder(model: str, where: str) -> Path:
         ) from error
 
 
-def _unreachable(url: str) -> str | None:
+def unreachable(url: str) -> str | None:
     """Return why a host cannot be reached, or None if it answers.
 
     One request with a short timeout: huggingface_hub retries its own for minutes without a network.

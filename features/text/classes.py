@@ -15,11 +15,8 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.formats import hdf5
-from features.text.prompts import class_tokens, format_prompts, tokenize
+from features.text.prompts import class_tokens, format_prompts
 from features.text.text_tower import TextTower
-
-# The longest learned context that class names must leave room for: CoOp's M = 16 (SHIP's Table 6 goes to L = 8).
-MAX_CONTEXT_VECTORS = 16
 
 
 @dataclass(frozen=True)
@@ -61,14 +58,14 @@ def encode_classes(
     """Encode every class name in every template, with its description if it has one; C passes of K short texts.
 
     Raises:
-        InputError: class names leave no room for a learned context, or are too long in a template.
+        InputError: class names are too long, alone or in a template.
     """
     config = tower.config
-    tokens = class_tokens(names, context_length=config.context_length, prompt=MAX_CONTEXT_VECTORS)
+    tokens = class_tokens(names, context_length=config.context_length, prompt=0, tokenizer=tower.tokenizer)
 
     by_template = [format_prompts(template, names, descriptions) for template in templates]
     by_class = [text for prompts in zip(*by_template, strict=True) for text in prompts]
-    ids = tokenize(by_class, room=config.context_length)
+    ids = tower.tokenizer.tokenize(by_class, room=config.context_length)
 
     # One pass per class. Sums may round otherwise in a larger batch, and then a class that is added later would change
     # the features of the others, and everything that was learned from these.

@@ -17,13 +17,15 @@ import features.datasets
 import pipeline.generators
 import pipeline.methods
 import pipeline.protocols
-from features.datasets.base import Reader, reader_from
+from features.datasets.base import Listing, Reader, reader_from
 from features.errors import InputError, Problems, combined_error, nearest, raise_all
-from features.index import mistakes
+from features.index import ClassNames, mistakes, read_names
 from features.lookup import find, names
 from features.settings import Settings, parse
 from pipeline.artifacts.paths import index, proxy_task
+from pipeline.artifacts.paths import names as names_path
 from pipeline.artifacts.scores import AVERAGE
+from pipeline.cli.check_encoder import encoder_conflicts, prompt_room
 from pipeline.config.params import PATH, VALIDATION_PROXY, Params
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
@@ -39,7 +41,7 @@ def check(params: Params) -> None:
         InputError: lists every mistake in every block.
     """
     grid = params.grid
-    blocks = _Blocks()
+    blocks = Blocks()
 
     for name in grid.datasets:
         blocks.parse_by_key("reader", features.datasets, Reader, f"data.sets.{name}", params.data.sets[name])
@@ -48,16 +50,30 @@ def check(params: Params) -> None:
         for name in grid.tasks
     }
 
-    # Per data set, because a value may depend on it.
     methods: dict[str, Method | None] = {}
     for dataset in grid.datasets:
-        for name in grid.generators:
-            blocks.parse(pipeline.generators, name, Generator, *params.block("generators", name, dataset))
-        for name in dict.fromkeys([*grid.methods, *grid.synthetic_methods]):
-            methods[name] = blocks.parse(pipeline.methods, name, Method, *params.block("methods", name, dataset))
+        of_dataset, _ = learners(params, dataset, blocks)
+        methods |= of_dataset
 
-    problems = [*blocks.problems, *_conflicts(params, protocols, methods)]
+    conflicts = [*_conflicts(params, protocols, methods), *encoder_conflicts(params, methods)]
+    problems = [*blocks.problems, *conflicts]
     raise_all(problems, f"{PATH} is invalid")
+
+
+def learners(
+    params: Params, dataset: str, blocks: Blocks
+) -> tuple[dict[str, Method | None], dict[str, Generator | None]]:
+    """Return the methods and generators of the grid, whose values may depend on the data set; None after a mistake."""
+    grid = params.grid
+    generators = {
+        name: blocks.parse(pipeline.generators, name, Generator, *params.block("generators", name, dataset))
+        for name in grid.generators
+    }
+    methods = {
+        name: blocks.parse(pipeline.methods, name, Method, *params.block("methods", name, dataset))
+        for name in dict.fromkeys([*grid.methods, *grid.synthetic_methods])
+    }
+    return methods, generators
 
 
 def check_all(runs: Sequence[Params]) -> None:
@@ -74,7 +90,7 @@ def check_all(runs: Sequence[Params]) -> None:
 
 
 def check_data(runs: Sequence[Params]) -> None:
-    """Check the images of each data set that has not been indexed yet.
+    """Check the images of each data set that has not been indexed yet, and that all class names fit into prompts.
 
     Only lists and split files are opened. Stage `index` hashes the images, and no later stage needs more of a data set
     than its index.
@@ -83,31 +99,40 @@ def check_data(runs: Sequence[Params]) -> None:
         InputError: lists every problem of every data set.
     """
     problems: list[str] = []
-    checked: list[tuple[str, Mapping[str, Any], str]] = []
+    checked: list[tuple[tuple[str, Mapping[str, Any], str], Listing | None]] = []
     for params in runs:
         for name in params.grid.datasets:
             dataset = (name, params.data.sets[name], params.data.root)
-            if dataset in checked or index(name).exists():
-                continue
-            checked.append(dataset)
-            problems += _data_problems(*dataset)
+            if index(name).exists():
+                texts: ClassNames | Listing | None = Problems().attempt(partial(read_names, names_path(name)))
+            else:
+                if dataset not in (known for known, _ in checked):
+                    listing, messages = _listing(*dataset)
+                    checked.append((dataset, listing))
+                    problems += messages
+                texts = next(listing for known, listing in checked if known == dataset)
+            if texts is not None:
+                problems += prompt_room(params, name, texts, *learners(params, name, Blocks()))
 
     raise_all(
         problems, "missing or invalid data; if a colleague has extracted the features, `dvc pull` replaces the images"
     )
 
 
-def _data_problems(name: str, spec: Mapping[str, Any], root: str) -> list[str]:
-    """Return the problems of one copy of a data set as at most one text; `check` reports mistakes in its block."""
+def _listing(name: str, spec: Mapping[str, Any], root: str) -> tuple[Listing | None, list[str]]:
+    """Return the listing of a copy of a data set, if it can be read, and its problems as at most one text.
+
+    `check` reports mistakes in its block.
+    """
     problems = Problems()
     reader = Problems().attempt(lambda: reader_from(spec, name))
     listing = problems.attempt(lambda: reader.read(Path(root))) if reader else None
 
     messages = [*problems.messages, *(mistakes(listing) if listing else ())]
-    return [str(combined_error(messages, name)).replace("\n", "\n    ")] if messages else []
+    return listing, [str(combined_error(messages, name)).replace("\n", "\n    ")] if messages else []
 
 
-class _Blocks:
+class Blocks:
     """Blocks of `params.yaml`, parsed one after the other, with the mistakes of all of them."""
 
     def __init__(self) -> None:

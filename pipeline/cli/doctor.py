@@ -67,7 +67,7 @@ def examine() -> Iterator[Finding]:
     except InputError as error:
         yield Finding("params", "stop", _one_line(error), "fix params.yaml, then run `shipyard doctor` again")
         return
-    for check in (_params, _device, _encoder, _data):
+    for check in (_params, _device, _encoder, _weights, _data):
         yield from check(params)
 
 
@@ -172,13 +172,46 @@ def _encoder(params: Params) -> Iterator[Finding]:
     offline = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = True  # `locate` then looks into the cache only
     try:
-        weights = locate(name, spec.model, spec.pretrained)
+        weights = locate(name, spec)
         place = weights.checkpoint or ("random" if weights.seed is not None else weights.model.partition(":")[2])
         yield Finding("encoder", "ok", f"{text}, weights: {place}")
+        yield from _tokenizer_of(name, params)
     except InputError as error:
         yield _missing_weights(params, text, error, offline or not _reachable(constants.ENDPOINT))
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+def _tokenizer_of(name: str, params: Params) -> Iterator[Finding]:
+    """Check that the tokenizer of an encoder is on this machine, if it is not open_clip's own."""
+    from features.encoding.configuration import locate_tokenizer
+
+    if not EncoderPaths(params.artifacts).text_tower.exists():
+        locate_tokenizer(name, params.encoder)
+    yield from ()
+
+
+def _weights(params: Params) -> Iterator[Finding]:
+    """Show the identity of the encoder's weights, once its text tower is there, and whether they are known."""
+    from features.text.text_tower import load_tower
+    from pipeline.report.published import identify, known_weights
+
+    path = EncoderPaths(params.artifacts).text_tower
+    if not path.exists():
+        return
+    try:
+        sha256 = load_tower(path).config.weights_sha256
+    except InputError as error:
+        yield Finding("weights", "stop", _one_line(error))
+        return
+    identity = identify(params.encoder, sha256)
+    name = identity.encoder or "none of the papers' encoders"
+    if sha256 in known_weights():
+        yield Finding("weights", "ok", f"sha256 {sha256}, known: {name}")
+    else:
+        yield Finding(
+            "weights", "note", f"sha256 {sha256}, by its definition {name}", "not in assets/published/weights.csv"
+        )
 
 
 def _missing_weights(params: Params, text: str, error: InputError, offline: bool) -> Finding:

@@ -22,9 +22,9 @@ from features.index import mistakes
 from features.splits.folder_layout import ask_about_levels, has_split_folders
 from features.splits.image_files import find_images
 from features.splits.own_images import NAMES, read_names_file
-from features.text.classes import MAX_CONTEXT_VECTORS
-from features.text.prompts import OPENAI_CONTEXT_LENGTH, class_tokens, format_prompts, tokenize
 from pipeline.artifacts.paths import proxy_task
+from pipeline.cli.check import Blocks, learners
+from pipeline.cli.check_encoder import prompt_room
 from pipeline.config import overrides, params
 from pipeline.protocols.base import ClassCounts, Protocol
 from pipeline.protocols.own_images import OwnImages
@@ -101,13 +101,14 @@ def prepare(new: NewTask) -> PreparedTask:
         InputError: lists every problem of the name, the images, the class names and the other files.
     """
     text = params.read()
-    root = Path(params.parse_text(text).data.root)
+    settings = params.parse_text(text)
+    root = Path(settings.data.root)
     problems = Problems()
 
     spec, absolute, understood = _dataset_block(new, root, problems)
     unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
     # Folders with several meanings are not read: the question would be followed by its consequences.
-    listing = _read_listing(new, {**spec, "unseen": unseen or []}, root, problems) if understood else None
+    listing = _read_listing(new, {**spec, "unseen": unseen or []}, settings, problems) if understood else None
 
     names = NAMES / f"{new.name}.txt"
     names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
@@ -124,14 +125,15 @@ def prepare(new: NewTask) -> PreparedTask:
     return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute)
 
 
-def _read_listing(new: NewTask, spec: Mapping[str, Any], root: Path, problems: Problems) -> Listing | None:
+def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params, problems: Problems) -> Listing | None:
     """Read and check the images with the reader of a block; None if that is impossible."""
+    root = Path(settings.data.root)
     listing = problems.attempt(lambda: reader_from(spec, f"task {new.name}").read(root))
     if listing is None:
         return None
 
     problems.messages += [*mistakes(listing), *_too_few_images(listing, new.shots)]
-    problems.attempt(partial(_check_text_length, listing))
+    problems.messages += prompt_room(settings, new.name, listing, *learners(settings, new.name, Blocks()))
     # Without any seen class, which is already reported, the protocols would report it again.
     for protocol in PROTOCOLS if seen_ids(listing) else ():
         problems.attempt(partial(protocol.plan, new.name, {new.name: _class_counts(listing)}))
@@ -246,18 +248,6 @@ def _too_few_images(listing: Listing, shots: int | None) -> Iterator[str]:
     for class_id, count in counts.items():
         if shots is not None and count < shots:
             yield f"{listing.classes[class_id]!r} has {count} training images, fewer than --shots {shots}"
-
-
-def _check_text_length(listing: Listing) -> None:
-    """Check that every class name leaves room for a learned context, and fits every template with its description.
-
-    Raises:
-        InputError: a text has too many tokens.
-    """
-    class_tokens(listing.classes, context_length=OPENAI_CONTEXT_LENGTH, prompt=MAX_CONTEXT_VECTORS)
-    for template in listing.templates:
-        if "{}" in template:  # `mistakes` reports a template without it
-            tokenize(format_prompts(template, listing.classes, listing.descriptions))
 
 
 def _class_counts(listing: Listing) -> ClassCounts:

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from features.encoding.definition import EncoderSpec
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import atomic_file
 from features.settings import Settings, parse
@@ -53,13 +54,6 @@ class Grid(Settings):
     synthetic_methods: list[Name]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     select: list[Name]
-
-
-class EncoderSpec(Settings):
-    """A frozen CLIP by open_clip's names: `model` (or `local-dir:<folder>`) and `pretrained` (a tag or a file)."""
-
-    model: str
-    pretrained: str | None = None
 
 
 class Compute(Settings):

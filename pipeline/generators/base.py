@@ -53,6 +53,11 @@ class Generator(Settings):
 
     epochs: PositiveInt  # passes over the seen images, each a row of the log
 
+    @property
+    def learned_vectors(self) -> int:
+        """Return the vectors of a synthesized prompt, beside which class names must fit; 0 without such prompts."""
+        return int(getattr(self, "prompt_length", 0))
+
     @abstractmethod
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> FittedGenerator:
         """Return the untrained generator.

@@ -117,7 +117,7 @@ def open_model(
 
     spec = params.encoder
     torch_device = pick_device(device or params.compute.device)
-    encoder = load_encoder(params.grid.encoder, spec.model, spec.pretrained, torch_device)
+    encoder = load_encoder(params.grid.encoder, spec, torch_device)
     if encoder.weights_sha256 != task.header.weights_sha256:
         raise InputError(
             f"{name} was trained on features of encoder {task.header.encoder!r} with weights "

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text.prompts import tokenize_words
-from features.text.text_tower import TextTower
+from features.text.text_tower import Position, TextTower
 from pipeline.training.loop import Batches, Rate, warm_cosine
 
-Position = Literal["end", "middle", "front"]
 Distance = Literal["cosine", "squared"]
 
 
@@ -38,7 +36,7 @@ def initial_context(
     if init is None:
         return (0.02 * torch.randn(contexts, length, table.shape[1], generator=rng)).to(table.device)
 
-    ids = tokenize_words(init)
+    ids = torch.tensor(tower.tokenizer.words(init))
     if len(ids) != length:
         raise InputError(
             f"methods.{method}: init {init!r} is {len(ids)} tokens long, but context is {length}; "
@@ -83,37 +81,4 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
         tokens: on the host, (C, T) `[SOS] name . [EOS]` for each of the G contexts, or (G, C, T).
         position: of the class name: after the context, after its first half, or before it. The full stop stays last.
     """
-    if position == "end":
-        return F.normalize(tower(context, tokens), dim=-1)
-
-    before = context.shape[1] // 2 if position == "middle" else 0  # context vectors before the class name
-    sos = tower.embed(tokens.flatten()[:1]).expand(len(context), 1, -1)
-    prefix = torch.cat([sos, context[:, :before]], dim=1)
-    suffix, eot = _names_before_context(tower, context[:, before:], tokens)
-    return F.normalize(tower.encode_embedded(prefix, suffix, eot), dim=-1)
-
-
-def _names_before_context(tower: TextTower, context: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Return embedded class names with the context (G, M, W) between the name and its full stop.
-
-    The full stop is the token before the EOT (`features.text.prompts.class_tokens`). Tokens and EOT are on the host.
-
-    Returns:
-        Embeddings (G, C, T, W), and the position of each EOT (G, C).
-    """
-    g, m, _ = context.shape
-    tokens = tokens.expand(g, *tokens.shape[-2:])  # (G, C, T)
-    eot = tokens.argmax(-1) - 1  # the EOT has the largest id; counted from the token after SOS
-    t = int(eot.max()) + 1
-    name_length = (eot - 1)[..., None]
-
-    # Gather each position from [name . EOT, context]: the name, then the context, then the full stop and the EOT.
-    position = torch.arange(t + m)
-    in_context = t + position - name_length
-    source = torch.where(position < name_length + m, in_context, position - m)
-    source = torch.where(position < name_length, position, source)
-    source = source.to(context.device, non_blocking=True)
-
-    embedded = tower.embed(tokens[..., 1 : t + 1])
-    pool = torch.cat([embedded, context[:, None].expand(-1, embedded.shape[1], -1, -1)], dim=2)
-    return pool.gather(2, source[..., None].expand(-1, -1, -1, pool.shape[-1])), eot + m
+    return F.normalize(tower(context, tokens, position), dim=-1)

@@ -160,6 +160,7 @@ class Method(Settings):
         needs_text_tower: whether `fit` uses the text tower; the stage loads it only then.
         scores_with_text_tower: whether its classifier encodes prompts for each image and needs `with_text_tower`.
         needs_patches: whether it reads patch tokens, in `fit` and in place of features when it scores.
+        needs_shared_prefix: whether it needs a text tower whose prompts share the states of their beginning.
         takes_synthetic: whether `fit` can use labelled features of unseen classes, as in `coop+ship`.
     """
 
@@ -167,7 +168,13 @@ class Method(Settings):
     needs_text_tower: ClassVar[bool] = False
     scores_with_text_tower: ClassVar[bool] = False
     needs_patches: ClassVar[bool] = False
+    needs_shared_prefix: ClassVar[bool] = False
     takes_synthetic: ClassVar[bool] = True
+
+    @property
+    def learned_vectors(self) -> int:
+        """Return the learned vectors of a prompt, beside which class names must fit; 0 without learned prompts."""
+        return int(getattr(self, "context", 0))
 
     @abstractmethod
     def fit(self, data: FitData) -> Classifier:

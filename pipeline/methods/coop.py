@@ -25,8 +25,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from features.text.text_tower import TextTower
-from pipeline.methods._prompt_learning import Position, class_weights, dassl_sgd, initial_context
+from features.text.text_tower import Position, TextTower
+from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, Rate, cosine, index_by_label, minimise, trained_classes
 

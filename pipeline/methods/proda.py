@@ -23,9 +23,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.prompts import tokenize
-from features.text.text_tower import TextTower
-from pipeline.methods._prompt_learning import Position, class_weights, initial_context
+from features.text.text_tower import Position, TextTower
+from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
 from pipeline.training.data import gather
 from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
@@ -55,7 +54,7 @@ class ProDA(Method):
         ids = trained_classes(data.classes, data.synthetic)
         target = index_by_label(ids, len(data.classes))
         names = data.classes.tokens_of(ids)
-        nameless = tokenize(["."])
+        nameless = tower.tokenizer.tokenize_names(["."], room=tower.config.context_length)
         scale = scale_of(data.classes)
 
         def loss(features: Tensor, labels: Tensor) -> Tensor:

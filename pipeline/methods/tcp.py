@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import Block, TextTower
+from features.text.tokenizer import text_lengths
 from pipeline.methods._prompt_learning import initial_context, initial_linear, knowledge_distance
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
@@ -32,6 +33,7 @@ class Tcp(Method):
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
     needs_text_tower: ClassVar[bool] = True
+    needs_shared_prefix: ClassVar[bool] = True
 
     init: str | None = "a photo of a"  # words the shared context starts from; null: N(0, 0.02^2), as in the code
     context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (code)
@@ -104,28 +106,28 @@ def encode_with_class_context(tower: TextTower, shared: Tensor, own: Tensor, tok
         block: 0 .. layers; at `layers` no block is left to see `own`.
     """
     m = len(shared)
-    eot = tokens.argmax(-1)  # the EOT has the largest id
+    eot = text_lengths(tokens) - 1
+    starts = tower.tokenizer.starts
     words = tower.embed(tokens[:, : int(eot.max()) + 1])
-    x = torch.cat([words[:, :1], shared.expand(len(tokens), -1, -1), words[:, 1:]], dim=1)
+    x = torch.cat([words[:, :starts], shared.expand(len(tokens), -1, -1), words[:, starts:]], dim=1)
     x = x + tower.positional_embedding[: x.shape[1]]
 
     *layers, last = cast("list[Block]", list(tower.blocks))
     for i, layer in enumerate(layers):
-        x = _replace_context(x, own) if i == block else x
+        x = _replace_context(x, own, starts) if i == block else x
         q, k, v = layer.split_heads(layer.qkv(layer.ln_1(x)))
         x = layer(x, F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(-2))
 
     # Of the last block only the row of the EOT is needed, so attention runs for that one query.
-    x = _replace_context(x, own) if len(layers) == block else x
+    x = _replace_context(x, own, starts) if len(layers) == block else x
     q, k, v = last.split_heads(last.qkv(last.ln_1(x)))
     end = (eot + m).to(x.device, non_blocking=True)
     row = torch.arange(len(x), device=x.device)
     visible = (torch.arange(x.shape[1], device=x.device) <= end[:, None])[:, None, None]  # (C, 1, 1, T)
     attended = F.scaled_dot_product_attention(q[row, :, end][:, :, None], k, v, attn_mask=visible)
-    features: Tensor = tower.ln_final(last(x[row, end], attended.flatten(1))) @ tower.text_projection
-    return features
+    return tower.project(last(x[row, end], attended.flatten(1)))
 
 
-def _replace_context(x: Tensor, own: Tensor) -> Tensor:
-    """Return the states (C, T, W) with `own` (C, M, W) after the SOS."""
-    return torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
+def _replace_context(x: Tensor, own: Tensor, starts: int) -> Tensor:
+    """Return the states (C, T, W) with `own` (C, M, W) after the SOS, if there is one."""
+    return torch.cat([x[:, :starts], own, x[:, starts + own.shape[1] :]], dim=1)

@@ -116,6 +116,15 @@ def notes(params: Params, tables: Sequence[Table]) -> tuple[str, ...]:
             "reflect the encoders, not the methods."
         )
 
+    unchecked = {
+        t.published.encoder for t in tables if t.published and t.published.same_encoder and not t.published.checked
+    }
+    for encoder in sorted(unchecked):
+        lines.append(
+            f"{name} counts as {encoder} because params.yaml says so: its weights are not among the known ones "
+            "(assets/published/weights.csv), so this was not checked."
+        )
+
     return tuple(lines)
 
 

@@ -2,6 +2,9 @@
 
 `assets/published/tables.csv` describes the tables, in order of precedence: their file, protocol, encoder, training
 images per class (empty: all), the data set of the training images in a transfer, and the source.
+
+`assets/published/weights.csv` names known weights by their sha256 (`shipyard doctor` prints it): the papers' encoder,
+or nothing for another one, and a name. A definition whose weights are not in it is believed, and the report says so.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from features.encoding.definition import EncoderSpec
 from features.errors import InputError
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
-from pipeline.config.params import EncoderSpec, Params
+from pipeline.config.params import Params
 
 FOLDER = Path("assets/published")
 
@@ -74,8 +78,8 @@ class OpenAiClip:
     def __str__(self) -> str:
         return f"OpenAI's CLIP {self.architecture}"
 
-    def same_as(self, spec: EncoderSpec) -> bool:
-        """Return whether an encoder of params.yaml is this one, so that a difference is due to the methods."""
+    def has_tag(self, spec: EncoderSpec) -> bool:
+        """Return whether an encoder of params.yaml has this one's name and tag in open_clip."""
         model = self.architecture.replace("/", "-").replace("ResNet-", "RN")
         return spec.pretrained == "openai" and spec.model in (model, f"{model}-quickgelu")
 
@@ -87,6 +91,19 @@ ENCODERS = (
     OpenAiClip("vit_b32", "ViT-B/32"),
     VIT_B16,
 )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which of the papers' encoders an encoder is, so that a difference from a paper is due to the methods.
+
+    Attributes:
+        encoder: the papers' encoder; None for another one.
+        checked: whether the weights say so, and not only the definition in params.yaml.
+    """
+
+    encoder: OpenAiClip | None
+    checked: bool
 
 
 @dataclass(frozen=True)
@@ -213,10 +230,34 @@ def all_tables() -> tuple[Published, ...]:
         raise _damaged(path, error) from error
 
 
-def tables_of(protocol: str, spec: EncoderSpec) -> tuple[Published, ...]:
-    """Return the published tables of a protocol with our encoder or, if there are none, with the papers' ViT-B/16."""
+@cache
+def known_weights() -> Mapping[str, OpenAiClip | None]:
+    """Return the sha256 of known weights -> the papers' encoder, or None for another one.
+
+    Raises:
+        InputError: `weights.csv` is missing or damaged.
+    """
+    path = FOLDER / "weights.csv"
+    encoders = {encoder.name: encoder for encoder in ENCODERS}
+    try:
+        return {row["weights_sha256"]: encoders[row["encoder"]] if row["encoder"] else None for row in _read_csv(path)}
+    except (OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def identify(spec: EncoderSpec, weights_sha256: str) -> Identity:
+    """Return which encoder this is: by its weights if they are known, otherwise by its definition."""
+    known = known_weights()
+    if weights_sha256 in known:
+        return Identity(known[weights_sha256], checked=True)
+    stated = (encoder for encoder in ENCODERS if spec.published_as == encoder.name or encoder.has_tag(spec))
+    return Identity(next(stated, None), checked=False)
+
+
+def tables_of(protocol: str, encoder: OpenAiClip | None) -> tuple[Published, ...]:
+    """Return the published tables of a protocol with an encoder or, if there are none, with the papers' ViT-B/16."""
     candidates = [table for table in all_tables() if table.protocol == protocol]
-    same = [table for table in candidates if table.encoder.same_as(spec)]
+    same = [table for table in candidates if table.encoder == encoder]
     return tuple(same or [table for table in candidates if table.encoder == VIT_B16])
 
 
@@ -224,7 +265,8 @@ def find_published(
     scores: Scores, averaged: Sequence[str], params: Params
 ) -> tuple[Published | None, Mapping[str, float]]:
     """Return the first published table with values for a run, and these values (see `Published.values`)."""
-    for table in tables_of(scores.protocol, params.encoder):
+    encoder = identify(params.encoder, scores.encoder.weights_sha256).encoder
+    for table in tables_of(scores.protocol, encoder):
         values = table.values(scores, averaged, params)
         if values:
             return table, values

@@ -17,7 +17,7 @@ from features.settings import Settings
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.config.params import Params
 from pipeline.report.averages import averages
-from pipeline.report.published import find_published, tables_of
+from pipeline.report.published import find_published, identify, tables_of
 
 T = TypeVar("T")
 Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON has lists only
@@ -81,12 +81,13 @@ class GeneratorRow(Settings):
 
 
 class PublishedNote(Settings):
-    """The source of a table's published values, and whether they are of the same encoder."""
+    """The source of a table's published values, whether they are of the same encoder, and if its weights say so."""
 
     source: str
     encoder: str
     shots: int | None
     same_encoder: bool
+    checked: bool
 
 
 class Reference(Settings):
@@ -187,10 +188,11 @@ def _evaluated_splits(scores: Scores) -> tuple[EvaluatedSplit, ...]:
 def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = ()) -> Table:
     """Return the table of some runs on one task and data set (or their means), with the published values."""
     first = group[0]
+    identity = identify(params.encoder, first.encoder.weights_sha256)
     published = {scores.run: find_published(scores, averaged, params) for scores in group}
 
     references = []
-    for table in tables_of(first.protocol, params.encoder):
+    for table in tables_of(first.protocol, identity.encoder):
         references += [(table, reference) for reference in table.references(first.dataset)]
 
     # The note cites every published table that a row is compared with, each once.
@@ -201,7 +203,8 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
             source="; ".join(dict.fromkeys(table.source for table in used)),
             encoder=str(used[0].encoder),
             shots=used[0].shots,
-            same_encoder=used[0].encoder.same_as(params.encoder),
+            same_encoder=used[0].encoder == identity.encoder,
+            checked=identity.checked,
         )
 
     return Table(

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from features.text.prompts import token_text
 from features.text.text_tower import TextTower
 
 NEAREST = 3  # words per vector
@@ -49,7 +48,7 @@ def nearest_words(contexts: Tensor, tower: TextTower, count: int = NEAREST) -> l
         for index, (tokens, distances_of_tokens) in enumerate(rows, start):
             context, vector = divmod(index, length)
             for rank, (token, distance) in enumerate(zip(tokens, distances_of_tokens, strict=True), 1):
-                words.append(Word(context, vector, rank, token, token_text(token), distance))
+                words.append(Word(context, vector, rank, token, tower.tokenizer.token_text(token), distance))
     return words
 
 

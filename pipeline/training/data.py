@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import raise_all
+from features.text.tokenizer import text_lengths
 
 Average = Literal["micro", "per_class"]  # accuracy of an evaluation split: over images, or over classes (Xian et al.)
 
@@ -93,7 +94,7 @@ class ClassSet:
     def subset(self, ids: Tensor) -> ClassSet:
         """Return the classes at ids (S,), with tokens only as long as they need."""
         tokens = self.tokens_of(ids)
-        longest = max(tokens.argmax(1).tolist(), default=-1) + 1  # the EOT has the largest id
+        longest = max(text_lengths(tokens).tolist(), default=0)
         return replace(
             self,
             names=tuple(self.names[i] for i in ids.tolist()),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from features.datasets.base import Split
 from features.encoding.augment import Views
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import load_encoder
 from features.encoding.open_clip_text import from_open_clip
 from features.extraction.extract import extract
@@ -57,7 +58,7 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Photos:
             of_class = [path for path, label, _ in official[split] if label == class_id]
             rows += [(path, class_id, split) for path in of_class[:count]]  # type: ignore[list-item]
     names = {label: name for _, label, name in official["train"]}
-    encoder = load_encoder("liteclip", LITECLIP, None, torch.device("cpu"))
+    encoder = load_encoder("liteclip", EncoderSpec(model=LITECLIP), torch.device("cpu"))
     views = Views(count=2, scale=(0.5, 1.0), seed=0)
     job = Extraction(index_of(folder, rows), folder, encoder, views, "float32", batch=32, workers=0)
     out = tmp_path_factory.mktemp("caltech")

@@ -13,6 +13,7 @@ from PIL import Image
 
 from features.datasets.base import SPLITS, Split
 from features.encoding.augment import Views
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.extraction.pipeline import Extraction
 from features.index import Index
@@ -32,7 +33,7 @@ def tiny_encoder(folder: Path, seed: int = 0) -> Encoder:
     """Return a vision transformer with one layer and random weights, for crops of 32 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
-    return load_encoder("tiny", f"local-dir:{folder}", f"random:{seed}", "cpu")
+    return load_encoder("tiny", EncoderSpec(model=f"local-dir:{folder}", pretrained=f"random:{seed}"), "cpu")
 
 
 def picture(seed: int) -> Image.Image:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from features.encoding import weights
 from features.encoding.augment import Views, centre_crop, fill_crops
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder, weights_sha256
 from features.errors import InputError
 
@@ -59,7 +60,7 @@ def centres(encoder: Encoder, count: int) -> torch.Tensor:
 def test_features_equal_those_of_open_clip(model: str, pretrained: str | None) -> None:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    encoder = load_encoder("x", model, pretrained, "cpu")
+    encoder = load_encoder("x", EncoderSpec(model=model, pretrained=pretrained), "cpu")
     transform = image_transform_v2(PreprocessCfg(**encoder.model.visual.preprocess_cfg), is_train=False)
     inputs = torch.stack([transform(picture(n)) for n in range(3)])
     assert torch.equal(encoder.normalize(centres(encoder, 3)), inputs)
@@ -94,7 +95,7 @@ def test_weights_sha256_does_not_depend_on_the_file_format(tiny: Encoder, built_
     save_file(tensors, tmp_path / "a.safetensors")
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, tmp_path / "b.pt")
     for file in ("a.safetensors", "b.pt"):
-        loaded = load_encoder("x", built_in, str(tmp_path / file), "cpu")
+        loaded = load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / file)), "cpu")
         assert loaded.weights_sha256 == tiny.weights_sha256
     changed = torch.nn.Linear(2, 2)
     before = weights_sha256(changed)
@@ -106,17 +107,17 @@ def test_weights_sha256_does_not_depend_on_the_file_format(tiny: Encoder, built_
 def test_a_folder_with_weights_is_loaded(tiny: Encoder, tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
     save_file(dict(tiny.model.state_dict()), tmp_path / "open_clip_model.safetensors")
-    assert load_encoder("x", f"local-dir:{tmp_path}", None, "cpu").weights_sha256 == tiny.weights_sha256
+    assert load_encoder("x", EncoderSpec(model=f"local-dir:{tmp_path}"), "cpu").weights_sha256 == tiny.weights_sha256
 
 
 def test_checkpoints_that_contain_code_are_errors(built_in: str, tmp_path: Path) -> None:
     torch.save({"state_dict": Path("x")}, tmp_path / "object.pt")
     with pytest.raises(InputError, match=r"encoders\.x .*pickle"):
-        load_encoder("x", built_in, str(tmp_path / "object.pt"), "cpu")
+        load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / "object.pt")), "cpu")
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
         archive.writestr("script/code/__torch__.py", "")
     with pytest.raises(InputError, match=r"(?s)script\.pt.*TorchScript.*safetensors"):
-        load_encoder("x", built_in, str(tmp_path / "script.pt"), "cpu")
+        load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / "script.pt")), "cpu")
 
 
 def test_weights_of_another_architecture_are_errors(tiny: Encoder, built_in: str, tmp_path: Path) -> None:
@@ -125,10 +126,10 @@ def test_weights_of_another_architecture_are_errors(tiny: Encoder, built_in: str
     del tensors["visual.conv1.weight"]
     save_file(tensors, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match=r"(?s)encoders\.x .*visual.conv1.weight.*visual.proj"):
-        load_encoder("x", built_in, str(tmp_path / "other.safetensors"), "cpu")
+        load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / "other.safetensors")), "cpu")
     (tmp_path / "cut.safetensors").write_bytes(b"\0" * 7)
     with pytest.raises(InputError, match=r"encoders\.x .*cut\.safetensors"):
-        load_encoder("x", built_in, str(tmp_path / "cut.safetensors"), "cpu")
+        load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / "cut.safetensors")), "cpu")
 
 
 def tensors_of(encoder: Encoder) -> dict[str, torch.Tensor]:
@@ -152,13 +153,13 @@ MISTAKES = [
 @pytest.mark.parametrize(("model", "pretrained", "datum"), MISTAKES, ids=[f"{row[0]}:{row[1]}" for row in MISTAKES])
 def test_wrong_settings_are_errors_that_name_the_fix(model: str, pretrained: str | None, datum: str) -> None:
     with pytest.raises(InputError, match=rf"encoders\.mine .*{datum}"):
-        load_encoder("mine", model, pretrained, "cpu")
+        load_encoder("mine", EncoderSpec(model=model, pretrained=pretrained), "cpu")
 
 
 def test_a_folder_without_weights_is_not_filled_at_random(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
     with pytest.raises(InputError, match=r"\*\.safetensors"):
-        load_encoder("x", f"local-dir:{tmp_path}", None, "cpu")
+        load_encoder("x", EncoderSpec(model=f"local-dir:{tmp_path}"), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -175,10 +176,10 @@ def test_missing_weights_without_a_network_are_an_error_within_seconds(
 
     began = time.monotonic()
     with pytest.raises(InputError) as caught:
-        load_encoder("mine", model, tag, "cpu")
+        load_encoder("mine", EncoderSpec(model=model, pretrained=tag), "cpu")
     assert time.monotonic() - began < 5
     message = str(caught.value)
-    for part in (model, tag, file, "Connection refused", "params.yaml: encoders.mine.pretrained", "HF_HOME"):
+    for part in (model, tag, file, "Connection refused", "params.yaml: encoders.mine.weights", "HF_HOME"):
         assert part in message
 
 
@@ -187,10 +188,10 @@ def test_a_missing_repository_without_a_network_is_an_error(
 ) -> None:
     monkeypatch.setattr(weights, "snapshot_download", no_snapshot)
     with pytest.raises(InputError, match=r"some/repository.*model: local-dir:"):
-        load_encoder("x", "hf-hub:some/repository", None, "cpu")
+        load_encoder("x", EncoderSpec(model="hf-hub:some/repository"), "cpu")
 
 
-def no_snapshot(repository: str, local_files_only: bool) -> str:
+def no_snapshot(repository: str, local_files_only: bool, allow_patterns: list[str]) -> str:
     assert local_files_only
     raise FileNotFoundError(repository)
 
@@ -198,7 +199,7 @@ def no_snapshot(repository: str, local_files_only: bool) -> str:
 def test_hf_hub_offline_is_respected(monkeypatch: pytest.MonkeyPatch, offline: None) -> None:
     monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="HF_HUB_OFFLINE"):
-        load_encoder("x", "ViT-B-16-quickgelu", "openai", "cpu")
+        load_encoder("x", EncoderSpec(model="ViT-B-16-quickgelu", pretrained="openai"), "cpu")
 
 
 def test_cached_weights_need_no_network(
@@ -210,7 +211,7 @@ def test_cached_weights_need_no_network(
     tag = {"hf_hub": "someone/tiny/", "url": "", "mean": (0.1, 0.2, 0.3), "interpolation": "bilinear"}
     monkeypatch.setitem(pretrained._PRETRAINED, built_in, {"mine": tag})
     monkeypatch.setattr(weights, "try_to_load_from_cache", lambda _, file: str(tmp_path / file))
-    loaded = load_encoder("x", built_in, "mine", "cpu")
+    loaded = load_encoder("x", EncoderSpec(model=built_in, pretrained="mine"), "cpu")
     assert loaded.weights_sha256 == tiny.weights_sha256
     assert (loaded.preprocess.mean, loaded.preprocess.interpolation) == ((0.1, 0.2, 0.3), "bilinear")
     assert loaded.preprocess.size == (32, 32)
@@ -221,7 +222,7 @@ def test_cached_weights_need_no_network(
 def test_gpu_agrees_with_cpu(precision: str) -> None:
     features = []
     for device in ("cpu", "cuda"):
-        encoder = load_encoder("x", LITECLIP, None, device)
+        encoder = load_encoder("x", EncoderSpec(model=LITECLIP), device)
         out = np.zeros((3, 224, 224, 3), np.uint8)
         fill_crops(picture(1), "1.png", encoder.preprocess, Views(2, (0.5, 1.0), 0), out)
         encoded = encoder.encode_crops(torch.from_numpy(out), precision if device == "cuda" else "float32")  # type: ignore[arg-type]

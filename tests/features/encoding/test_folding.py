@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import load_encoder
 from features.encoding.folding import fold_batch_norms
 
@@ -56,7 +57,7 @@ def test_clips_resnet_keeps_its_outputs_without_norms() -> None:
 def test_liteclips_tower_keeps_its_activations() -> None:
     import open_clip
 
-    ours = load_encoder("x", "local-dir:assets/liteclip", None, "cpu").model
+    ours = load_encoder("x", EncoderSpec(model="local-dir:assets/liteclip"), "cpu").model
     theirs = open_clip.create_model("local-dir:assets/liteclip").eval()
     crops = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():

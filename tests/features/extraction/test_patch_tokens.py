@@ -16,6 +16,7 @@ from project_root import ROOT
 from small_files import HEADER, TOWER, rows
 from torch.nn import functional as F
 
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.errors import InputError
 from features.extraction.extract import extract
@@ -38,7 +39,7 @@ def built(folder: Path, **vision: Any) -> Encoder:
     config["model_cfg"]["vision_cfg"] = {"image_size": 32, **vision}
     folder.mkdir(exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return load_encoder("x", f"local-dir:{folder}", "random:0", "cpu")
+    return load_encoder("x", EncoderSpec(model=f"local-dir:{folder}", pretrained="random:0"), "cpu")
 
 
 def crops(encoder: Encoder, count: int = 3) -> torch.Tensor:
@@ -78,7 +79,7 @@ def test_patches_of_a_resnet_are_the_other_queries_of_its_attention_pool(tmp_pat
 
 def test_patches_of_an_averaging_network_have_its_feature_as_mean() -> None:
     liteclip = ROOT / "assets" / "liteclip"
-    encoder = load_encoder("liteclip", f"local-dir:{liteclip}", None, "cpu")
+    encoder = load_encoder("liteclip", EncoderSpec(model=f"local-dir:{liteclip}"), "cpu")
     features, patches = encode_with_patches(encoder, crops(encoder, 2))
     assert patches.shape == (2, 49, 384)
     assert torch.equal(features, encoder.encode_crops(crops(encoder, 2)))

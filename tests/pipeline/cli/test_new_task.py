@@ -23,6 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the shipped parameters and images (empty files) of three classes in data/."""
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    Path("assets").symlink_to(ROOT / "assets")
     for name in ("kestrel", "tern", "wren"):
         (tmp_path / "data/birds" / name).mkdir(parents=True)
         for i in range(10 if name == "wren" else 20):
@@ -189,7 +190,7 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
         (["--images", "loose"], ["loose", " 1 image"]),
         (["--images", "data/birds", "--shots", "19"], ["--shots 19"]),
         (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
-        (["--images", "data/birds", "--unseen", "long.txt"], ["64 tokens"]),
+        (["--images", "data/birds", "--unseen", "long.txt"], ["76 tokens", "coop"]),
         (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
         (["--images", "data/birds", "--unseen", "two.txt"], "validation proxy"),
         (["--images", "few"], ["validation image", "'tern'"]),  # and one image is for training
@@ -197,7 +198,7 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
     ],
 )
 def test_unusable_input_is_an_error(project: Path, options: list[str], parts: list[str]) -> None:
-    Path("long.txt").write_text("very " * 59 + "rare bird\n", encoding="utf-8")
+    Path("long.txt").write_text("very " * 71 + "rare bird\n", encoding="utf-8")
     Path("all.txt").write_text("kestrel\ntern\nwren\n", encoding="utf-8")
     Path("two.txt").write_text("kestrel\ntern\n", encoding="utf-8")
     Path("loose").mkdir()

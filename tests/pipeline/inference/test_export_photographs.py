@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.encoding.augment import fill_crops
+from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import Reading, read_image
 from features.encoding.open_clip_text import from_open_clip
@@ -31,7 +32,7 @@ CLOSE = 1e-4
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return load_encoder("liteclip", f"local-dir:{ROOT / 'assets/liteclip'}", None, torch.device("cpu"))
+    return load_encoder("liteclip", EncoderSpec(model=f"local-dir:{ROOT / 'assets/liteclip'}"), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

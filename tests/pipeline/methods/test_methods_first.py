@@ -10,7 +10,8 @@ from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, VALIDATI
 from torch.nn import functional as F
 
 from features.errors import InputError
-from features.text.prompts import format_prompts, tokenize
+from features.text.prompts import format_prompts
+from features.text.tokenizer import CLIP
 from pipeline.methods._cache_model import CacheClassifier, build_cache, first_per_label
 from pipeline.methods._prompt_learning import class_weights
 from pipeline.methods.clip_adapter import adapt
@@ -31,7 +32,7 @@ def test_zero_shot_is_equation_1() -> None:
 
 def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
     texts = ["a photo of a {}.", "{} in the snow."]
-    each = [TOWER.encode(tokenize(format_prompts(text, CLASSES.names))).numpy() for text in texts]
+    each = [TOWER.encode(CLIP.tokenize(format_prompts(text, CLASSES.names), room=77)).numpy() for text in texts]
     mean = np.mean([_unit(found) for found in each], axis=0)
     ours = fit("zero_shot", templates=texts).state()["weights"].numpy()
     np.testing.assert_allclose(ours, _unit(mean), rtol=1e-5, atol=1e-6)
@@ -152,7 +153,7 @@ def test_the_class_name_has_the_position_of_the_setting(position: str, template:
     """With the embeddings of words as context, the prompt equals the sentence (CoOp Eq. 3 and 4)."""
     context = CoOp(init="a photo of the").initial_context(TOWER, stream(0, "x"), 6)
     names = [name.replace("_", " ") for name in CLASSES.names]
-    expected = F.normalize(TOWER.encode(tokenize([template.format(name) for name in names])), dim=-1)
+    expected = F.normalize(TOWER.encode(CLIP.tokenize([template.format(name) for name in names], room=77)), dim=-1)
     found = class_weights(TOWER, context, CLASSES.tokens, position)  # type: ignore[arg-type]
     torch.testing.assert_close(found[0], expected)
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from small_task import method
 from torch import Tensor
 
-from features.text.prompts import tokenize, tokenize_words
 from features.text.text_tower import TextTower
+from features.text.tokenizer import CLIP
 from pipeline.methods._prompt_learning import Position, class_weights
 from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.base import Classifier, FitData
@@ -64,7 +64,7 @@ class Task:
 
     def words(self) -> Tensor:
         """Return the embeddings (4, W) of "a photo of a"."""
-        return self.tower.token_embedding.weight[tokenize_words("a photo of a")]
+        return self.tower.token_embedding.weight[CLIP.words("a photo of a")]
 
     def texts(self, context: Tensor, position: Position = "end") -> Array:
         """Return unit text features (G, 3, 8) of each class's prompt with contexts (G, M, W)."""
@@ -155,7 +155,7 @@ def proda(task: Task) -> float:
         a = [sigma[c, c] + sigma[y, y] - sigma[c, y] - sigma[y, c] for c in range(3)]
         bound = [SCALE * z @ mu[c] + SCALE**2 * z @ a[c] @ z / 2 for c in range(3)]
         losses.append(np.log(np.exp(bound).sum()) - SCALE * z @ mu[y])
-    nameless = class_weights(task.tower, drawn[:, 0], tokenize(["."]))[:, 0].numpy()
+    nameless = class_weights(task.tower, drawn[:, 0], CLIP.tokenize(["."], room=77))[:, 0].numpy()
     cosines = [abs(nameless[i] @ nameless[j]) for i in range(4) for j in range(4) if i != j]
     return float(np.mean(losses)) + 0.1 * float(np.mean(cosines))
 

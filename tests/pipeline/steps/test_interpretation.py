@@ -13,7 +13,7 @@ from small_task import ALL, CLASSES, TOWER, TRAIN, fit
 
 import pipeline.generators
 from features.lookup import find, names
-from features.text.prompts import token_text, tokenize_words
+from features.text.tokenizer import CLIP
 from pipeline.generators._prompt_vae import PromptVae
 from pipeline.generators.base import Generator
 from pipeline.generators.ship import Ship
@@ -26,7 +26,7 @@ TABLE = TOWER.token_embedding.weight
 
 
 def test_an_embedding_reads_back_as_its_own_word() -> None:
-    ids = tokenize_words("a photo of a kite")
+    ids = CLIP.words("a photo of a kite")
     words = nearest_words(TABLE[ids][None], TOWER, count=2)
     assert [word.word for word in words if word.rank == 1] == ["a", "photo", "of", "a", "kite"]
     assert [word.vector for word in words] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
@@ -44,7 +44,7 @@ def test_the_nearest_tokens_are_nearest_by_euclidean_distance() -> None:
 
 
 def test_contexts_and_vectors_are_numbered_across_blocks() -> None:
-    ids = tokenize_words("a photo of a kite")
+    ids = CLIP.words("a photo of a kite")
     contexts = TABLE[ids][None].repeat(BLOCK // len(ids) + 2, 1, 1)
     words = nearest_words(contexts, TOWER, count=1)
     assert len(words) > BLOCK
@@ -57,12 +57,12 @@ def test_contexts_and_vectors_are_numbered_across_blocks() -> None:
     [(320, "a"), (0, "!…"), (256, "!"), (512, "in…"), (94, "\\xa1…"), (49406, "<start_of_text>")],
 )
 def test_a_piece_of_a_word_is_marked_and_bytes_are_decoded(token: int, text: str) -> None:
-    assert token_text(token) == text
+    assert CLIP.token_text(token) == text
 
 
 def test_tokens_of_a_word_join_to_the_word() -> None:
     for text in ("accordion", "straße", "日本"):
-        pieces = [token_text(int(token)) for token in tokenize_words(text)]
+        pieces = [CLIP.token_text(token) for token in CLIP.words(text)]
         joined = "".join(piece.removesuffix("…") for piece in pieces)
         assert joined == text or "\\x" in joined  # a character may be split between tokens
         assert not pieces[-1].endswith("…")
@@ -112,7 +112,7 @@ def test_the_first_image_of_each_class_is_read() -> None:
 
 
 def test_words_are_written_as_a_tidy_file(tmp_path: Path) -> None:
-    words = nearest_words(TABLE[tokenize_words("a kite")][None], tiny.tower(), count=1)
+    words = nearest_words(TABLE[CLIP.words("a kite")][None], tiny.tower(), count=1)
     write_words(tmp_path / "words.csv", [(3, (CLASSES.names[0], "train/7"), word) for word in words])
     with (tmp_path / "words.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,0 +1,119 @@
+"""What the configuration of the encoder decides before a run: whether it can be used, and which methods can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from features.datasets.base import Listing
+from features.encoding.configuration import check_supported, locate_tokenizer, model_config
+from features.encoding.definition import EncoderSpec
+from features.encoding.text_support import text_support
+from features.encoding.weights import locate
+from features.errors import InputError, Problems
+from features.index import ClassNames
+from features.text.prompts import format_prompts, prompt_text
+from features.text.tokenizer import Tokenizer
+from pipeline.artifacts.paths import EncoderPaths
+from pipeline.config.params import Params
+from pipeline.generators.base import Generator
+from pipeline.methods.base import Method
+
+MAX_LISTED = 10  # class names of a data set that a message lists
+
+# A text has at most this many tokens per byte, so that short names need no tokenizer, which takes seconds to import.
+TOKENS_PER_BYTE = 2
+
+
+def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> Iterator[str]:
+    """Yield one line for each reason why the encoder, or a method with it, cannot run.
+
+    The definition is compared with open_clip's only until its text tower is there: later stages need no weights.
+    """
+    name, spec = params.grid.encoder, params.encoder
+    problems = Problems()
+    problems.attempt(lambda: check_supported(name, spec))
+    if not problems.messages and not EncoderPaths(params.artifacts).text_tower.exists():
+        problems.attempt(lambda: locate(name, spec, fetch=False))
+    yield from (message.replace("\n", "\n    ") for message in problems.messages)
+
+    config = None if problems.messages else model_config(spec)
+    if config is None:
+        return
+    support = text_support(config)
+    unable = [key for key, method in methods.items() if method is not None and method.needs_shared_prefix]
+    if unable and not support.shares_prefix:
+        yield (
+            f"grid.methods: {', '.join(unable)} cannot learn prompts of encoder {name!r}, whose text tower is "
+            f"{support.kind}: it needs causal attention and pooling at the EOT. Remove it, or use another encoder"
+        )
+
+
+def prompt_room(
+    params: Params,
+    dataset: str,
+    names: ClassNames | Listing,
+    methods: Mapping[str, Method | None],
+    generators: Mapping[str, Generator | None],
+) -> Iterator[str]:
+    """Yield a line for each set of methods whose learned vectors leave too little room for class names.
+
+    A name that does not fit a template alone refuses every method, because all need its text features.
+
+    Args:
+        params: the settings of a run.
+        dataset: name of the data set.
+        names: its classes.
+        methods: the methods of the grid; None where a block is invalid.
+        generators: the generators of the grid, likewise.
+    """
+    config = Problems().attempt(lambda: model_config(params.encoder))  # `encoder_conflicts` says what is wrong with it
+    if config is None or text_support(config).problems:
+        return
+    context_length = text_support(config).context_length
+    tokenizer = _tokenizer(params.grid.encoder, params.encoder)
+
+    texts = [
+        text for template in names.templates for text in format_prompts(template, names.classes, names.descriptions)
+    ]
+    problem = _too_long(texts, context_length, tokenizer)
+    if problem:
+        yield (
+            f"data.sets.{dataset}: {problem}; the text tower of {params.grid.encoder!r} reads {context_length} tokens. "
+            "Shorten the names, descriptions or templates"
+        )
+
+    by_vectors: dict[int, list[str]] = {}
+    for name, learner in {**methods, **generators}.items():
+        if learner is not None and learner.learned_vectors:
+            by_vectors.setdefault(learner.learned_vectors, []).append(name)
+
+    subjects = [f"{prompt_text(name)}." for name in names.classes]
+    for vectors, learners in sorted(by_vectors.items()):
+        problem = _too_long(subjects, context_length - vectors, tokenizer)
+        if problem:
+            yield (
+                f"data.sets.{dataset}: {problem}; {', '.join(learners)}: {vectors} learned vectors are beside a name, "
+                f"and the text tower of {params.grid.encoder!r} reads {context_length} tokens. Shorten these names, "
+                "use fewer vectors, or remove these methods; methods without learned prompts can run"
+            )
+
+
+def _too_long(texts: Sequence[str], room: int, tokenizer: Tokenizer | None) -> str | None:
+    """Return which texts do not fit into `room` tokens, all of them up to `MAX_LISTED`; None if all fit."""
+    uncertain = [text for text in texts if TOKENS_PER_BYTE * len(text.encode()) + 2 > room]
+    if tokenizer is None or not uncertain:
+        return None
+    lengths = {text: len(tokenizer.encode(text)) for text in uncertain}
+    long = [f"{text!r} ({length} tokens)" for text, length in lengths.items() if length > room]
+    if not long:
+        return None
+    more = f" and {len(long) - MAX_LISTED} more" if len(long) > MAX_LISTED else ""
+    return f"{len(long)} texts have more than {room} tokens: {', '.join(long[:MAX_LISTED])}{more}"
+
+
+def _tokenizer(name: str, spec: EncoderSpec) -> Tokenizer | None:
+    """Return the tokenizer of an encoder; None if it is not on this machine yet."""
+    try:
+        return locate_tokenizer(name, spec, fetch=False)
+    except InputError:  # not fetched yet, or the stage says what is wrong with it
+        return None
