@@ -1,4 +1,4 @@
-"""What a model's configuration says, before its weights are there: whether it is supported, and which tokenizer it has."""
+"""What a model's configuration says before its weights are there: whether it is supported, and its tokenizer."""
 
 from __future__ import annotations
 
