@@ -82,7 +82,7 @@ def _same_file(path: Path, inputs: list[Path]) -> Path | None:
     if not path.exists():
         return next((other for other in inputs if other == path), None)
     for other in inputs:
-        with suppress(OSError):  # the input does not exist
+        with suppress(OSError, ValueError):  # the input does not exist, or its path cannot be one
             if other.samefile(path):
                 return other
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from features.errors import InputError
+from features.errors import InputError, shown
 from features.formats.files import atomic_file
 from pipeline.cli import completion
 from pipeline.cli.help import OWN, examples
 
 if TYPE_CHECKING:
-    from pipeline.inference.predict import Prediction
+    from pipeline.config.params import Params
+    from pipeline.inference.predict import Model, Prediction
 
 # The same as in pipeline.inference.export, whose import would slow down --help.
 Format = Literal["onnx", "torchscript", "safetensors", "open_clip"]
@@ -57,7 +59,7 @@ def predict(
     *,
     top: Annotated[int, typer.Option(min=1, help="Number of top classes to report per image.")] = 3,
     csv: Annotated[
-        Path | None, typer.Option(help="CSV file to write, one row per image and class; - for standard output.")
+        Path | None, typer.Option(help="CSV file to write, one row per input; - for standard output.")
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="JSON file to write, one entry per image; - for standard output.")
@@ -70,12 +72,12 @@ def predict(
 ) -> None:
     """Classify images, with calibrated probabilities.
 
-    Without an output file, a table is printed, in which * marks classes without training images. Unreadable files are
-    listed on stderr, the remaining files are processed, and the exit status is 3.
+    Without an output file, a table is printed, in which * marks classes without training images. Every input has one
+    row, in order, also if it is given twice. Unreadable files have a problem instead of classes, they are also listed
+    on stderr, and the exit status is 3.
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
-    from pipeline.artifacts.selection import calibration_warning
     from pipeline.cli.data_list import data_folders
     from pipeline.cli.output_paths import check_outputs
     from pipeline.config.params import load
@@ -93,8 +95,8 @@ def predict(
 
     keep_freed_memory()
     model = inference.open_model(params, name, run=run, seed=seed)
-    if warning := calibration_warning(model.run, model.temperature):
-        print(f"note: {warning}", file=sys.stderr)
+    for note in _notes(params, model):
+        print(f"note: {note}", file=sys.stderr)
     with Progress("predict", len(images)) as progress:
         predictions = list(inference.predict(model, images, top, progress.advance))
 
@@ -121,6 +123,9 @@ def _images(paths: list[str]) -> list[str]:
     from features.splits.image_files import passed_over_lines
     from pipeline.inference.predict import expand
 
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):  # a path may have any bytes
+            stream.reconfigure(errors="surrogateescape")
     images, passed_over = expand(paths, sys.stdin)
     for line in passed_over_lines(passed_over):
         print(f"note: {line}", file=sys.stderr)
@@ -129,11 +134,26 @@ def _images(paths: list[str]) -> list[str]:
     return images
 
 
+def _notes(params: Params, model: Model) -> Iterator[str]:
+    """Yield what a user should know of the model before its predictions."""
+    from features.splits.image_files import examples as first
+    from pipeline.artifacts.selection import calibration_warning
+    from pipeline.inference.predict import names_added_since
+
+    if warning := calibration_warning(model.run, model.temperature):
+        yield warning
+    if added := names_added_since(params, model):
+        yield (
+            f"{len(added)} class names were added after the run and cannot be predicted ({first(added)}): "
+            f"shipyard run {model.task}"
+        )
+
+
 def _report_unreadable(predictions: list[Prediction]) -> None:
     """List the unreadable files on stderr and exit with status 3; do nothing if there is none."""
     unreadable = [prediction for prediction in predictions if prediction.problem is not None]
     for prediction in unreadable:
-        print(f"unreadable: {prediction.path}: {prediction.problem}", file=sys.stderr)
+        print(f"unreadable: {shown(prediction.path)}: {prediction.problem}", file=sys.stderr)
     if unreadable:
         print(f"{len(unreadable)} of {len(predictions)} files could not be read; replace them", file=sys.stderr)
         raise typer.Exit(UNREADABLE)
@@ -145,7 +165,7 @@ def _open_text(path: Path) -> Iterator[TextIO]:
     if str(path) == "-":
         yield sys.stdout
     else:
-        with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic_file(path) as part, part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield file
 
 

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,44 +15,64 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
 
 from features.encoding.images import Reading, read_image
+from features.errors import shown
 from features.formats.files import atomic_file
 from pipeline.artifacts.selection import calibration_warning
 from pipeline.inference.predict import Model, Prediction
 
-COLUMNS = ("path", "rank", "class", "probability", "seen")
 THUMBNAIL = 224  # longer side in pixels
 
 
-def rows(predictions: Sequence[Prediction]) -> Iterator[tuple[str, int, str, float, bool]]:
-    """Yield one row per readable image and rank; see `COLUMNS`."""
-    for prediction in predictions:
-        ranked = zip(prediction.classes, prediction.probabilities, prediction.seen, strict=True)
-        for rank, row in enumerate(ranked, start=1):
-            yield (prediction.path, rank, *row)
+def columns(predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
+    """Return a table with one row per input, in order: `path`, `problem`, `class`, `probability`, `seen`.
+
+    Classes of lower probability follow as `class_2`, `probability_2`, `seen_2` and so on. A file that could not be read
+    has a problem and no class; all others have no problem.
+    """
+    table: dict[str, list[Any]] = {
+        "path": [prediction.path for prediction in predictions],
+        "problem": [prediction.problem for prediction in predictions],
+    }
+    ranks = max((len(prediction.classes) for prediction in predictions), default=0)
+    for rank in range(max(1, ranks)):
+        suffix = f"_{rank + 1}" if rank else ""
+        for key, name in (("class", "classes"), ("probability", "probabilities"), ("seen", "seen")):
+            values = [getattr(prediction, name) for prediction in predictions]
+            table[key + suffix] = [value[rank] if rank < len(value) else None for value in values]
+    return table
 
 
 def table(predictions: Sequence[Prediction]) -> str:
-    """Return one line per readable image: its path, then its classes with their probabilities in percent.
+    """Return one line per input: its path, then its classes with their probabilities in percent, or its problem.
 
     `*` marks an unseen class.
     """
-    readable = [prediction for prediction in predictions if prediction.problem is None]
-    width = max((len(prediction.path) for prediction in readable), default=0)
+    width = max((len(shown(prediction.path)) for prediction in predictions), default=0)
 
     lines = []
-    for prediction in readable:
+    for prediction in predictions:
         ranked = zip(prediction.classes, prediction.probabilities, prediction.seen, strict=True)
         cells = [f"{probability:6.1%} {name}{'' if seen else '*'}" for name, probability, seen in ranked]
-        lines.append(f"{prediction.path:<{width}}  {'  '.join(cells)}".rstrip())
+        if prediction.problem:
+            cells = [f"     – {prediction.problem}"]
+        lines.append(f"{shown(prediction.path):<{width}}  {'  '.join(cells)}".rstrip())
 
     return "\n".join(lines)
 
 
 def write_csv(predictions: Sequence[Prediction], out: TextIO) -> None:
-    """Write a header (`COLUMNS`) and one line per readable image and rank."""
+    """Write a header and one line per input; see `columns`."""
+    values = columns(predictions)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((*row[:3], f"{row[3]:.6f}", str(row[4]).lower()) for row in rows(predictions))
+    writer.writerow(values)
+    for row in zip(*values.values(), strict=True):
+        writer.writerow([_cell(value) for value in row])
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else value
 
 
 def write_json(predictions: Sequence[Prediction], model: Model, out: TextIO) -> None:
@@ -77,12 +97,13 @@ def write_json(predictions: Sequence[Prediction], model: Model, out: TextIO) -> 
 
 
 def write_parquet(predictions: Sequence[Prediction], path: Path) -> None:
-    """Write the same rows and columns as the CSV."""
-    types = (pa.string(), pa.int32(), pa.string(), pa.float32(), pa.bool_())
-    columns = [[row[i] for row in rows(predictions)] for i in range(len(types))]
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+    """Write the same rows and columns as the CSV; bytes of a path that are not UTF-8 are replaced."""
+    kinds = {"probability": pa.float32(), "seen": pa.bool_()}
+    values = columns(predictions)
+    values["path"] = [path.encode(errors="surrogateescape").decode(errors="replace") for path in values["path"]]
+    arrays = {name: pa.array(cells, kinds.get(name.split("_")[0], pa.string())) for name, cells in values.items()}
     with atomic_file(path) as part:
-        pq.write_table(pa.table(dict(zip(COLUMNS, arrays, strict=True))), part)
+        pq.write_table(pa.table(arrays), part)
 
 
 def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -> None:

@@ -17,15 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
-from features.datasets.base import PassedOver
+from features.datasets.base import PassedOver, canonical_name, reader_from
 from features.encoding.augment import Views, fill_crops
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import Reading, UnreadableImageError, read_image
-from features.errors import InputError, nearest
+from features.errors import InputError, Problems, nearest
 from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
 from features.runtime.devices import Precision, cores, pick_device
 from features.splits.image_files import find_images
+from features.splits.own_images import OwnImages
 from features.text.text_tower import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.artifacts.selection import read_selection
@@ -169,6 +170,16 @@ def _select_run(params: Params, cell: TaskPaths, run: str | None, seed: int | No
 
     candidate = selection.candidate(run) if selection else None
     return run, seed, candidate.temperature if candidate else None
+
+
+def names_added_since(params: Params, model: Model) -> list[str]:
+    """Return the names of unseen classes that the task's data set has and the model does not know."""
+    reader = reader_from(params.data.sets[model.task], f"{PATH}: data.sets.{model.task}")
+    if not isinstance(reader, OwnImages):
+        return []
+    names = Problems().attempt(reader.unseen_names) or []  # a file that is gone is not needed here
+    known = {canonical_name(name) for name in model.names}
+    return [name for name in names if canonical_name(name) not in known]
 
 
 @dataclass(frozen=True)

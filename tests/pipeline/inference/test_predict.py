@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import trained
+import yaml
 from project_root import ROOT
 from torch.nn import functional as F
 from typer.testing import CliRunner, Result
@@ -80,8 +81,46 @@ def test_unreadable_files_are_listed_and_the_exit_status_is_3(project: Path) -> 
     assert re.search(r"^unreadable: gone\.png: \S", result.stderr, re.M)
     assert "2 of 7" in result.stderr
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [row["path"] for row in rows if row["rank"] == "1"] == GOOD
-    assert len(rows) == 3 * len(GOOD)
+    assert [row["path"] for row in rows] == [*GOOD[:3], "photos/broken.jpg", *GOOD[3:], "gone.png"]
+    assert [bool(row["problem"]) for row in rows] == [not row["class"] for row in rows]
+    assert [row["path"] for row in rows if row["problem"]] == ["photos/broken.jpg", "gone.png"]
+
+
+def test_every_input_has_one_row_in_every_format(project: Path) -> None:
+    given = ["photos/1.png", "photos/broken.jpg", "photos/0.png", "photos/1.png"]
+    lines = "\n".join(given)
+    result = call("-", "--top", "2", "--csv", "a.csv", "--json", "a.json", "--parquet", "a.parquet", stdin=lines)
+    assert result.exit_code == 3
+    rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text(encoding="utf-8"))))
+    images = json.loads(Path("a.json").read_text(encoding="utf-8"))["images"]
+    for paths in (
+        [row["path"] for row in rows],
+        [i["path"] for i in images],
+        pq.read_table("a.parquet")["path"].to_pylist(),
+    ):
+        assert paths == given
+    assert rows[0]["class_2"]
+    assert rows[0] == rows[3]
+    printed = call("-", stdin=lines).stdout.splitlines()
+    assert [line.split()[0] for line in printed] == given
+
+
+def test_paths_of_any_bytes_are_rows_with_a_problem(project: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["predict", "mine", "-", "--csv", "a.csv"], input=b"a\0b.jpg\n\xff\xfe.jpg\nphotos/0.png\n"
+    )
+    assert result.exit_code == 3, result.exception
+    rows = Path("a.csv").read_bytes().splitlines()
+    assert [row.split(b",")[0] for row in rows[1:]] == [b"a\0b.jpg", b"\xff\xfe.jpg", b"photos/0.png"]
+
+
+def test_names_that_were_added_after_the_run_are_named(project: Path) -> None:
+    values = yaml.safe_load(params.read())
+    values["data"]["sets"]["mine"]["unseen"] = ["added since", "Kestrel"]
+    params.write(yaml.safe_dump(values))
+    result = call("photos/0.png")
+    assert "added since" in result.stderr
+    assert "Kestrel" not in result.stderr
 
 
 def test_all_formats_have_the_same_content(project: Path) -> None:
@@ -91,12 +130,14 @@ def test_all_formats_have_the_same_content(project: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(Path("a.csv").read_text(encoding="utf-8"))))
     document = json.loads(Path("a.json").read_text(encoding="utf-8"))
     (good, bad) = document["images"]
-    assert [p["class"] for p in good["predictions"]] == [row["class"] for row in rows]
-    assert [p["probability"] for p in good["predictions"]] == [float(row["probability"]) for row in rows]
+    assert [p["class"] for p in good["predictions"]] == [rows[0]["class"], rows[0]["class_2"]]
+    assert [p["probability"] for p in good["predictions"]] == [float(rows[0][f"probability{n}"]) for n in ("", "_2")]
     assert bad["path"] == "photos/broken.jpg"
     assert bad["problem"]
     table = pq.read_table("a.parquet").to_pylist()
-    assert [(row["class"], row["seen"]) for row in table] == [(row["class"], row["seen"] == "true") for row in rows]
+    assert [(row["class"] or "", row["seen_2"]) for row in table] == [
+        (row["class"], {"true": True, "false": False, "": None}[row["seen_2"]]) for row in rows
+    ]
     page = Path("a.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/jpeg;base64,') == 1
     assert not re.search(r'(?:src|href)="(?!data:)', page), "the page needs another file"
