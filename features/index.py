@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -22,9 +21,10 @@ from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canon
 from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
-from features.formats.files import atomic_file, canonical_json, write_json
-from features.formats.parquet import column, read_table
-from features.formats.untrusted import read_json, wrap_parser_errors
+from features.formats.files import canonical_json
+from features.formats.parquet import column, read_sealed, write_sealed
+from features.formats.seal import read_sealed_json, write_sealed_json
+from features.formats.untrusted import wrap_parser_errors
 from features.inspection import inspect_images
 
 FIX_HINT = "create it again: dvc repro index"
@@ -138,13 +138,12 @@ def save_index(index: Index, path: Path) -> None:
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     facts = index.reading.provenance()
     schema = SCHEMA.with_metadata({READING: canonical_json(facts)}) if facts else SCHEMA
-    with atomic_file(path) as part:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), part, compression="zstd", use_dictionary=["split"])
+    write_sealed(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd", use_dictionary=["split"])
 
 
 def save_names(listing: Listing, path: Path) -> None:
     """Write the JSON with the class names; the same listing gives the same bytes."""
-    write_json(
+    write_sealed_json(
         path,
         {
             "classes": listing.classes,
@@ -162,8 +161,8 @@ def read_index(path: Path) -> Index:
     Raises:
         InputError: The file does not exist, is not an index, or has a path outside the data set's folder.
     """
+    table = read_sealed(path, FIX_HINT)
     with wrap_parser_errors(path, FIX_HINT):
-        table = read_table(path)
         if not table.schema.equals(SCHEMA):
             raise InputError(
                 f"{path} is not an index: its columns are {table.schema.names}, expected {SCHEMA.names}; {FIX_HINT}"
@@ -206,7 +205,7 @@ def read_names(path: Path) -> ClassNames:
         InputError: The file does not exist or does not hold class names.
     """
     with wrap_parser_errors(path, FIX_HINT):
-        return TypeAdapter(ClassNames).validate_python(read_json(path, FIX_HINT))
+        return TypeAdapter(ClassNames).validate_python(read_sealed_json(path, FIX_HINT))
 
 
 def mistakes(listing: Listing) -> Iterator[str]:

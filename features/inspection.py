@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.encoding.images import UnreadableImageError, ValueRange, inspect
 from features.errors import InputError
-from features.formats.files import atomic_file
-from features.formats.parquet import read_table
+from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.devices import cores
 from features.runtime.progress import Progress
 
@@ -86,8 +84,8 @@ def _inspect(file: Path) -> Inspected:
 def _load(cache: Path) -> dict[str, Inspected]:
     """Return what the cache holds; {} if it is missing or damaged."""
     try:
-        rows = read_table(cache).cast(SCHEMA).to_pylist() if cache.is_file() else []
-    except (InputError, pa.ArrowException, OSError, ValueError):
+        rows = read_sealed(cache, "").cast(SCHEMA).to_pylist()
+    except (InputError, pa.ArrowException, ValueError):
         return {}
     return {
         row["sha256"]: Inspected(
@@ -107,5 +105,4 @@ def _save(inspected: dict[str, Inspected], cache: Path) -> None:
         }
         for digest, result in inspected.items()
     ]
-    with atomic_file(cache) as part:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
+    write_sealed(pa.Table.from_pylist(rows, schema=SCHEMA), cache, compression="zstd")

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.formats.files import atomic_folder
-from features.formats.parquet import column, list_column, read_table
+from features.formats.parquet import column, list_column, read_sealed, write_sealed
 from features.formats.untrusted import wrap_parser_errors
 
 ROWS_PER_SHARD = 65_536  # 48 MB with 384 float16 values a row: few files for DVC to hash, small enough to share
+
+FIX_HINT = "create it again: `dvc repro synthesize`"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def save_synthetic(synthetic: SyntheticFeatures, folder: Path) -> None:
         # At least one shard, so that a folder without rows still has the columns and the metadata.
         for shard, start in enumerate(range(0, max(m, 1), ROWS_PER_SHARD)):
             rows = table.slice(start, ROWS_PER_SHARD)
-            pq.write_table(rows, part / f"part-{shard:05d}.parquet", compression="zstd")
+            write_sealed(rows, part / f"part-{shard:05d}.parquet", compression="zstd")
 
 
 def load_synthetic(folder: Path) -> SyntheticFeatures:
@@ -74,8 +75,9 @@ def load_synthetic(folder: Path) -> SyntheticFeatures:
             "`dvc pull`"
         )
 
-    with wrap_parser_errors(folder, "create it again: `dvc repro synthesize`"):
-        table = pa.concat_tables([read_table(shard) for shard in shards])
+    tables = [read_sealed(shard, FIX_HINT) for shard in shards]
+    with wrap_parser_errors(folder, FIX_HINT):
+        table = pa.concat_tables(tables)
         synthetic = SyntheticFeatures(
             features=list_column(table, "feature", folder),
             class_ids=column(table, "class_id", folder),

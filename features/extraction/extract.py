@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from features.errors import InputError, raise_all, shown
 from features.extraction.decode_worker import Problem
 from features.extraction.pipeline import Advance, Extraction, compute
 from features.formats.files import canonical_json, remove
+from features.formats.seal import is_sealed, read_sealed_json
+from features.image_store.shard_reader import is_whole
 from features.image_store.store import INVALID
-from features.image_store.writer import Shard, plan_shards, shard_files, write_store
+from features.image_store.writer import CHUNKS_IN_SHARD, Shard, chunk_rows, plan_shards, shard_files, write_store
 from features.runtime.progress import Progress, quiet
 
 REVISION = 1  # of the code between a file's bytes and its features; raising it discards shards of interrupted runs
@@ -51,7 +52,7 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
             bucket.check_access()
             bucket.fetch(shard_folder, [shard.key for shard in shards if not (shard_folder / shard.key).exists()])
 
-        todo = [shard for shard in shards if not _is_finished(job, shard_folder / shard.key)]
+        todo = [shard for shard in shards if not _is_finished(job, shard, shard_folder / shard.key)]
         _check_unchanged(job, todo)
         total = len(job.index.paths)
         if job.patches and not quiet():
@@ -83,9 +84,21 @@ def patch_tokens_cost(job: Extraction) -> str:
     )
 
 
-def _is_finished(job: Extraction, file: Path) -> bool:
-    """Return whether a shard needs no work; one with skipped images is not finished for a run that may not skip."""
-    return file.is_file() and (job.on_bad_image == "skip" or not shard_files(file)[0].exists())
+def _is_finished(job: Extraction, shard: Shard, file: Path) -> bool:
+    """Return whether a shard needs no work.
+
+    One with skipped images is not finished for a run that may not skip, and one whose bytes have changed never is.
+    """
+    skipped, patches, features = shard_files(file)
+    if not features.is_file() or (job.on_bad_image == "fail" and skipped.exists()):
+        return False
+
+    widths = {features: shard.views} | ({patches: job.patches} if job.patches else {})
+    size = chunk_rows(shard.views, job.patches)
+    shapes = {path: (len(shard.rows), width, job.encoder.embed_dim) for path, width in widths.items()}
+    return all(is_whole(path, shape, size, CHUNKS_IN_SHARD) for path, shape in shapes.items()) and (
+        not skipped.exists() or is_sealed(skipped)
+    )
 
 
 def _skipped_images(shard_folder: Path, shards: Sequence[Shard]) -> dict[str, str]:
@@ -93,7 +106,7 @@ def _skipped_images(shard_folder: Path, shards: Sequence[Shard]) -> dict[str, st
     invalid: dict[str, str] = {}
     for file in (shard_files(shard_folder / shard.key)[0] for shard in shards):
         if file.exists():
-            invalid |= json.loads(file.read_text(encoding="utf-8"))
+            invalid |= read_sealed_json(file, "run again")
     return invalid
 
 

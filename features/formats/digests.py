@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from features.formats.files import atomic_file
+from features.errors import InputError
+from features.formats.seal import read_sealed_json, write_sealed_json
 
 THREADS = 4  # hashing releases Python's lock, and opening small files waits for the disk
 CHUNK = 256  # files per task: with one file per task, bookkeeping would take most of the time and memory
@@ -84,17 +84,16 @@ def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 def _load_cache(cache: Path, folder: Path) -> dict[str, Digest]:
     """Return the cached digests of `folder`; {} if the cache is missing, corrupt or belongs to another folder."""
     try:
-        content = json.loads(cache.read_text(encoding="utf-8"))
+        content = read_sealed_json(cache, "")
         if content["folder"] != str(folder.resolve()):
             return {}
         return {
             str(path): Digest(int(size), int(time), str(sha)) for path, (size, time, sha) in content["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (InputError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _save_cache(cache: Path, folder: Path, current: dict[str, Digest]) -> None:
     files = {path: (digest.size, digest.mtime_ns, digest.sha256) for path, digest in current.items()}
-    with atomic_file(cache) as part:
-        part.write_text(json.dumps({"folder": str(folder.resolve()), "files": files}), encoding="utf-8")
+    write_sealed_json(cache, {"folder": str(folder.resolve()), "files": files})

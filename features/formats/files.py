@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import google_crc32c
+
 from features.errors import InputError
 
 MARK = ".shipyard"  # a file in every folder of `atomic_folder`; no folder without it is ever replaced
 PART_SUFFIX = ".shipyard-part"  # of a file or folder that is being written
 MARK_TEXT = "Shipyard made this folder and replaces it as a whole. Keep nothing of your own here.\n"
+LISTED = (".csv", ".html", ".md")  # formats with no place for a digest of their own
 
 
 _checks: list[Callable[[], None]] = []
@@ -52,8 +55,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling of `path`, a folder; rename it to `path` on success.
 
-    The finished folder has the file `MARK`. An existing folder is replaced only if it has that file, so a folder of
-    the user is never lost.
+    The finished folder has the file `MARK`, which also lists the digests of its text files. An existing folder is
+    replaced only if it has that file, so a folder of the user is never lost.
 
     Raises:
         InputError: `path` exists and is not ours, the disk is full, or the parent folder is not writable.
@@ -69,7 +72,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield part
         _check_all()
 
-        (part / MARK).write_text(MARK_TEXT, encoding="utf-8")
+        write_mark(part)
 
         # A folder cannot be replaced in one step. The old one is renamed first, so that a kill here loses neither.
         remove(old)
@@ -77,6 +80,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.replace(old)
         part.replace(path)
     remove(old)
+
+
+def write_mark(folder: Path) -> None:
+    """Write the file that shows that a folder is this project's, with the digests of the folder's text files."""
+    texts = sorted(file for file in folder.rglob("*") if file.suffix in LISTED)
+    digests = [f"{crc32c(file)}  {file.relative_to(folder).as_posix()}\n" for file in texts]
+    (folder / MARK).write_text("".join([MARK_TEXT, *digests]), encoding="utf-8")
 
 
 def part_path(path: Path) -> Path:
@@ -122,6 +132,11 @@ def sha256(path: Path) -> str:
     """Return the sha256 of a file's bytes in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crc32c(path: Path) -> str:
+    """Return the crc32c of a file's bytes in hex."""
+    return f"{google_crc32c.value(path.read_bytes()):08x}"
 
 
 def canonical_json(value: object) -> str:

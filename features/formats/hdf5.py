@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from features.errors import InputError, nearest
 from features.formats.files import atomic_file
+from features.formats.seal import BLANK, check_seal, seal
 from features.formats.untrusted import check_claimed_size, wrap_parser_errors
+
+USER_BLOCK = 512  # bytes in front of the file's own, which HDF5 ignores; the smallest size that it allows
 
 
 @contextmanager
@@ -27,14 +30,25 @@ def open_file(path: Path, fix_hint: str) -> Iterator[h5py.File]:
 
 
 @contextmanager
+def open_sealed(path: Path, fix_hint: str) -> Iterator[h5py.File]:
+    """Open a file of `create_file` for reading, after a check that its bytes are those that were written."""
+    check_seal(path, fix_hint)
+    with open_file(path, fix_hint) as file:
+        yield file
+
+
+@contextmanager
 def create_file(path: Path) -> Iterator[h5py.File]:
-    """Create an HDF5 file, which appears at `path` complete or not at all."""
+    """Create an HDF5 file with its digest in the user block; it appears at `path` complete or not at all."""
     # In memory first: on a full disk, libhdf5 fails repeatedly while it closes the file and then crashes the process.
     memory = io.BytesIO()
-    with h5py.File(memory, "w", libver="v110") as file:
+    with h5py.File(memory, "w", libver="v110", userblock_size=USER_BLOCK) as file:
         yield file
+    content = memory.getbuffer()
+    content[: len(BLANK)] = BLANK.encode()
+    seal(content, 0)
     with atomic_file(path) as part:
-        part.write_bytes(memory.getbuffer())
+        part.write_bytes(content)
 
 
 def get_member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:

@@ -1,7 +1,8 @@
-"""Read Parquet files that may be corrupt: checked sizes, no missing values."""
+"""Write Parquet files with a digest, and read files that may be corrupt: checked sizes, no missing values."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.formats.untrusted import check_claimed_size
+from features.formats.files import atomic_file
+from features.formats.seal import BLANK, KEY, check_seal, sealed
+from features.formats.untrusted import check_claimed_size, wrap_parser_errors
 
 
 def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
@@ -31,6 +34,32 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
 
         known = file.schema_arrow.names
         return file.read([name for name in known if columns is None or name in columns], use_threads=False)
+
+
+def write_sealed(table: pa.Table, path: Path, **options: Any) -> None:
+    """Write a table with its digest in the file's metadata, completely or not at all.
+
+    Args:
+        table: the table.
+        path: the file.
+        **options: of `pyarrow.parquet.write_table`.
+    """
+    memory = io.BytesIO()
+    metadata = {**(table.schema.metadata or {}), KEY: BLANK}
+    pq.write_table(table.replace_schema_metadata(metadata), memory, **options)
+    with atomic_file(path) as part:
+        part.write_bytes(sealed(memory.getvalue()))
+
+
+def read_sealed(path: Path, fix_hint: str) -> pa.Table:
+    """Read a file of `write_sealed`.
+
+    Raises:
+        InputError: The file does not exist, or is not as it was written.
+    """
+    check_seal(path, fix_hint)
+    with wrap_parser_errors(path, fix_hint):
+        return read_table(path)
 
 
 def column(table: pa.Table, name: str, path: Path) -> NDArray[Any]:

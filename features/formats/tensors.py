@@ -13,6 +13,8 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.formats.files import atomic_file
+from features.formats.seal import BLANK, check_seal, sealed
+from features.formats.seal import KEY as DIGEST
 from features.formats.untrusted import wrap_parser_errors
 
 CPU = torch.device("cpu")
@@ -24,7 +26,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, **metadata: str) -> 
     """Write tensors and metadata; the same content gives the same bytes."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # One JSON text under one key, because safetensors writes several metadata keys in no fixed order.
-    content = save(plain, metadata={KEY: json.dumps(metadata, sort_keys=True)})
+    facts = json.dumps({**metadata, DIGEST: BLANK}, sort_keys=True)
+    content = sealed(save(plain, metadata={KEY: facts}))
     with atomic_file(path) as part:
         part.write_bytes(content)
 
@@ -35,11 +38,13 @@ def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tens
     Raises:
         InputError: The file does not exist or is damaged.
     """
+    check_seal(path, FIX_HINT)
     with wrap_parser_errors(path, FIX_HINT), safe_open(path, "pt", device=str(device)) as file:
         names = file.keys()
         metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise InputError(f"{path}: the metadata {KEY!r} must be an object of texts; {FIX_HINT}")
+        del metadata[DIGEST]
         return {name: file.get_tensor(name) for name in names}, metadata
 
 

@@ -1,20 +1,24 @@
 """Read features from the files of their shards at the speed of the disk.
 
 Zarr reads a shard's bytes and then copies each chunk to its place, which takes four times as long as one read. Our
-shards are uncompressed and their chunks are in order, so a shard's bytes are its rows and can be read in place. Any
-other layout is an error instead of a guess. So only the codecs `bytes` and `crc32c` ever decode a foreign file.
+shards are uncompressed and their chunks are in order, so each chunk can be read in place; its checksum is compared at
+the speed of memory. Any other layout is an error instead of a guess. So only the codecs `bytes` and `crc32c` ever
+decode a foreign file.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from features.errors import InputError
@@ -35,31 +39,49 @@ def read_features(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float16
     if (array.shape, array.dtype) != (shape, np.dtype(np.float16)):
         raise InputError(f"{path} is {array.dtype} {array.shape}, not float16 {shape}")
 
-    rows_in_chunk, rows_in_shard = _layout(array, path)
+    rows_in_chunk, rows_in_shard, has_checksums = _layout(array, path)
     out = np.empty(shape, np.float16)
-    row_bytes = 2 * math.prod(shape[1:])  # float16
 
     for number, start in enumerate(range(0, shape[0], rows_in_shard)):
         rows = out[start : start + rows_in_shard]
-        chunks = math.ceil(len(rows) / rows_in_chunk)
         file = path / "c" / str(number) / "0" / "0"
-        _read_shard(file, rows, chunk_bytes=rows_in_chunk * row_bytes, chunks=chunks, of=rows_in_shard // rows_in_chunk)
+        with file.open("rb", buffering=0) as opened:
+            if not _read_shard(opened, rows, rows_in_chunk, rows_in_shard // rows_in_chunk, has_checksums):
+                raise InputError(f"{file} is damaged or truncated, or its chunks are not in order")
     return out
 
 
-def _layout(array: zarr.Array[Any], path: Path) -> tuple[int, int]:
-    """Return the rows of a chunk and of a shard."""
+def is_whole(file: Path, shape: tuple[int, int, int], size: int, of: int) -> bool:
+    """Return whether a file is a complete shard of an array (N, K, D) float16, by its checksums.
+
+    Args:
+        file: the file.
+        shape: of the shard's rows.
+        size: rows of a chunk.
+        of: chunks of a full shard.
+    """
+    try:
+        with file.open("rb", buffering=0) as opened:
+            return _read_shard(opened, np.empty(shape, np.float16), size, of, has_checksums=True)
+    except OSError:
+        return False
+
+
+def _layout(array: zarr.Array[Any], path: Path) -> tuple[int, int, bool]:
+    """Return the rows of a chunk and of a shard, and whether each chunk has a checksum."""
     chunks, shards = array.chunks, array.shards
     if shards is None or not chunks[1:] == shards[1:] == array.shape[1:]:
         raise InputError(
             f"{path} has chunks of {chunks} in shards of {shards}; expected chunks of whole rows in shards"
         )
-    check_codecs(array, path)
-    return chunks[0], shards[0]
+    return chunks[0], shards[0], check_codecs(array, path)
 
 
-def check_codecs(array: zarr.Array[Any], path: Path) -> None:
+def check_codecs(array: zarr.Array[Any], path: Path) -> bool:
     """Check that an array has this project's codecs, so that no other codec ever decodes a foreign file.
+
+    Returns:
+        Whether each chunk has a checksum. Stores of older versions have none.
 
     Raises:
         InputError: the array has other codecs; lists them.
@@ -67,31 +89,52 @@ def check_codecs(array: zarr.Array[Any], path: Path) -> None:
     check_claimed_size(
         math.prod(array.shards or array.chunks) * array.dtype.itemsize // 64, path / "zarr.json", "a chunk"
     )
-    ours = zarr.create_array(
-        MemoryStore(), shape=array.shape, dtype=array.dtype, chunks=array.chunks, shards=array.shards, compressors=None
-    )
-    codecs, expected = array.metadata.to_dict()["codecs"], ours.metadata.to_dict()["codecs"]
-    if codecs != expected:
+    codecs = array.metadata.to_dict()["codecs"]
+    expected, older = (_codecs(array, checksums) for checksums in (True, False))
+    if codecs not in (expected, older):
         raise InputError(f"{path} has the codecs {codecs}; expected {expected}")
+    return bool(codecs == expected)
 
 
-def _read_shard(file: Path, rows: NDArray[np.float16], *, chunk_bytes: int, chunks: int, of: int) -> None:
-    """Read a shard's file into `rows` (n, K, D).
+def _codecs(array: zarr.Array[Any], checksums: bool) -> Any:
+    """Return the codecs that this project gives an array of the same shape."""
+    ours = zarr.create_array(
+        MemoryStore(),
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=array.chunks,
+        shards=array.shards,
+        compressors=Crc32cCodec() if checksums else None,
+    )
+    return ours.metadata.to_dict()["codecs"]
+
+
+def _read_shard(file: io.RawIOBase, rows: NDArray[np.float16], size: int, of: int, has_checksums: bool) -> bool:
+    """Read a shard's file into `rows` (n, K, D), and return whether it is whole.
 
     Args:
-        file: the chunks, then the shard's index, then the index's crc32c.
+        file: the chunks, each with its crc32c if `has_checksums`, then the shard's index with its own.
         rows: filled in place.
-        chunk_bytes: size of a chunk.
-        chunks: chunks that the shard has; the last shard of an array has fewer than `of`.
-        of: chunks of a full shard.
+        size: rows of a chunk.
+        of: chunks of a full shard; the last shard of an array has fewer.
+        has_checksums: whether each chunk has a checksum.
     """
-    # Offset and length of each chunk, as the index must hold them if the chunks are in order without gaps.
-    entries = [value for chunk in range(chunks) for value in (chunk * chunk_bytes, chunk_bytes)]
-    index = struct.pack(f"<{2 * of}Q", *entries, *[ABSENT] * (2 * (of - chunks)))
+    chunks = range(0, len(rows), size)
+    chunk_bytes = size * rows[0].nbytes + (CRC_BYTES if has_checksums else 0)
 
-    with file.open("rb", buffering=0) as opened:
-        read = opened.readinto(rows.data.cast("B"))
-        # The last chunk is padded to its full size, so the index is not right behind the rows.
-        opened.seek(chunks * chunk_bytes)
-        if read != rows.nbytes or opened.read(len(index) + CRC_BYTES)[:-CRC_BYTES] != index:
-            raise InputError(f"{file} is truncated, or its chunks are not in order")
+    for start in chunks:
+        chunk = rows[start : start + size]
+        # The last chunk of an array is padded to its full size.
+        padding = np.empty((size - len(chunk)) * rows[0].nbytes, np.uint8)
+        crc = 0
+        for part in (chunk.reshape(-1).view(np.uint8), padding):
+            if file.readinto(part.data) != part.nbytes:
+                return False
+            crc = google_crc32c.extend(crc, part) if has_checksums else 0
+        if has_checksums and file.read(CRC_BYTES) != struct.pack("<I", crc):
+            return False
+
+    # Offset and length of each chunk, as the index must hold them if the chunks are in order without gaps.
+    entries = [value for chunk in range(len(chunks)) for value in (chunk * chunk_bytes, chunk_bytes)]
+    index = struct.pack(f"<{2 * of}Q", *entries, *[ABSENT] * (2 * (of - len(chunks))))
+    return file.read(len(index) + CRC_BYTES) == index + struct.pack("<I", google_crc32c.value(index))

@@ -28,6 +28,7 @@ from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
+from features.formats.seal import REMEDY
 from features.formats.untrusted import wrap_parser_errors
 from features.image_store.provenance import CHECKSUM, FORMAT, Provenance, with_checksum
 from features.image_store.shard_reader import check_codecs, read_features
@@ -35,7 +36,7 @@ from features.settings import Settings, parse
 
 META = "meta.json"
 INVALID = "invalid.json"
-EXTRACT_HINT = "recreate it with `dvc repro extract`, or fetch it with `dvc pull`"
+EXTRACT_HINT = REMEDY[0].lower() + REMEDY[1:]
 
 
 class FileRecord(Settings):

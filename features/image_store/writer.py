@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
 from features.formats.files import atomic_file, atomic_folder, remove, sha256, write_json
+from features.formats.seal import write_sealed_json
 from features.image_store.provenance import with_checksum
 from features.image_store.store import INVALID, META, Meta
 from features.index import Index
@@ -137,7 +139,7 @@ def write_shard(
     # The features mark a complete shard: an old file is removed before anything else changes, the new one comes last.
     remove(features)
     if invalid:
-        write_json(skipped, dict(invalid))
+        write_sealed_json(skipped, invalid)
     else:
         remove(skipped)
     for file, values in reversed(list(zip((features, patches), arrays, strict=False))):
@@ -218,7 +220,7 @@ def create_array(
     dtype: type[np.generic],
     chunk: int = FLAT_CHUNK,
 ) -> zarr.Array[Any]:
-    """Create an uncompressed array with `chunk` rows in a chunk; one of three axes also has shards."""
+    """Create an uncompressed array with a checksum and `chunk` rows in a chunk; one of three axes also has shards."""
     if len(shape) == 3:
         chunks: tuple[int, ...] = (chunk, *shape[1:])
         shards: tuple[int, ...] | None = (CHUNKS_IN_SHARD * chunk, *shape[1:])
@@ -231,7 +233,7 @@ def create_array(
         dtype=np.dtype(dtype),
         chunks=chunks,
         shards=shards,
-        compressors=None,
+        compressors=Crc32cCodec(),  # a checksum for each chunk, which readers compare
         fill_value=dtype(0),
         zarr_format=3,
         config={"write_empty_chunks": True},  # a chunk of zeros is data (class 0), not absence

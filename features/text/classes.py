@@ -102,7 +102,7 @@ def load_classes(path: Path) -> ClassTexts:
     Raises:
         InputError: the file does not exist or was not written by `save_classes`.
     """
-    with hdf5.open_file(path, "create class texts with `dvc repro classes`, or fetch them with `dvc pull`") as file:
+    with hdf5.open_sealed(path, "create class texts with `dvc repro classes`, or fetch them with `dvc pull`") as file:
         texts = ClassTexts(
             names=hdf5.text_list_attribute(file, "names"),
             templates=hdf5.text_list_attribute(file, "templates"),

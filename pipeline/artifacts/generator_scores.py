@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from features.formats.untrusted import read_json
+from features.formats.seal import read_sealed_json
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import RECREATE_HINT, EncoderId
 
@@ -67,5 +67,5 @@ def read_quality(path: Path) -> GeneratorQuality:
     Raises:
         InputError: the file cannot be read or does not follow the schema.
     """
-    values = read_json(path, RECREATE_HINT)
+    values = read_sealed_json(path, RECREATE_HINT)
     return parse(GeneratorQuality, values, f"{path} ({RECREATE_HINT})")

@@ -51,7 +51,7 @@ def read_logits(path: Path) -> RunLogits:
     Raises:
         InputError: the file does not exist, is not a logits file, or has logits and labels of different lengths.
     """
-    with hdf5.open_file(path, FIX_HINT) as file:
+    with hdf5.open_sealed(path, FIX_HINT) as file:
         labels = {name: hdf5.read_array(file, f"labels/{name}") for name in hdf5.get_member(file, "labels")}
 
         seeds = {}

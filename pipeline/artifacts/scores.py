@@ -7,12 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from features.errors import InputError, raise_all
-from features.formats.files import write_json
-from features.formats.untrusted import read_json
+from features.errors import raise_all
+from features.formats.seal import read_sealed_json, write_sealed_json
 from features.settings import Settings, parse
 from pipeline.artifacts.paths import EncoderPaths, run_name
-from pipeline.config.migrations import has_old_keys
 from pipeline.config.params import Params
 from pipeline.metrics.accuracy import harmonic_mean
 
@@ -125,7 +123,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     problems = _contradictions(scores)
     if problems:
         raise ValueError(f"{path}: " + "; ".join(problems))
-    write_json(path, scores.model_dump(mode="json"))
+    write_sealed_json(path, scores.model_dump(mode="json"))
 
 
 def read_scores(path: Path) -> Scores:
@@ -135,9 +133,7 @@ def read_scores(path: Path) -> Scores:
         InputError: the file is not JSON or not a score file, was written by an older version, contradicts itself, or
             was copied or renamed. The error lists every problem.
     """
-    values = read_json(path, RECREATE_HINT)
-    if has_old_keys(values):
-        raise InputError(f"{path} was written by an older version; run `dvc repro evaluate` to write it again")
+    values = read_sealed_json(path, RECREATE_HINT)
     scores = parse(Scores, values, f"{path} ({RECREATE_HINT})")
 
     # The file may have been edited, merged or copied by hand since `write_scores` checked its content.

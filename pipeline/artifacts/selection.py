@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from features.formats.untrusted import read_json
+from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
@@ -73,7 +73,7 @@ def read_selection(path: Path) -> Selection:
         InputError: the file does not exist, is damaged, or only exists in the folder of an older version.
     """
     check_artifact_folder(path, CREATE_COMMAND)
-    return parse(Selection, read_json(path, f"run `{CREATE_COMMAND}` to create it"), str(path))
+    return parse(Selection, read_sealed_json(path, f"run `{CREATE_COMMAND}` to create it"), str(path))
 
 
 def selection_text(selection: Selection) -> str:

@@ -242,7 +242,7 @@ def load_names(path: Path) -> tuple[str, ...]:
 
 def open_task_file(path: Path) -> AbstractContextManager[h5py.File]:
     """Open a file of a task for reading. Errors inside the context become an `InputError`."""
-    return hdf5.open_file(path, FIX_HINT)
+    return hdf5.open_sealed(path, FIX_HINT)
 
 
 def _write_header(file: Any, header: Header) -> None:

@@ -251,6 +251,19 @@ def report(
     print(results_text(summary, folder, write_local_report(current, summary)))
 
 
+@app.command(rich_help_panel=HELP, epilog=examples("shipyard verify", "shipyard verify --repair"))
+def verify(
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Restore a damaged file from its whole copy, or remove its output.")
+    ] = False,
+) -> None:
+    """Hash every output in the workspace and in DVC's cache, and list damaged files."""
+    from pipeline.cli.verify import verify_outputs
+
+    print(verify_outputs(repair))
+
+
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))
 def doctor() -> None:
     """Check this machine and print how to fix what would stop a run."""

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from pipeline.executor.repository import lock_file_problem
 State = Literal["ok", "note", "stop"]
 
 GIB = 1 << 30
+HASHED = 1 << 28  # bytes that are hashed, half a second's work
 MIN_FREE = GIB  # bytes; with less, even the demo may fail
 LOW_FREE = 30 * GIB  # bytes; ImageNet's features with ten views are 14 GB, and DVC's cache may hold a copy
 
@@ -58,7 +60,10 @@ def examine() -> Iterator[Finding]:
     yield _torch()
     yield _package("open_clip_torch")
     yield from _dvc()
-    yield _lock_file()
+    lock = _lock_file()
+    yield lock
+    if not lock.stops:
+        yield _outputs()
     yield _disk()
 
     # The other checks depend on the settings.
@@ -105,6 +110,26 @@ def _lock_file() -> Finding:
     """Check that dvc.lock can be read."""
     problem = lock_file_problem()
     return Finding("dvc.lock", "stop" if problem else "ok", problem or "can be read")
+
+
+def _outputs() -> Finding:
+    """Hash the smallest outputs; `shipyard verify` hashes all."""
+    from pipeline.executor.damage import cache_folder, find_damage, tracked_files
+
+    try:
+        cache = cache_folder()
+    except Exception as error:  # noqa: BLE001 (whatever DVC raises where there is no repository; `_dvc` reports that)
+        return Finding("outputs", "note", f"not checked: {_one_line(error)}")
+
+    files = sorted(tracked_files(cache), key=lambda file: file.size)
+    sizes = accumulate(file.size for file in files)
+    few = [file for file, size in zip(files, sizes, strict=True) if size <= HASHED]
+    bad = [str(path) for damage in find_damage(few) for path in damage.bad]
+
+    more = "" if len(few) == len(files) else f"; `shipyard verify` hashes the other {len(files) - len(few)}, too"
+    if bad:
+        return Finding("outputs", "stop", f"damaged: {', '.join(bad)}{more}", "run `shipyard verify --repair`")
+    return Finding("outputs", "ok", f"{len(few)} of {len(files)} files are what dvc.lock records{more}")
 
 
 def _dvc() -> Iterator[Finding]:

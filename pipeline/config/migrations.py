@@ -11,7 +11,6 @@ RENAMED = {"grid.choose": "grid.select", "projection": "visualization"}  # dotte
 RENAMED_PROTOCOLS = {"rehearsal": "validation_proxy"}
 RENAMED_SUFFIXES = {"_rehearsal": "_proxy"}  # end of a task's name -> new end
 RENAMED_FOLDERS = {"selection": "chosen"}  # folder in `artifacts/<encoder>` -> its old name
-OLD_ARTIFACT_KEYS = {"judgements"}  # keys of JSON artifacts that the current version does not write
 
 
 def renamed_settings(values: object) -> Iterator[str]:
@@ -66,13 +65,6 @@ def check_artifact_folder(path: Path, command: str) -> None:
     older = path.parents[3] / encoder / RENAMED_FOLDERS[folder] / Path(*rest)
     if older.exists():
         raise InputError(f"{older} was written by an older version; run `{command}` to write {path}")
-
-
-def has_old_keys(value: object) -> bool:
-    """Return whether the value of a JSON artifact holds a key, at any depth, that only older versions wrote."""
-    if isinstance(value, Mapping):
-        return not OLD_ARTIFACT_KEYS.isdisjoint(value) or any(map(has_old_keys, value.values()))
-    return isinstance(value, list) and any(map(has_old_keys, value))
 
 
 def _renamed_tasks(tasks: Mapping[object, object]) -> dict[str, str]:

@@ -21,6 +21,8 @@ TEMPORARY = Path(".dvc/tmp")
 LAST_GOOD = TEMPORARY / "dvc.lock.last_good"  # a copy of dvc.lock when it was last seen whole
 RUN_LOCK = TEMPORARY / "shipyard.lock"
 RUN_OWNER = TEMPORARY / "shipyard.json"  # which process holds RUN_LOCK, for the message of the next one
+STAGE_KEYS = {"cmd", "deps", "params", "outs"}
+FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec", "etag", "checksum", "version_id", "cloud", "files"}
 PATH_LOCKS = TEMPORARY / "rwlock"  # DVC's: which process reads or writes which path
 
 
@@ -54,7 +56,8 @@ def exclusive_run(command: str) -> Iterator[None]:
         check_lock_file()
         drop_stale_path_locks()
         yield
-        keep_lock_file()
+        if lock_file_problem() is None:
+            _copy_lock_file()
     finally:
         lock.release()
 
@@ -75,7 +78,7 @@ def check_lock_file() -> None:
     """
     problem = lock_file_problem()
     if problem is None:
-        keep_lock_file()
+        _copy_lock_file()
         return
     if "conflict markers" in problem or not LAST_GOOD.is_file():
         raise InputError(problem)
@@ -89,7 +92,10 @@ def lock_file_problem() -> str | None:
     """Return what is wrong with `dvc.lock` and what to do; None if it is whole or does not exist."""
     if not LOCK.exists():
         return None
-    text = LOCK.read_bytes().decode("utf-8", errors="replace")
+    try:
+        text = LOCK.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        return f"{LOCK} cannot be read: {error.strerror or error}. Restore it with `git checkout dvc.lock`"
     if any(line.startswith(CONFLICT_MARKERS) for line in text.splitlines()):
         return (
             f"{LOCK} has conflict markers of a merge. Take one side, `git checkout --ours dvc.lock` or `--theirs`, and "
@@ -108,12 +114,30 @@ def _is_lock_file(text: str) -> bool:
         values = YAML(typ="safe").load(text)
     except (YAMLError, ValueError, RecursionError):
         return False
-    return isinstance(values, dict) and {"schema", "stages"} <= set(values) and isinstance(values["stages"], dict)
+    if not isinstance(values, dict) or not {"schema", "stages"} <= set(values):
+        return False
+    return isinstance(values["stages"], dict) and all(map(_is_stage, values["stages"].values()))
 
 
-def keep_lock_file() -> None:
+def _is_stage(entry: object) -> bool:
+    """Whether DVC's schema allows an entry of `stages`."""
+    if not isinstance(entry, dict) or "cmd" not in entry or not set(entry) <= STAGE_KEYS:
+        return False
+    files = [file for kind in ("deps", "outs") for file in entry.get(kind, ())]
+    return all(isinstance(file, dict) and "path" in file and set(file) <= FILE_KEYS for file in files)
+
+
+def read_lock_file() -> dict[str, Any]:
+    """Return the content of `dvc.lock`; the caller has checked it."""
+    from ruamel.yaml import YAML
+
+    values: dict[str, Any] = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8"))
+    return values
+
+
+def _copy_lock_file() -> None:
     """Copy `dvc.lock`, which is whole, to the place from which a broken one is restored."""
-    if LOCK.is_file() and lock_file_problem() is None:
+    if LOCK.is_file():
         with atomic_file(LAST_GOOD) as part:
             shutil.copyfile(LOCK, part)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from features.formats.files import atomic_folder
+from features.formats.seal import check_listed
 
 BINS = 15  # equally wide bins of confidence (Guo et al. 2017, section 2)
 CONFUSION = ("eval_split", "class", "predicted", "images")
@@ -102,6 +103,7 @@ def keep_logs(fitted: Path, out: Path) -> None:
     """Copy a fit's training log and the words nearest to its prompts, if it has them, into the folder `out`."""
     for source, target in {"log.csv": "training.csv", "words.csv": "words.csv"}.items():
         if (fitted / source).is_file():
+            check_listed(fitted / source)
             shutil.copyfile(fitted / source, out / target)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features.errors import InputError, raise_all
 from features.formats.files import atomic_folder, canonical_json
+from features.formats.seal import sealed_json
 from pipeline.artifacts.generator_scores import GeneratorQuality
 from pipeline.artifacts.scores import Scores, grid_runs, read_scores, score_path
 from pipeline.config.params import Params
@@ -99,7 +100,7 @@ def write_report(params: Params, folder: Path) -> None:
     files = {
         "results.csv": tables.results_csv(scores),
         "generators.csv": generators_csv(qualities),
-        "summary.json": canonical_json(summary.model_dump(mode="json")),
+        "summary.json": sealed_json(summary.model_dump(mode="json")).decode(),
         "summary.md": tables.markdown(summary),
         "index.html": page(params, summary, diagnostics, charts, shots),
     }

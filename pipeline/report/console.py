@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from features.errors import InputError
+from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import parse
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
@@ -20,13 +19,7 @@ def read_summary(folder: Path) -> Summary:
         InputError: there is no report yet, or it is damaged.
     """
     path = folder / "summary.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: run `dvc repro` (or `make demo`) first") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"cannot read {path}: {error}. Run `dvc repro report` to create it again.") from error
-    return parse(Summary, values, str(path))
+    return parse(Summary, read_sealed_json(path, "run `dvc repro` (or `make demo`) first"), str(path))
 
 
 def results_text(summary: Summary, folder: Path, page: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from features.errors import raise_all
+from features.formats.seal import check_listed
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 from pipeline.report.summary import Table
@@ -88,6 +89,7 @@ def read_diagnostics(params: Params, table: Table) -> Diagnostics:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    check_listed(path)
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.formats.files import atomic_file
+from features.formats.seal import check_listed
 
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 KEY_COLUMNS = b"task,dataset,method,seed,"  # every version of results.csv starts with these
@@ -44,11 +45,10 @@ def update_results_page(page: Path, folder: Path) -> None:
         InputError: there is no report, or `check_page` rejects the page. Nothing is written in this case.
     """
     above, below = check_page(page)
-    try:
-        summary = (folder / "summary.md").read_text(encoding="utf-8")
-        results = (folder / "results.csv").read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror}; `shipyard run` creates it") from error
+    for name in ("summary.md", "results.csv"):
+        check_listed(folder / name)
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    results = (folder / "results.csv").read_bytes()
 
     # The page has a title of its own, so each heading goes one level down.
     tables = re.sub("^#", "##", summary, flags=re.MULTILINE)

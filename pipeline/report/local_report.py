@@ -7,11 +7,11 @@ None of this may be in an output of DVC, because the same inputs would no longer
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from features.encoding.images import Reading, UnreadableImageError, read_image
 from features.errors import InputError
 from features.formats import hdf5
 from features.formats.files import atomic_file
+from features.formats.seal import check_listed
 from features.index import read_index, read_names
 from features.runtime.progress import clock
 from pipeline.artifacts import paths
@@ -87,10 +88,8 @@ def write_local_report(params: Params, summary: Summary) -> Path:
         InputError: there is no page of stage `report` yet.
     """
     tracked = paths.EncoderPaths(params.artifacts).report / "index.html"
-    try:
-        page = tracked.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read {tracked}: {error.strerror}. Run `dvc repro report`.") from error
+    check_listed(tracked)
+    page = tracked.read_text(encoding="utf-8")
 
     loader = jinja2.PackageLoader("pipeline.report", package_path="")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -149,10 +148,14 @@ def _in_grid(params: Params, command: str) -> bool:
 
 def _times() -> dict[str, float]:
     """Return command -> seconds of its last run on this machine."""
-    if not paths.TIMES.is_file():
-        return {}
-    with paths.TIMES.open(newline="", encoding="utf-8") as file:
-        return {command: float(seconds) for command, seconds in csv.reader(file)}
+    times = {}
+    with suppress(OSError):
+        # A row that a full disk cut short, or bytes that changed, cost no more than the time of one cell.
+        for line in paths.TIMES.read_text(encoding="utf-8", errors="replace").splitlines():
+            command, _, seconds = line.rpartition(",")
+            with suppress(ValueError):
+                times[command] = float(seconds)
+    return times
 
 
 def _mistakes(params: Params, table: Table) -> Mistakes:
@@ -183,8 +186,8 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
     test = index.rows("test")
 
     with (
-        hdf5.open_file(cell.test, paths.FIX_HINT) as task_file,
-        hdf5.open_file(cell.logits(run), paths.FIX_HINT) as logits_file,
+        hdf5.open_sealed(cell.test, paths.FIX_HINT) as task_file,
+        hdf5.open_sealed(cell.logits(run), paths.FIX_HINT) as logits_file,
     ):
         names = hdf5.text_list_attribute(task_file, "names")
         seed = f"seed={params.grid.seeds[0]}"

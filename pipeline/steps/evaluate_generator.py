@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.formats.files import write_json
+from features.formats.seal import write_sealed_json
 from features.text.text_tower import TextTower
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
 from pipeline.artifacts.paths import TaskPaths
@@ -92,7 +92,7 @@ def evaluate_generator(
         per_class=per_class,
         seeds=tuple(scores),
     )
-    write_json(cell.quality(name), result.model_dump(mode="json"))
+    write_sealed_json(cell.quality(name), result.model_dump(mode="json"))
 
 
 def unseen_images(eval_splits: Sequence[EvalRows], classes: ClassSet) -> LabelledFeatures:

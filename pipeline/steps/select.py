@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import raise_all
-from features.formats.files import write_json
+from features.formats.seal import write_sealed_json
 from pipeline.artifacts.logits import RunLogits, read_logits
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.artifacts.selection import HIGHEST, LOWEST, Candidate, Selection
@@ -79,7 +79,7 @@ def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int]) -> Sel
         confidence=float(100 * (scores[1:].argmax(1) == best).mean()),
         runs=tuple(candidates.get(run, Candidate(run=run, accuracies={})) for run in runs),
     )
-    write_json(cell.selection, selection.model_dump(mode="json"))
+    write_sealed_json(cell.selection, selection.model_dump(mode="json"))
     return selection
 
 

@@ -104,6 +104,7 @@ def test_a_colleague_pulls_and_has_nothing_to_run(
 ) -> None:
     with remote(tmp_path, monkeypatch) as url:
         run(origin, "dvc", "remote", "add", "--force", "--default", "team", url)
+        run(origin, "dvc", "remote", "modify", "team", "verify", "true")
         run(origin, "dvc", "push")
         colleague = clone(origin, tmp_path / "b")
         run(colleague, "dvc", "pull")

@@ -38,6 +38,7 @@ from features.exchange.importer import read_features
 from features.exchange.rows import ImportRequest, read_rows
 from features.formats import sandbox
 from features.formats.files import write_json
+from features.formats.seal import write_sealed_json
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
 from features.index import Index, read_index, read_names, save_index
@@ -139,7 +140,7 @@ TARGETS: dict[str, tuple[Make, Open]] = {
     "tensors": (lambda folder: small_files.write_tensors(folder / "x"), lambda folder: read_tensors(folder / "x")),
     "text tower": (lambda folder: save_tower(small_files.TOWER, folder / "x"), lambda folder: load_tower(folder / "x")),
     "index": (lambda folder: save_index(small_index(folder), folder / "x"), lambda folder: read_index(folder / "x")),
-    "names": (lambda folder: write_json(folder / "x.json", NAMES), lambda folder: read_names(folder / "x.json")),
+    "names": (lambda folder: write_sealed_json(folder / "x.json", NAMES), lambda folder: read_names(folder / "x.json")),
     "split": (lambda folder: write_json(folder / "x.json", SPLIT), lambda folder: read_split(folder / "x.json")),
     "scores": (write_made_up_scores, open_scores),
     "rows": (

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from features.formats.files import write_json
+from features.formats.files import write_mark
+from features.formats.seal import write_sealed_json
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore, grid_runs, score_path, write_scores
@@ -83,6 +84,7 @@ def put_diagnostics(run: str, folder: Path) -> None:
         near = [f"1,,,0,{vector},{rank},7,word{vector}{rank},0.5\n" for vector in (0, 1) for rank in (2, 1)]
         (folder / "words.csv").write_text("seed,class,image,context,vector,rank,token,word,distance\n" + "".join(near))
         (folder / "training.csv").write_text("seed,epoch,loss\n1,1,2.0\n1,2,1.0\n2,1,4.0\n2,2,0.5\n")
+    write_mark(folder)
 
 
 def put_qualities(params: Params) -> None:
@@ -93,6 +95,7 @@ def put_qualities(params: Params) -> None:
         points = [f"{how},{c},{kind},{i},{i * i}\n" for how in ("pca", "umap") for c, kind, i in POINTS]
         (folder / "projection.csv").write_text("projection,class,kind,x,y\n" + "".join(points))
         (folder / "training.csv").write_text("seed,epoch,reconstruction,kl\n1,1,1.7,0.03\n1,2,1.5,0.01\n")
+        write_mark(folder)
         quality = GeneratorQuality(
             dataset=dataset,
             task=task,
@@ -116,7 +119,7 @@ def put_qualities(params: Params) -> None:
             ),
         )
         path = EncoderPaths(params.artifacts).cell(dataset, task).quality(name)
-        write_json(path, quality.model_dump(mode="json"))
+        write_sealed_json(path, quality.model_dump(mode="json"))
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

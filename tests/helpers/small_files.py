@@ -8,6 +8,7 @@ import numpy as np
 import tiny
 import torch
 
+from features.formats.seal import BLANK, PREFIX, sealed
 from features.formats.tensors import save_tensors
 from features.synthetic_store import SyntheticFeatures, save_synthetic
 from features.text.classes import encode_classes, save_classes
@@ -51,6 +52,13 @@ def write_synthetic(path: Path) -> None:
 
 def write_tensors(path: Path) -> None:
     save_tensors({"b": torch.ones(2, 3).T, "a": torch.arange(3)}, path, weights_sha256="0", other="1", third="2")
+
+
+def reseal(path: Path) -> None:
+    """Give a file that was changed the digest of its bytes, as somebody would who means harm."""
+    content = path.read_bytes()
+    at = content.index(PREFIX.encode())
+    path.write_bytes(sealed(content[:at] + BLANK.encode() + content[at + len(BLANK) :]))
 
 
 WRITERS = [write_train, write_test, write_classes, write_synthetic, write_tensors]

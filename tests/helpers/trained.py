@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.encoding.images import Reading
-from features.formats.files import write_json
+from features.formats.seal import write_sealed_json
 from features.formats.tensors import save_tensors
 from features.lookup import find
 from features.text.prompts import class_tokens
@@ -97,7 +97,7 @@ def project(root: Path, method: str = "zero_shot") -> None:
     save_train(cell.train, header, seen, {1: no_rows})
     save_train(cell.unseen, header, unseen, {})
     save_tensors(trained_model.classifier.state(), weights(cell.fitted(method), 1), weights_sha256=sha)
-    write_json(cell.selection, selection(method).model_dump(mode="json"))
+    write_sealed_json(cell.selection, selection(method).model_dump(mode="json"))
     (root / "photos/old").mkdir(parents=True)
     for i in range(5):
         picture(i).save(root / "photos" / ("old" * (i > 2)) / f"{i}.png")

@@ -65,7 +65,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
     },
     "docs/index.md": {
         **{NO + why: lines for why, lines in ALL.items()},
-        EVERYDAY: ["shipyard doctor", "dvc metrics show", "dvc exp show --only-changed"],
+        EVERYDAY: ["shipyard doctor", "shipyard verify --repair", "dvc metrics show", "dvc exp show --only-changed"],
         PARALLEL: ["shipyard run --jobs 4"],
         "test_repro.py::test_results_and_parameters_compare_with_a_commit": [
             *("shipyard run -q", "dvc metrics diff", "dvc params diff", "dvc plots diff"),
@@ -141,6 +141,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         SHARE + "test_a_colleague_pulls_and_has_nothing_to_run": [
             *(f"dvc remote add --default team {address}" for address in ("/path/to/shipyard", "s3://bucket/shipyard")),
             "dvc remote add --default team ssh://user@host/srv/shipyard",
+            "dvc remote modify team verify true",
             *("dvc push", "dvc pull", "dvc repro"),
         ],
         NO + "git's own; test_share.py clones in its place": ["git pull"],

@@ -11,16 +11,16 @@ import fuzz_importers
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import zarr
 from lab_files import LABELS, ROWS, SPLITS, lab_request
 from project_root import ROOT
-from small_files import write_train
+from small_files import reseal, write_train
 
 from features.errors import InputError
 from features.exchange.importer import read_features
+from features.formats.parquet import write_sealed
 from features.image_store.store import META, ImageStore
 from features.index import SCHEMA, read_index
 from pipeline.artifacts.task import load_train
@@ -145,6 +145,7 @@ def test_links_in_a_task_file_are_not_followed(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "train.h5", "a") as file:
         del file["seed=1/features"]
         file["seed=1/features"] = h5py.ExternalLink("/etc/other.h5", "/x")
+    reseal(tmp_path / "train.h5")
     with pytest.raises(InputError, match=r"train\.h5.*link"):
         load_train(tmp_path / "train.h5").seed(1)
 
@@ -210,7 +211,7 @@ def test_foreign_codecs_of_a_store_are_refused(tmp_path: Path) -> None:
 
 def test_paths_of_an_index_stay_in_its_folder(tmp_path: Path) -> None:
     columns = {"path": ["../secret.jpg"], "class_id": [0], "split": ["train"], "bytes": [1], "sha256": ["0" * 64]}
-    pq.write_table(pa.table(columns, schema=SCHEMA), tmp_path / "x.parquet")
+    write_sealed(pa.table(columns, schema=SCHEMA), tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"'\.\./secret\.jpg'"):
         read_index(tmp_path / "x.parquet")
 

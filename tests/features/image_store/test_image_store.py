@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from pictures import contents, make_images
 from small_image_store import DIM, random_features, small_shards, write  # noqa: F401 (a fixture of all tests here)
+from zarr.codecs import Crc32cCodec
 
 from features.errors import InputError
 from features.formats.files import MARK
@@ -57,15 +58,16 @@ def test_zarr_reads_the_layout_and_would_write_the_same_bytes(index: Index, tmp_
     path = write(tmp_path / "a.zarr", index)
     group = zarr.open_group(path, mode="r")
     array = group["train/features"]
-    assert (array.chunks, array.shards, array.compressors) == ((2, 3, DIM), (16, 3, DIM), ())
+    assert (array.chunks, array.shards) == ((2, 3, DIM), (16, 3, DIM))
     assert array.metadata.zarr_format == 3
-    again = zarr.create_array(
-        tmp_path / "again", shape=array.shape, chunks=array.chunks, shards=array.shards, dtype="f2", compressors=None
-    )
+    assert array.compressors == (Crc32cCodec(),)
+    layout = {"shape": array.shape, "chunks": array.chunks, "shards": array.shards}
+    again = zarr.create_array(tmp_path / "again", **layout, dtype="f2", compressors=Crc32cCodec())
     again[...] = array[...]
     assert contents(path / "train/features/c") == contents(tmp_path / "again/c")
     sizes = [len((path / f"train/features/c/{number}/0/0").read_bytes()) for number in range(3)]
-    assert sizes == [16 * 3 * DIM * 2 + 8 * 16 + 4] * 2 + [6 * 3 * DIM * 2 + 8 * 16 + 4]  # chunks, their index, its crc
+    chunk = 2 * 3 * DIM * 2 + 4  # with its checksum
+    assert sizes == [8 * chunk + 8 * 16 + 4] * 2 + [3 * chunk + 8 * 16 + 4]  # chunks, their index, its checksum
 
 
 def test_the_same_input_gives_the_same_bytes_without_paths_of_the_machine(index: Index, tmp_path: Path) -> None:
@@ -154,18 +156,32 @@ def test_another_layout_is_an_error(index: Index, tmp_path: Path) -> None:
             ImageStore.open(path).load("train")
 
 
-@pytest.mark.parametrize("at", [-1 - 4, 1])  # a byte of the shard's index, and one of its values
-def test_a_shard_whose_index_is_not_in_order_is_an_error(at: int, index: Index, tmp_path: Path) -> None:
+def test_a_changed_byte_of_values_labels_or_mask_is_found_when_it_is_read(index: Index, tmp_path: Path) -> None:
     path = write(tmp_path / "a.zarr", index)
-    file = path / "train/features/c/0/0/0"
-    data = bytearray(file.read_bytes())
-    data[at] ^= 1
-    file.write_bytes(data)
-    if at == 1:
-        assert len(ImageStore.open(path).load("train").features) == 37  # values are only checked by `verify`
-    else:
-        with pytest.raises(InputError, match="features/c/0/0/0"):
-            ImageStore.open(path).load("train")
+    for name in ("features/c/0/0/0", "features/c/2/0/0", "labels/c/0", "valid/c/0"):
+        file = path / "train" / name
+        data = file.read_bytes()
+        for at in range(0, len(data), 7):
+            file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            with pytest.raises(InputError, match=name.partition("/")[0]):
+                ImageStore.open(path).load("train")
+        file.write_bytes(data)
+    assert len(ImageStore.open(path).load("train").features) == 37
+
+
+def test_a_store_without_checksums_of_an_older_version_is_read(index: Index, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", index)
+    features = ImageStore.open(path).load("train").features
+    meta = json.loads((path / META).read_text())
+    for name in ("features", "labels", "valid"):
+        array = zarr.open_array(path / "train" / name)
+        values, layout = array[...], {"chunks": array.chunks, "shards": array.shards}
+        shutil.rmtree(path / "train" / name)
+        zarr.create_array(path / "train" / name, data=values, **layout, compressors=None)
+    files = {name: {**record, "bytes": (path / name).stat().st_size} for name, record in meta["files"].items()}
+    metadata = {key: value for key, value in meta.items() if key != "sha256"}
+    (path / META).write_text(with_checksum({**metadata, "files": files}))
+    assert np.array_equal(ImageStore.open(path).load("train").features, features)
 
 
 def test_all_damage_is_reported_at_once(index: Index, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from project_root import ROOT
 
 from features.errors import InputError
+from features.formats.seal import write_sealed_json
 from pipeline.artifacts.paths import run_name
 from pipeline.artifacts.scores import (
     Scores,
@@ -47,8 +47,7 @@ def values(**changed: Any) -> dict[str, Any]:
 
 def put(folder: Path, content: Any) -> Path:
     path = folder / "pets" / "base_to_new" / "coop+ship.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    write_sealed_json(path, content)
     return path
 
 
@@ -94,8 +93,6 @@ def seeds_with(**changed: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{", r"coop\+ship\.json"),
-        ("[]", r"coop\+ship\.json"),
         (values(shots=0), r"shots.*\b0\b"),
         (values(methood="coop"), "methood.*'method'"),
         (values(run="coop"), r"'coop'.*'coop\+ship'"),

@@ -18,7 +18,7 @@ OLD_SCORES = {"dataset": "d", "seeds": [{"seed": 1, "judgements": {"base": {"acc
 def test_scores_of_an_older_version_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(json.dumps(OLD_SCORES), encoding="utf-8")
-    with pytest.raises(InputError, match=r"scores\.json.*older.*dvc repro evaluate"):
+    with pytest.raises(InputError, match=r"scores\.json.*older.*shipyard run"):
         read_scores(path)
 
 

@@ -27,7 +27,7 @@ from typer.testing import CliRunner, Result
 from features.encoding.augment import fill_crops
 from features.encoding.images import read_image
 from features.errors import InputError
-from features.formats.files import write_json
+from features.formats.seal import write_sealed_json
 from pipeline.artifacts.selection import HIGHEST, calibration_warning
 from pipeline.cli.app import app
 from pipeline.config import params
@@ -183,7 +183,7 @@ def test_a_temperature_at_its_bound_causes_a_warning_on_stderr_and_on_the_page(p
     flattened = trained.selection("zero_shot").model_copy(
         update={"runs": (flat.model_copy(update={"temperature": HIGHEST}),)}
     )
-    write_json(project / "artifacts/tiny/selection/mine/mine.json", flattened.model_dump(mode="json"))
+    write_sealed_json(project / "artifacts/tiny/selection/mine/mine.json", flattened.model_dump(mode="json"))
     result = call("photos/0.png", "--html", "a.html", "--json", "a.json")
     warning = calibration_warning("zero_shot", HIGHEST)
     assert warning is not None

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+from features.formats.files import write_mark
 from pipeline.artifacts.task import EvalRows, Rows
 from pipeline.config.params import Visualization
 from pipeline.metrics.diagnostics import SplitLogits, confusion, reliability, write_diagnostics
@@ -45,6 +46,7 @@ def test_reliability_bins_the_highest_probability() -> None:
 def test_diagnostics_pool_the_seeds_and_name_the_classes(tmp_path: Path) -> None:
     seeds = [SplitLogits(LOGITS, LABELS, ("cat", "dog", "sea horse"))] * 2
     (tmp_path / "log.csv").write_text("seed,epoch,loss\n")
+    write_mark(tmp_path)
     write_diagnostics(tmp_path / "out", {"base": seeds}, tmp_path)
     counts = {(r["class"], r["predicted"]): r["images"] for r in rows(tmp_path / "out/confusion.csv")}
     assert counts == {("cat", "cat"): "2", ("dog", "dog"): "2", ("dog", "sea horse"): "2", ("sea horse",) * 2: "2"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from made_up_scores import NO_NEW, RUNS, enter, made_params, put_scores, seed_sc
 
 from features.encoding.definition import EncoderSpec
 from features.errors import InputError
-from pipeline.artifacts.scores import EncoderId, Scores, grid_runs, score_path, write_scores
+from pipeline.artifacts.scores import EncoderId, grid_runs, read_scores, score_path, write_scores
 from pipeline.config.params import Params
 from pipeline.report import published
 from pipeline.report.build import read_grid, summarize, write_report
@@ -54,7 +53,7 @@ def test_a_single_seed_has_no_standard_deviation() -> None:
     put_scores(params)
     for cell in grid_runs(params):
         path = score_path(params.artifacts, cell)
-        scores = Scores.model_validate(json.loads(path.read_text()))
+        scores = read_scores(path)
         write_scores(path, scores.model_copy(update={"seeds": scores.seeds[:1]}))
     write_report(params, Path("report"))
     summary = summarize(params, read_grid(params), read_qualities(params))
