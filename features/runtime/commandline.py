@@ -13,13 +13,18 @@ from features.runtime.interruption import INTERRUPTED
 def run_app(app: typer.Typer, resume_hint: str) -> None:
     """Run a command line and exit with its status.
 
-    Exit status: 0 done; 1 an `InputError`, whose text is printed on stderr without a traceback; 2 wrong usage;
-    130 interrupted, and `resume_hint` is printed.
+    Exit status: 0 done; 1 an `InputError` or an error of the system, such as a full disk, whose text is printed on
+    stderr without a traceback; 2 wrong usage; 130 interrupted, and `resume_hint` is printed.
     """
     try:
         app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        # A failing disk can fail anywhere. Where the user can do more than replace it, the code raises an InputError.
+        about = f"{error.filename}: " if error.filename else ""
+        print(f"error: {about}{error.strerror or error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
         # typer turns a KeyboardInterrupt into this status.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from jinja2 import Environment, PackageLoader
 
 from features.encoding.images import Reading, read_image
 from features.errors import shown
+from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_file
 from pipeline.artifacts.selection import calibration_warning
 from pipeline.inference.predict import Model, Prediction
@@ -63,10 +63,8 @@ def table(predictions: Sequence[Prediction]) -> str:
 def write_csv(predictions: Sequence[Prediction], out: TextIO) -> None:
     """Write a header and one line per input; see `columns`."""
     values = columns(predictions)
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(values)
-    for row in zip(*values.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
+    rows = zip(*values.values(), strict=True)
+    write_rows(out, [[*values], *([_cell(value) for value in row] for row in rows)])
 
 
 def _cell(value: object) -> object:

@@ -5,7 +5,6 @@ They are computed by `evaluate`, which has the logits at hand, so that the repor
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_folder
 from features.formats.seal import check_listed
 
@@ -110,4 +110,4 @@ def keep_logs(fitted: Path, out: Path) -> None:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a header and rows as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        write_rows(file, [header, *rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from features.errors import raise_all
+from features.formats.csv_cells import read_rows
 from features.formats.seal import check_listed
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
@@ -90,8 +90,7 @@ def read_diagnostics(params: Params, table: Table) -> Diagnostics:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     check_listed(path)
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path)
 
 
 def _curves(rows: Iterable[dict[str, str]]) -> dict[str, list[tuple[int, float]]]:

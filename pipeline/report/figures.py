@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from features.formats.csv_cells import write_rows
 from pipeline.report import charts
 from pipeline.report.diagnostics_data import Diagnostics, Record
 from pipeline.report.formatting import heading
@@ -153,10 +153,10 @@ def shots_figures(summary: Summary) -> list[Figure]:
 def figure_csv(name: str, figures: Iterable[Figure]) -> str:
     """Return the records of one kind of figure, of every table, for `dvc plots`; only a header if there are none."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("table", *FIELDS[name]))
-    for figure in figures:
-        writer.writerows((figure.label, *(record[field] for field in FIELDS[name])) for record in figure.records)
+    rows = [
+        (figure.label, *(record[field] for field in FIELDS[name])) for figure in figures for record in figure.records
+    ]
+    write_rows(text, [("table", *FIELDS[name]), *rows])
     return text.getvalue()
 
 

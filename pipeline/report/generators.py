@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -10,6 +9,7 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 
 from features.errors import raise_all
+from features.formats.csv_cells import write_rows
 from pipeline.artifacts.generator_scores import GeneratorQuality, SeedQuality, read_quality
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
@@ -130,12 +130,12 @@ def generator_caption(rows: Sequence[GeneratorRow]) -> str:
 def generators_csv(qualities: Sequence[GeneratorQuality]) -> str:
     """Return tidy measures: one line per task, data set, generator, seed and measure; `class` if it is of one class."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("task", "dataset", "generator", "seed", "measure", "class", "value"))
+    rows: list[tuple[object, ...]] = [("task", "dataset", "generator", "seed", "measure", "class", "value")]
     for quality in qualities:
         for seed in quality.seeds:
             key = (quality.task, quality.dataset, quality.generator, seed.seed)
-            writer.writerows((*key, name, label, round(value, 6)) for name, label, value in _lines(seed))
+            rows += [(*key, name, label, round(value, 6)) for name, label, value in _lines(seed)]
+    write_rows(text, rows)
     return text.getvalue()
 
 

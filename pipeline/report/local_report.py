@@ -31,6 +31,7 @@ from features.runtime.progress import clock
 from pipeline.artifacts import paths
 from pipeline.config.params import PATH, Params
 from pipeline.executor.git import git
+from pipeline.executor.repository import LOCK, lock_file_problem, read_lock_file
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
 
@@ -114,8 +115,8 @@ def commit() -> str:
 def costs(params: Params) -> list[Cost]:
     """Return the time and the size of the grid's stages, in the order of dvc.yaml."""
     times = _times()
-    lock = Path("dvc.lock")
-    stages: dict[str, Any] = _stages(lock) if lock.is_file() else {}
+    readable = LOCK.is_file() and lock_file_problem() is None
+    stages: dict[str, Any] = read_lock_file()["stages"] if readable else {}
 
     by_stage: dict[str, Cost] = {}
     for name, stage in stages.items():
@@ -134,7 +135,7 @@ def costs(params: Params) -> list[Cost]:
 
 
 def _stages(path: Path) -> dict[str, Any]:
-    """Return the stages of `dvc.yaml` or `dvc.lock`."""
+    """Return the stages of `dvc.yaml`."""
     stages: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
     return stages
 

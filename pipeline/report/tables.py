@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from features.formats.csv_cells import write_rows
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.report.generators import generator_caption, generator_cells
@@ -136,5 +136,5 @@ def _bar(cells: Iterable[str]) -> str:
 
 def _csv(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *lines])
+    write_rows(text, [header, *lines])
     return text.getvalue()

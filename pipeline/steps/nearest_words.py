@@ -7,7 +7,6 @@ the nearest token need not mean what the vector does: both papers warn against r
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from features.formats.csv_cells import write_rows
 from features.text.text_tower import TextTower
 
 NEAREST = 3  # words per vector
@@ -68,7 +68,5 @@ def write_words(path: Path, words: Iterable[tuple[int, Sequence[str], Word]]) ->
         words: a seed, an owner and a word each. An owner is a class and an image's row in the store, or empty strings.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("seed", "class", "image", *Word._fields))
-        for seed, owner, word in words:
-            writer.writerow((seed, *owner, *word[:-1], f"{word.distance:.4g}"))
+        rows = ((seed, *owner, *word[:-1], f"{word.distance:.4g}") for seed, owner, word in words)
+        write_rows(file, [("seed", "class", "image", *Word._fields), *rows])

@@ -5,7 +5,6 @@ The projections show test images, so nothing that fits or selects reads them.
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_folder
 from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import EvalRows, TrainTask
@@ -147,12 +147,11 @@ METHODS = {"pca": pca, "umap": umap}
 def write_projection(points: Points, methods: Sequence[Literal["pca", "umap"]], path: Path) -> None:
     """Write a CSV file with a row per method and point; without points, only its header."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        write_rows(file, [COLUMNS])
         if not len(points.classes):
             return
 
         for method in methods:
             flat = METHODS[method](points.features)
-            for (x, y), name, kind in zip(flat, points.classes, points.kinds, strict=True):
-                writer.writerow((method, name, kind, f"{x:.4f}", f"{y:.4f}"))
+            rows = zip(flat, points.classes, points.kinds, strict=True)
+            write_rows(file, [(method, name, kind, f"{x:.4f}", f"{y:.4f}") for (x, y), name, kind in rows])

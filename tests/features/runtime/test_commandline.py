@@ -22,6 +22,8 @@ def main(how: str, times: int = 1) -> None:
         time.sleep(30)
     if how == "wrong":
         raise InputError("grid.seeds: 1 is listed twice")
+    if how == "disk":
+        raise OSError(5, "Input/output error", "artifacts/a.csv")
     if how == "bug":
         raise ZeroDivisionError
 
@@ -46,6 +48,7 @@ def start(folder: Path, *args: str) -> subprocess.Popen[str]:
     [
         (["done"], 0, ""),
         (["wrong"], 1, "error: grid.seeds: 1 is listed twice\n"),
+        (["disk"], 1, "error: artifacts/a.csv: Input/output error\n"),
         (["done", "--times", "often"], 2, "Invalid value for '--times'"),
         (["done", "--tmies", "2"], 2, "No such option: --tmies"),
         ([], 2, "Missing argument"),
