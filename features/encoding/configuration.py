@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-from features.encoding.definition import EncoderSpec
+from features.encoding.definition import IMPORTED, EncoderSpec
 from features.encoding.text_support import text_support
 from features.encoding.weights import CONFIG, HUB, LOCAL, MissingWeightsError, local_folder, place_of, unreachable
 from features.errors import InputError, raise_all
@@ -19,11 +19,15 @@ from features.text.tokenizer import CLIP, ClipTokenizer, Tokenizer, read_tokeniz
 
 
 def model_config(spec: EncoderSpec) -> dict[str, Any] | None:
-    """Return open_clip's configuration of a model (`model_cfg`), without a download; None if it is not on this machine.
+    """Return open_clip's configuration of a model (`model_cfg`), without a download.
+
+    It is None if it is not on this machine, or if there is no model.
 
     Raises:
         InputError: the file of the configuration cannot be read.
     """
+    if spec.model == IMPORTED:
+        return None
     if spec.model.startswith(HUB):
         cached = try_to_load_from_cache(spec.model.removeprefix(HUB), CONFIG)
         if not isinstance(cached, str):

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from features.settings import Settings
 
+IMPORTED = "imported"  # a model whose image and text features other programs computed
+
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
@@ -25,7 +27,8 @@ class EncoderSpec(Settings):
     """A frozen CLIP by open_clip's names.
 
     Attributes:
-        model: a model of open_clip, `local-dir:<folder>` or `hf-hub:<repository>`.
+        model: a model of open_clip, `local-dir:<folder>`, `hf-hub:<repository>`, or `imported` if all features come
+            from other programs (`shipyard features import` and `import-texts`).
         pretrained: a tag of open_clip, a file with weights of your own, or `random:<seed>`; None if `model` includes
             the weights.
         weights: a copy of the file of the tag `pretrained`, for a machine that cannot download it.

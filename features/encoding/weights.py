@@ -17,7 +17,7 @@ from typing import Any
 
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
-from features.encoding.definition import EncoderSpec
+from features.encoding.definition import IMPORTED, EncoderSpec
 from features.errors import InputError, nearest
 from features.runtime.lazy_open_clip import import_open_clip
 from features.text import tokenizer
@@ -73,6 +73,11 @@ def locate(name: str, spec: EncoderSpec, *, fetch: bool = True) -> Source:
     """
     where = place_of(name, spec)
     model, pretrained = spec.model, spec.pretrained
+    if model == IMPORTED:
+        raise InputError(
+            f"{where} has no weights here: import its image features with `shipyard features import`, and its class "
+            "texts with `shipyard features import-texts`"
+        )
     seed = _random_seed(pretrained, where)
     stated = {} if spec.preprocess is None else spec.preprocess.model_dump()
     if spec.weights is not None and (pretrained is None or seed is not None or _is_path(pretrained)):
@@ -124,10 +129,11 @@ def _common_preprocess(model: str, file: Path, where: str) -> dict[str, Any]:
         json.dumps([bool(config.get("quick_gelu")), *(config.get(key) for key in PREPROCESS_KEYS)])
         for config in configs
     }
-    if len(kinds) > 1:
+    activation = bool(open_clip.get_model_config(model).get("quick_gelu"))
+    if len(kinds) > 1 or any(bool(config.get("quick_gelu")) != activation for config in configs):
         raise InputError(
-            f"{where}: the weights of {plain} differ in their activation or preprocessing, and {file.name} does not "
-            "say which it has.\n"
+            f"{where}: the weights that open_clip knows for {plain} differ in their activation or preprocessing from "
+            f"each other or from {model}, and {file.name} does not say which it has.\n"
             f"  A copy of the file of a tag ({', '.join(sorted(tags))}): set pretrained: <tag> and weights: {file}\n"
             "  Weights of your own: set preprocess: {mean: [...], std: [...], interpolation: bicubic, resize_mode: "
             f"shortest}}, and model: {' or '.join(siblings)}, as they were trained"
@@ -261,7 +267,7 @@ def _hub_folder(model: str, where: str) -> Path:
         folder = Path(snapshot_download(repository, local_files_only=offline, allow_patterns=[*DESCRIPTION]))
         for pattern in (*PREFERRED, *CHECKPOINTS):
             # One form of the weights is enough; a repository may hold several of gigabytes each.
-            if any(folder.glob(pattern)):
+            if any(file for known in CHECKPOINTS for file in folder.glob(known)):
                 break
             folder = Path(snapshot_download(repository, local_files_only=offline, allow_patterns=[pattern]))
         return folder

@@ -372,6 +372,11 @@ def save_tower(tower: TextTower, path: Path) -> None:
     save_tensors(state, path, **metadata)
 
 
+def save_absent_tower(path: Path, encoder: str) -> None:
+    """Write the file in place of a tower, for an encoder whose class texts are imported."""
+    save_tensors({}, path, absent=encoder)
+
+
 def load_tower(path: Path) -> TextTower:
     """Read a tower that `save_tower` wrote; it is frozen and on the CPU.
 
@@ -379,6 +384,10 @@ def load_tower(path: Path) -> TextTower:
         InputError: the file does not exist or was not written by `save_tower`.
     """
     state, metadata = read_tensors(path)
+    if "absent" in metadata:
+        raise InputError(
+            f"encoder {metadata['absent']!r} has no text tower: its class texts are imported, so nothing can be encoded"
+        )
     with wrap_parser_errors(path, "recreate it with `dvc repro text_tower`"):
         config = TypeAdapter(TowerConfig).validate_json(metadata["config"], strict=True)
         tokenizer = _read_tokenizer(state, metadata)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from features.errors import InputError, raise_all
 
@@ -75,7 +76,8 @@ class Tokenizer(ABC):
 
 def text_lengths(tokens: Tensor) -> Tensor:
     """Return the number of tokens (...) of texts (..., T), [SOS] and [EOT] included."""
-    return ((tokens != 0) * torch.arange(1, tokens.shape[-1] + 1)).amax(-1)
+    positions = (tokens != 0) * torch.arange(1, tokens.shape[-1] + 1)
+    return F.pad(positions, (1, 0)).amax(-1)  # imported class texts have no tokens
 
 
 def _rows(texts: Sequence[str], rows: Sequence[list[int]], room: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from features.datasets.base import Listing
 from features.encoding.configuration import check_supported, locate_tokenizer, model_config
-from features.encoding.definition import EncoderSpec
+from features.encoding.definition import IMPORTED, EncoderSpec
 from features.encoding.text_support import text_support
 from features.encoding.weights import locate
 from features.errors import InputError, Problems
@@ -30,6 +30,10 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
     The definition is compared with open_clip's only until its text tower is there: later stages need no weights.
     """
     name, spec = params.grid.encoder, params.encoder
+    if spec.model == IMPORTED:
+        yield from _without_tower(params, methods)
+        return
+
     problems = Problems()
     problems.attempt(lambda: check_supported(name, spec))
     if not problems.messages and not EncoderPaths(params.artifacts).text_tower.exists():
@@ -46,6 +50,16 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
             f"grid.methods: {', '.join(unable)} cannot learn prompts of encoder {name!r}, whose text tower is "
             f"{support.kind}: it needs causal attention and pooling at the EOT. Remove it, or use another encoder"
         )
+
+
+def _without_tower(params: Params, methods: Mapping[str, Method | None]) -> Iterator[str]:
+    """Yield one line for all methods, and one for all generators, that need a text tower where there is none."""
+    reason = f"encoder {params.grid.encoder!r} has none, because its class texts are imported"
+    unable = [name for name, method in methods.items() if method is not None and method.uses_text_tower]
+    if unable:
+        yield f"grid.methods: {', '.join(unable)} needs a text tower, and {reason}; remove it"
+    if params.grid.generators:
+        yield f"grid.generators: {', '.join(params.grid.generators)} needs a text tower, and {reason}; remove it"
 
 
 def prompt_room(

@@ -137,6 +137,40 @@ def import_file(
     print(import_dataset(request))
 
 
+@app.command(
+    "import-texts",
+    epilog=examples(
+        "shipyard features import-texts lab texts.npz",
+        "shipyard features import-texts lab texts.npy --classes names.txt --encoder api",
+    ),
+)
+def import_texts(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Data set whose image features are imported.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Text features, a row per class: .npz, .npy, .pt, .safetensors, .h5, .parquet. `labels` are names.",
+        ),
+    ],
+    *,
+    classes: Annotated[Path | None, typer.Option(help="Text file with the class name of each row.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Encoder with `model: imported` (a key of `encoders`); default: grid.encoder.")
+    ] = None,
+    logit_scale: Annotated[
+        float, typer.Option(help="Factor of the cosines in the softmax: exp of CLIP's learned value.", min=0)
+    ] = 100.0,
+) -> None:
+    """Import text features of class names, in place of a text tower.
+
+    Zero-shot and every method that learns no prompts run with them.
+    """
+    from pipeline.cli.import_texts import import_class_texts
+
+    print(import_class_texts(dataset, source, classes=classes, encoder=encoder, logit_scale=logit_scale))
+
+
 def _parse_keys(options: list[str]) -> dict[str, str]:
     """Return field -> name of the `--key` options."""
     keys: dict[str, str] = {}

@@ -172,6 +172,11 @@ class Method(Settings):
     takes_synthetic: ClassVar[bool] = True
 
     @property
+    def uses_text_tower(self) -> bool:
+        """Return whether `fit` uses the text tower with these settings."""
+        return self.needs_text_tower
+
+    @property
     def learned_vectors(self) -> int:
         """Return the learned vectors of a prompt, beside which class names must fit; 0 without learned prompts."""
         return int(getattr(self, "context", 0))

@@ -31,6 +31,11 @@ class ZeroShot(Method):
     # null: the data set's own | imagenet_80 | imagenet_7: CLIP's for ImageNet | a list, each with one {} for the name
     templates: Literal["imagenet_80", "imagenet_7"] | Templates | None = None
 
+    @property
+    def uses_text_tower(self) -> bool:
+        """Return whether there are templates to encode; the text features of the task's own are stored."""
+        return self.templates is not None
+
     def fit(self, data: FitData) -> LinearClassifier:
         """Take the task's text features, or encode those of other templates; images are not used.
 
