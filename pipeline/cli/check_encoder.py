@@ -35,12 +35,13 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
         return
 
     problems = Problems()
-    problems.attempt(lambda: check_supported(name, spec))
-    if not problems.messages and not EncoderPaths(params.artifacts).text_tower.exists():
-        problems.attempt(lambda: locate(name, spec, fetch=False))
-    yield from (message.replace("\n", "\n    ") for message in problems.messages)
+    if not EncoderPaths(params.artifacts).text_tower.exists():
+        problems.attempt(lambda: check_supported(name, spec))
+        if not problems.messages:
+            problems.attempt(lambda: locate(name, spec, fetch=False))
+        yield from (message.replace("\n", "\n    ") for message in problems.messages)
 
-    config = None if problems.messages else model_config(spec)
+    config = None if problems.messages else Problems().attempt(lambda: model_config(spec))
     if config is None:
         return
     support = text_support(config)

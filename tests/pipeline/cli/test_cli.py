@@ -82,6 +82,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with the shipped params.yaml, in which no stage is run."""
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.setattr(cli, "repro", lambda: print("(repro)"))
     monkeypatch.setattr(cli, "report", lambda: print("(results)"))
     return tmp_path
@@ -93,6 +94,7 @@ def pipeline_of(tmp_path: Path) -> Path:
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_bytes((ROOT / ".dvc/config").read_bytes())
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     return tmp_path
 
