@@ -5,6 +5,7 @@ They are two files so that adding a class name changes no row. `extract` reads o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name
+from features.duplicates import Sets, duplicate_lines, find_duplicates, keep_together
 from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
 from features.errors import InputError, raise_all
 from features.formats.digests import Digest, digests
@@ -28,7 +30,7 @@ from features.formats.untrusted import wrap_parser_errors
 from features.inspection import inspect_images
 
 FIX_HINT = "create it again: dvc repro index"
-READING = "reading"  # key of the table's metadata; left out if the images are read as in the papers
+OWN = "own_images"  # key of the table's metadata with what only own images have
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -51,6 +53,8 @@ class Index:
         sizes: (N,) file sizes in bytes.
         sha256: N hex digests of the files' bytes.
         reading: How the pixels of all images are read.
+        listing_sha256: `listing_digest` of the listing that was indexed, if the images are a user's own.
+        duplicates: Paths of own images that show the same picture, in sets.
     """
 
     paths: tuple[str, ...]
@@ -59,6 +63,8 @@ class Index:
     sizes: NDArray[np.int64]
     sha256: tuple[str, ...]
     reading: Reading = AS_IN_THE_PAPERS
+    listing_sha256: str | None = None
+    duplicates: Sets = ()
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the positions of one split's images; they are ascending and consecutive."""
@@ -84,10 +90,11 @@ class ClassNames:
     descriptions: Mapping[str, str]
 
 
-def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache: Path) -> None:
+def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache: Path) -> tuple[str, ...]:
     """Check a listing, hash its files, and write the index.
 
-    The same listing and files give the same bytes.
+    The same listing and files give the same bytes. Own images are also looked at: how deep their pixels are, and which
+    show the same picture. Where splits were drawn here, copies are put on one side.
 
     Args:
         listing: The images and classes.
@@ -96,48 +103,68 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
         names: The JSON file to write.
         cache: A file that keeps digests between calls; it does not affect the result.
 
+    Returns:
+        One line for each fault that copies of images cause.
+
     Raises:
         InputError: The listing contradicts itself or its published counts, or files cannot be read. Every mistake is
             listed, and nothing is written.
     """
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
 
-    images = sorted(listing.images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path))
-    results = digests(folder, [image.path for image in images], cache, links=listing.own)
-    unreadable = [
-        f"{image.path}: {reason}" for image, reason in zip(images, results, strict=True) if isinstance(reason, str)
-    ]
-    raise_all(unreadable, f"images in {folder} are missing or cannot be read; fix the copy")
-
-    hashed = [result for result in results if isinstance(result, Digest)]
-    reading = AS_IN_THE_PAPERS
+    hashed = _hashed(listing, folder, cache)
+    images, reading, moved = listing.images, AS_IN_THE_PAPERS, 0
+    duplicates: Sets = ()
     if listing.own:
-        seen = inspect_images(
-            folder,
-            [image.path for image in images],
-            [digest.sha256 for digest in hashed],
-            cache.with_name(f"{cache.stem}-inspected.parquet"),
-            listing.origin.title,
-        )
+        paths, sha256 = list(hashed), [digest.sha256 for digest in hashed.values()]
+        seen = inspect_images(folder, paths, sha256, cache.with_suffix(".parquet"), listing.origin.title)
         reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values))
+        duplicates = find_duplicates(paths, sha256, [one.thumbnail for one in seen])
+        together = keep_together(images, listing.drawn, duplicates, listing.groups)
+        images, moved = together.images, together.moved
+
+    images = tuple(sorted(images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path)))
     index = Index(
         paths=tuple(image.path for image in images),
         class_ids=np.array([image.class_id for image in images], np.int32),
         splits=tuple(image.split for image in images),
-        sizes=np.array([digest.size for digest in hashed], np.int64),
-        sha256=tuple(digest.sha256 for digest in hashed),
+        sizes=np.array([hashed[image.path].size for image in images], np.int64),
+        sha256=tuple(hashed[image.path].sha256 for image in images),
         reading=reading,
+        listing_sha256=listing_digest(listing) if listing.own else None,
+        duplicates=duplicates,
     )
     save_index(index, table)
     save_names(listing, names)
+    return tuple(duplicate_lines(images, duplicates, moved))
+
+
+def _hashed(listing: Listing, folder: Path, cache: Path) -> dict[str, Digest]:
+    """Return the digest of each image by its path, in the order of the paths.
+
+    Raises:
+        InputError: Files cannot be read; lists all of them.
+    """
+    paths = sorted(image.path for image in listing.images)
+    results = dict(zip(paths, digests(folder, paths, cache, links=listing.own), strict=True))
+    unreadable = [f"{path}: {reason}" for path, reason in results.items() if isinstance(reason, str)]
+    raise_all(unreadable, f"images in {folder} are missing or cannot be read; fix the copy")
+    return {path: digest for path, digest in results.items() if isinstance(digest, Digest)}
+
+
+def listing_digest(listing: Listing) -> str:
+    """Return a digest of paths, classes, splits and groups, by which a later listing of the same folder is compared."""
+    rows = sorted((image.path, listing.classes[image.class_id], image.split) for image in listing.images)
+    text = json.dumps([rows, sorted(listing.groups.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_index(index: Index, path: Path) -> None:
     """Write the Parquet table; the same index gives the same bytes."""
     columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    facts = index.reading.provenance()
-    schema = SCHEMA.with_metadata({READING: canonical_json(facts)}) if facts else SCHEMA
+    facts = {"reading": index.reading.provenance(), "listing": index.listing_sha256, "duplicates": index.duplicates}
+    schema = SCHEMA.with_metadata({OWN: canonical_json(facts)}) if any(facts.values()) else SCHEMA
     write_sealed(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd", use_dictionary=["split"])
 
 
@@ -168,14 +195,16 @@ def read_index(path: Path) -> Index:
                 f"{path} is not an index: its columns are {table.schema.names}, expected {SCHEMA.names}; {FIX_HINT}"
             )
         columns = {name: column(table, name, path) for name in SCHEMA.names}
-        facts = json.loads((table.schema.metadata or {}).get(READING.encode(), b"{}"))
+        facts = json.loads((table.schema.metadata or {}).get(OWN.encode(), b"{}"))
         index = Index(
             paths=tuple(columns["path"].tolist()),
             class_ids=columns["class_id"],
             splits=tuple(columns["split"].tolist()),
             sizes=columns["bytes"],
             sha256=tuple(columns["sha256"].tolist()),
-            reading=Reading.from_provenance(facts),
+            reading=Reading.from_provenance(facts.get("reading", {})),
+            listing_sha256=facts.get("listing"),
+            duplicates=tuple(tuple(paths) for paths in facts.get("duplicates", ())),
         )
     raise_all(list(_row_mistakes(index)), f"{path} was not written by this project; {FIX_HINT}")
     return index

@@ -17,7 +17,7 @@ from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.devices import cores
 from features.runtime.progress import Progress
 
-SIZE = 16  # pixels of a thumbnail's side
+SIZE = 32  # pixels of a thumbnail's side
 CHUNK = 32  # images that a thread looks at in a row
 SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 class Inspected:
     """What was seen of an image: its value range if it has more than 8 bits a channel, and its thumbnail if readable.
 
-    `thumbnail` is (16, 16, 3) uint8, upright.
+    `thumbnail` is (32, 32) uint8, grey and upright.
     """
 
     values: ValueRange | None
@@ -90,7 +90,7 @@ def _load(cache: Path) -> dict[str, Inspected]:
     return {
         row["sha256"]: Inspected(
             None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
-            None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE, 3),
+            None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
         )
         for row in rows
     }

@@ -8,6 +8,7 @@ from stages.running import run
 from features.datasets.base import reader_from
 from features.errors import InputError, nearest
 from features.index import write_index
+from features.splits.image_files import passed_over_lines
 from pipeline.artifacts import paths
 from pipeline.config.params import PATH, load
 from stages.options import Dataset
@@ -21,13 +22,16 @@ def main(dataset: Dataset) -> None:
 
     reader = reader_from(data.sets[dataset], f"{PATH}: data.sets.{dataset}")
     root = Path(data.root)
-    write_index(
-        reader.read(root),
+    listing = reader.read(root)
+    duplicates = write_index(
+        listing,
         reader.folder(root),
         table=paths.index(dataset),
         names=paths.names(dataset),
-        cache=paths.SCRATCH / f"digests-{dataset}.json",
+        cache=paths.digests(dataset),
     )
+    for line in [*passed_over_lines(listing.passed_over), *duplicates]:
+        print(f"{dataset}: {line}", flush=True)
 
 
 if __name__ == "__main__":

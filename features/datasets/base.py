@@ -99,6 +99,8 @@ class Listing:
         own: Whether these are a user's own images, whose files may be links and are read as a viewer shows them.
         passed_over: Files and folders of own images that are not read, with the reasons.
         notes: How own images were understood where that is not obvious, one line each.
+        drawn: Paths of own images whose split was drawn, not given.
+        groups: Path -> the group whose images stay in one split (a subject, a camera, a burst), if known.
     """
 
     images: tuple[Image, ...]
@@ -113,6 +115,8 @@ class Listing:
     own: bool = False
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
+    drawn: frozenset[str] = frozenset()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 class PassedOver(NamedTuple):

@@ -1,4 +1,7 @@
-"""Own images in a table: a CSV or Parquet file with the columns `path`, `label` and, optionally, `split`."""
+"""Own images in a table: a CSV or Parquet file with the columns `path`, `label` and, optionally, `split` and `group`.
+
+Images of one group (a subject, a camera, a burst) stay in one split, if the split is drawn.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ class ImageTable(OwnImages):
             problems = [f"{self.table}, row {number}: {problem}" for problem in _row_problems(folder, line)]
             mistakes += problems
             if not problems:
-                rows.append(Row(line["path"], line["label"], line.get("split") or None))
+                rows.append(Row(line["path"], line["label"], line.get("split") or None, _text(line.get("group"))))
         return self.listing(rows, mistakes)
 
 
@@ -65,6 +68,10 @@ def read_table(file: Path) -> Sequence[dict[str, Any]]:
     ]
     raise_all(problems, f"{file} cannot be used")
     return lines
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)
 
 
 def _row_problems(folder: Path, line: dict[str, Any]) -> Iterator[str]:

@@ -120,9 +120,9 @@ class ValueRange(NamedTuple):
 
 
 def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8]]:
-    """Return the value range of an image, None if it has 8 bits a channel, and its thumbnail (size, size, 3), upright.
+    """Return the value range of an image, None if it has 8 bits a channel, and its grey thumbnail (size, size).
 
-    A JPEG is decoded at reduced size, so this is several times as fast as `decode`.
+    The thumbnail is upright. A JPEG is decoded at reduced size, so this is several times as fast as `decode`.
 
     Raises:
         UnreadableImageError: as `decode`.
@@ -136,7 +136,7 @@ def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8
             found = _value_range(deep_values(opened))
             levels = levels_for([found]) if found else None
             image = _to_rgb(_open(data) if found else opened, Reading(upright=True, levels=levels))
-        return found, np.asarray(image.resize((size, size), Image.Resampling.BOX))
+        return found, np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
 
 
 def _value_range(values: NDArray[Any] | None) -> ValueRange | None:

@@ -41,7 +41,7 @@ def digests(folder: Path, paths: Sequence[str], cache: Path, *, links: bool = Fa
     Returns:
         For each path a `Digest`, or the reason as a text if the file cannot be read.
     """
-    cached = _load_cache(cache, folder)
+    cached = load_cache(cache, folder)
     root = folder.resolve()
 
     def digest(path: str) -> Digest | str:
@@ -81,7 +81,7 @@ def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     return (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
 
 
-def _load_cache(cache: Path, folder: Path) -> dict[str, Digest]:
+def load_cache(cache: Path, folder: Path) -> dict[str, Digest]:
     """Return the cached digests of `folder`; {} if the cache is missing, corrupt or belongs to another folder."""
     try:
         content = read_sealed_json(cache, "")

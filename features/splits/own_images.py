@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from features.datasets.base import Image, Listing, Origin, PassedOver, Reader, Split
+from features.duplicates import keep_together
 from features.errors import InputError, Problems, nearest
 
 NAMES = Path("classes")  # folder of files with names; a dep of stage `index`, so that DVC notices a change
@@ -22,11 +23,12 @@ Shares = Annotated[list[Share], Field(min_length=3, max_length=3)]
 
 
 class Row(NamedTuple):
-    """One image: its POSIX path relative to the reader's folder, its label, and its split if that is known."""
+    """One image: its POSIX path relative to the reader's folder, its label, and its split and group if known."""
 
     path: str
     label: str
     split: Split | None
+    group: str | None = None
 
 
 class OwnImages(Reader):
@@ -78,12 +80,15 @@ class OwnImages(Reader):
         classes = (*names, *(name for name in unseen if name not in names))
         class_ids = {label: i for i, label in enumerate(labels)}
         unseen_labels = {label for label, name in zip(labels, names, strict=True) if name in unseen}
-        images = (
+        assigned = [*self._assign_splits(rows)]
+        images = [
             Image(path, class_ids[label], "test" if label in unseen_labels else split)
-            for path, label, split in self._assign_splits(rows)
-        )
+            for path, label, split, _ in assigned
+        ]
+        drawn = frozenset(path for path, label, _, is_drawn in assigned if is_drawn and label not in unseen_labels)
+        groups = {row.path: row.group for row in rows if row.group}
         return Listing(
-            images=tuple(images),
+            images=keep_together(images, drawn, (), groups).images,
             classes=classes,
             templates=tuple(self.templates),
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
@@ -92,6 +97,8 @@ class OwnImages(Reader):
             own=True,
             passed_over=tuple(passed_over),
             notes=tuple(notes),
+            drawn=drawn,
+            groups=groups,
         )
 
     def class_name(self, label: str) -> str:
@@ -113,31 +120,31 @@ class OwnImages(Reader):
         for name in sorted({name for name in unseen if unseen.count(name) > 1}):
             yield f"unseen: {name!r} is listed twice; remove one"
 
-    def _assign_splits(self, rows: Sequence[Row]) -> Iterator[tuple[str, str, Split]]:
-        """Yield path, label and split of every row; a split that is not given is drawn."""
+    def _assign_splits(self, rows: Sequence[Row]) -> Iterator[tuple[str, str, Split, bool]]:
+        """Yield path, label and split of every row, and whether the split was drawn because it is not given.
+
+        The images of a group are drawn as one.
+        """
         train, val, _ = self.fractions
         shares: dict[Split | None, Sequence[float]] = {None: self.fractions}
         # As CoOp does for data sets with only train and test, val is drawn from train.
         if not any(row.split in (None, "val") for row in rows):
             shares["train"] = [train / (train + val), val / (train + val), 0.0] if train + val else [1.0, 0.0, 0.0]
 
-        drawn: dict[tuple[Split | None, str], list[tuple[float, str]]] = defaultdict(list)
+        drawn: dict[tuple[Split | None, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             if row.split in shares:
-                drawn[row.split, row.label].append((self._uniform(row.path), row.path))
+                drawn[row.split, row.label][f"group {row.group}" if row.group else row.path].append(row.path)
             elif row.split is not None:
-                yield row.path, row.label, row.split
+                yield row.path, row.label, row.split, False
 
-        for (split, label), numbered in drawn.items():
-            numbered.sort()
+        for (split, label), units in drawn.items():
+            numbered = sorted((self._uniform(name), paths) for name, paths in units.items())
             val_start, test_start = cuts([number for number, _ in numbered], shares[split])
-            for position, (_, path) in enumerate(numbered):
-                if position < val_start:
-                    yield path, label, "train"
-                elif position < test_start:
-                    yield path, label, "val"
-                else:
-                    yield path, label, "test"
+            for position, (_, paths) in enumerate(numbered):
+                side: Split = "train" if position < val_start else "val" if position < test_start else "test"
+                for path in paths:
+                    yield path, label, side, True
 
     def _uniform(self, path: str) -> float:
         """Return a number in [0, 1) that depends only on the path and the seed."""

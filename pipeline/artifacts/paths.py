@@ -19,6 +19,11 @@ def index(dataset: str) -> Path:
     return ROOT / "index" / f"{dataset}.parquet"
 
 
+def digests(dataset: str) -> Path:
+    """Return the cache of the sizes, times and digests of a data set's files (JSON)."""
+    return SCRATCH / f"digests-{dataset}.json"
+
+
 def names(dataset: str) -> Path:
     """Return the file with the class names and prompt templates of a data set (JSON)."""
     return ROOT / "index" / f"{dataset}.json"

@@ -141,6 +141,7 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
             params.write(after)
             for change in overrides.changes(before, after):
                 print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
+        _reindex_changed(params.parse_text(after))
         if jobs == 1:
             repro()
         else:
@@ -157,6 +158,17 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
+
+
+def _reindex_changed(current: params.Params) -> None:
+    """Index own images again that have changed since, and say what has."""
+    from pipeline.cli.stale import stale_indexes
+    from pipeline.executor.repro import reindex
+
+    stale = stale_indexes(current)
+    for name, changes in stale.items():
+        print(f"{name}: images changed since they were indexed: {changes}; indexing them again", flush=True)
+    reindex([*stale])
 
 
 def _print_left_over(settings: Sequence[str]) -> None:
@@ -209,10 +221,13 @@ def check_only() -> None:
     """Check params.yaml, its data sets and dvc.lock; run no stage."""
     from features.errors import InputError
     from pipeline.cli.check import check_all
+    from pipeline.cli.stale import stale_indexes
     from pipeline.executor.repository import lock_file_problem
 
     current = params.load()
     check_all([current])
+    for name, changes in stale_indexes(current).items():
+        print(f"note: {name}: images changed since they were indexed: {changes}; `shipyard run` indexes them again")
     if problem := lock_file_problem():
         raise InputError(problem)
 

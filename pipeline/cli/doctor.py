@@ -72,7 +72,7 @@ def examine() -> Iterator[Finding]:
     except InputError as error:
         yield Finding("params", "stop", _one_line(error), "fix params.yaml, then run `shipyard doctor` again")
         return
-    for check in (_params, _device, _encoder, _weights, _data):
+    for check in (_params, _device, _encoder, _weights, _data, _own_images):
         yield from check(params)
 
 
@@ -280,3 +280,17 @@ def _data(params: Params) -> Iterator[Finding]:
                 yield Finding(about, "note", _one_line(error), "not needed: the features are extracted")
             else:
                 yield Finding(about, "stop", _one_line(error))
+
+
+def _own_images(params: Params) -> Iterator[Finding]:
+    """Check that own images are still those that were indexed."""
+    from pipeline.cli.stale import stale_indexes
+
+    try:
+        stale = stale_indexes(params)
+    except InputError as error:
+        yield Finding("own images", "stop", _one_line(error))
+        return
+    for name, changes in stale.items():
+        text = f"changed since they were indexed: {changes}"
+        yield Finding(f"images: {name}", "note", text, "`shipyard run` indexes them again")

@@ -32,6 +32,16 @@ def repro(targets: Sequence[str] = ()) -> None:
         )
 
 
+def reindex(datasets: Sequence[str]) -> None:
+    """Index data sets again whose images changed; DVC does not track images, so it would not.
+
+    Raises:
+        InputError: a data set cannot be indexed; the stage has printed the reason.
+    """
+    if datasets and _dvc("repro", "--quiet", "--force", "--single-item", *(f"index@{name}" for name in datasets)):
+        raise InputError("the images cannot be indexed again; see the error above. The old results are unchanged")
+
+
 def keep(name: str) -> None:
     """Save the current parameters and metrics as a DVC experiment; one with the same name is replaced.
 

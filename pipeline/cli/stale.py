@@ -1,0 +1,47 @@
+"""Own images that changed since they were indexed. DVC does not track images, so it would keep the old results."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from features.datasets.base import reader_from
+from features.errors import Problems, combined_error, raise_all
+from features.freshness import Changes, changes_since
+from features.index import mistakes, read_index
+from features.splits.own_images import OwnImages
+from pipeline.artifacts.paths import digests, index
+from pipeline.config.params import Params
+
+
+def stale_indexes(params: Params) -> dict[str, Changes]:
+    """Return the data sets of own images that have changed since they were indexed, and what changed.
+
+    A data set whose images are not on this machine is left out: its features are all that a colleague needs.
+
+    Raises:
+        InputError: lists every problem of the data sets that changed and cannot be indexed as they are.
+    """
+    stale: dict[str, Changes] = {}
+    problems = Problems()
+    for name in params.grid.datasets:
+        problems.attempt(partial(_compare, params, name, stale))
+    raise_all(problems.messages, "own images changed and cannot be indexed again as they are")
+    return stale
+
+
+def _compare(params: Params, name: str, stale: dict[str, Changes]) -> None:
+    """Add a data set to `stale` if its images have changed."""
+    root = Path(params.data.root)
+    reader = Problems().attempt(partial(reader_from, params.data.sets[name], name))  # `check` reports its mistakes
+    if not isinstance(reader, OwnImages) or not index(name).exists():
+        return
+    listing = Problems().attempt(partial(reader.read, root))
+    if listing is None or not listing.images:
+        return
+
+    indexed = read_index(index(name))
+    if changes := changes_since(indexed, listing, reader.folder(root), digests(name)):
+        if faults := [*mistakes(listing)]:
+            raise combined_error(faults, f"{name}: {changes}")
+        stale[name] = changes
