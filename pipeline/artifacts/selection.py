@@ -11,6 +11,7 @@ from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
+from pipeline.artifacts.selection_doubts import doubts
 from pipeline.config.migrations import check_artifact_folder
 
 # Bounds of the temperature. At the upper bound, CLIP's logits make all classes equally probable.
@@ -49,7 +50,8 @@ class Selection(Settings):
         run: name of the selected run.
         seed: seed of the selected run.
         images: number of validation images behind each accuracy, by the keys of `Candidate.accuracies`.
-        confidence: percentage of bootstrap samples in which the run is the best.
+        confidence: percentage of bootstrap samples in which the run is better than each other.
+        chance: the score of a run that guesses, in percent.
         runs: all runs that were compared, in the order of the grid.
     """
 
@@ -59,6 +61,7 @@ class Selection(Settings):
     seed: int
     images: dict[str, Count]
     confidence: Percent
+    chance: Percent = 0.0
     runs: Annotated[tuple[Candidate, ...], Field(min_length=1, strict=False)]
 
     def candidate(self, run: str) -> Candidate | None:
@@ -95,6 +98,7 @@ def selection_text(selection: Selection) -> str:
         if warning:
             lines.append(f"  {warning}")
 
+    lines += [f"  {doubt}" for doubt in doubts(selection)]
     return "\n".join(lines)
 
 

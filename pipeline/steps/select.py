@@ -7,7 +7,7 @@ methods such as Tip-Adapter have already used the validation images of its seen 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from features.formats.seal import write_sealed_json
 from pipeline.artifacts.logits import RunLogits, read_logits
 from pipeline.artifacts.paths import TaskPaths
 from pipeline.artifacts.selection import HIGHEST, LOWEST, Candidate, Selection
+from pipeline.artifacts.selection_doubts import share_best
 from pipeline.metrics.accuracy import harmonic_mean
 from pipeline.metrics.calibration import fit_temperature
 
@@ -76,11 +77,18 @@ def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int]) -> Sel
         run=list(scorable)[best],
         seed=seeds[0],
         images={name: len(values) for name, values in labels.items()},
-        confidence=float(100 * (scores[1:].argmax(1) == best).mean()),
+        confidence=share_best(scores[1:], best),
+        chance=_chance(scorable.values()),
         runs=tuple(candidates.get(run, Candidate(run=run, accuracies={})) for run in runs),
     )
     write_sealed_json(cell.selection, selection.model_dump(mode="json"))
     return selection
+
+
+def _chance(runs: Iterable[RunLogits]) -> float:
+    """Return the accuracy, and so the harmonic mean, of guessing among the classes that are scored, in percent."""
+    classes: set[int] = {logits.shape[1] for run in runs for splits in run.seeds.values() for logits in splits.values()}
+    return 100 / max(classes)
 
 
 def _candidate(run: str, accuracies: Mapping[str, Floats], scores: Floats, temperature: float) -> Candidate:

@@ -308,3 +308,18 @@ def test_results_and_parameters_compare_with_a_commit(repo: Path) -> None:
     assert changed == {metrics.relative_to(repo).as_posix(): {"H"}}
     quiet = run(repo, "shipyard", "run", "-q")
     assert quiet.lstrip().startswith("Encoder tiny"), "-q prints the results only"
+
+
+def test_images_that_changed_are_named_and_indexed_by_the_next_run(
+    reproduced_repo: Path, warm_path: None, tmp_path: Path
+) -> None:
+    repo = copy_repo(reproduced_repo, tmp_path / "repo")
+    assert "changed since" not in shipyard(repo, "check")
+    shutil.copy(next(repo.glob("data/mine/train/cat/*")), repo / "data/mine/train/cat/added.png")
+    assert "1 added (train/cat/added.png)" in shipyard(repo, "check")
+    assert "1 added (train/cat/added.png)" in shipyard(repo, "doctor")
+    output = shipyard(repo, "run")
+    assert "1 added (train/cat/added.png)" in output
+    assert "1 images are copies" in output
+    assert "extract@mine" in ran(output)
+    assert "changed since" not in shipyard(repo, "check")

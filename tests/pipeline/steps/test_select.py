@@ -87,7 +87,7 @@ def test_runs_are_compared_on_the_same_samples(tmp_path: Path) -> None:
 
 def test_of_equal_runs_the_first_of_the_grid_is_selected(tmp_path: Path) -> None:
     selection = selected(tmp_path, {"b": RUNS["zero_shot"], "a": RUNS["zero_shot"]})
-    assert (selection.run, selection.confidence) == ("b", 100)
+    assert (selection.run, selection.confidence) == ("b", 0)
 
 
 def test_confidence_is_the_probability_that_a_sample_contains_a_deciding_image(tmp_path: Path) -> None:
