@@ -27,7 +27,7 @@ from features.formats.files import canonical_json
 from features.formats.parquet import column, read_sealed, write_sealed
 from features.formats.seal import read_sealed_json, write_sealed_json
 from features.formats.untrusted import wrap_parser_errors
-from features.inspection import inspect_images
+from features.inspection import inspect_images, pixel_lines
 
 FIX_HINT = "create it again: dvc repro index"
 OWN = "own_images"  # key of the table's metadata with what only own images have
@@ -104,7 +104,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
         cache: A file that keeps digests between calls; it does not affect the result.
 
     Returns:
-        One line for each fault that copies of images cause.
+        One line for each kind of thing to know about own images: unreadable ones, deep ones, copies.
 
     Raises:
         InputError: The listing contradicts itself or its published counts, or files cannot be read. Every mistake is
@@ -113,15 +113,17 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
 
     hashed = _hashed(listing, folder, cache)
-    images, reading, moved = listing.images, AS_IN_THE_PAPERS, 0
+    images, reading = listing.images, AS_IN_THE_PAPERS
     duplicates: Sets = ()
+    lines: list[str] = []
     if listing.own:
         paths, sha256 = list(hashed), [digest.sha256 for digest in hashed.values()]
         seen = inspect_images(folder, paths, sha256, cache.with_suffix(".parquet"), listing.origin.title)
         reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values))
         duplicates = find_duplicates(paths, sha256, [one.thumbnail for one in seen])
         together = keep_together(images, listing.drawn, duplicates, listing.groups)
-        images, moved = together.images, together.moved
+        images = together.images
+        lines = [*pixel_lines(paths, seen), *duplicate_lines(images, duplicates, together.moved)]
 
     images = tuple(sorted(images, key=lambda image: (SPLITS.index(image.split), image.class_id, image.path)))
     index = Index(
@@ -136,7 +138,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
     )
     save_index(index, table)
     save_names(listing, names)
-    return tuple(duplicate_lines(images, duplicates, moved))
+    return tuple(lines)
 
 
 def _hashed(listing: Listing, folder: Path, cache: Path) -> dict[str, Digest]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.encoding.images import UnreadableImageError, ValueRange, inspect
-from features.errors import InputError
+from features.encoding.images import UnreadableImageError, ValueRange, inspect, levels_for
+from features.errors import InputError, shown
 from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.devices import cores
 from features.runtime.progress import Progress
 
 SIZE = 32  # pixels of a thumbnail's side
+LISTED = 3  # examples in a line
 CHUNK = 32  # images that a thread looks at in a row
 SCHEMA = pa.schema(
     [
@@ -26,22 +27,21 @@ SCHEMA = pa.schema(
         pa.field("high", pa.float64()),
         pa.field("floating", pa.bool_()),
         pa.field("thumbnail", pa.binary()),  # null: unreadable
+        pa.field("problem", pa.string()),
     ]
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Inspected:
-    """What was seen of an image: its value range if it has more than 8 bits a channel, and its thumbnail if readable.
+    """What was seen of an image: its value range if it has more than 8 bits a channel, its thumbnail or its problem.
 
     `thumbnail` is (32, 32) uint8, grey and upright.
     """
 
     values: ValueRange | None
     thumbnail: NDArray[np.uint8] | None
-
-
-UNREADABLE = Inspected(None, None)  # extraction reports the reason
+    problem: str | None = None
 
 
 def inspect_images(
@@ -70,6 +70,16 @@ def inspect_images(
     return [known[digest] for digest in sha256]
 
 
+def pixel_lines(paths: Sequence[str], inspected: Sequence[Inspected]) -> Iterator[str]:
+    """Yield one line on images that cannot be read, and one on those of more than 8 bits."""
+    broken = [f"{shown(path)}: {one.problem}" for path, one in zip(paths, inspected, strict=True) if one.problem]
+    if broken:
+        yield f"{len(broken)} images cannot be read ({'; '.join(broken[:LISTED])}{'; ...' * (len(broken) > LISTED)})"
+    deep = [one.values for one in inspected if one.values]
+    if levels := levels_for(deep):
+        yield f"{len(deep)} images have more than 8 bits: {levels[0]:g} is read as black, {levels[1]:g} as white"
+
+
 def _inspect_all(folder: Path, files: Sequence[tuple[str, str]]) -> list[Inspected]:
     return [_inspect(folder / path) for _, path in files]
 
@@ -77,8 +87,8 @@ def _inspect_all(folder: Path, files: Sequence[tuple[str, str]]) -> list[Inspect
 def _inspect(file: Path) -> Inspected:
     try:
         return Inspected(*inspect(file.read_bytes(), SIZE))
-    except (OSError, UnreadableImageError):
-        return UNREADABLE
+    except (OSError, UnreadableImageError) as error:
+        return Inspected(None, None, str(error))
 
 
 def _load(cache: Path) -> dict[str, Inspected]:
@@ -91,6 +101,7 @@ def _load(cache: Path) -> dict[str, Inspected]:
         row["sha256"]: Inspected(
             None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
             None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
+            row["problem"],
         )
         for row in rows
     }
@@ -102,6 +113,7 @@ def _save(inspected: dict[str, Inspected], cache: Path) -> None:
             "sha256": digest,
             **(result.values._asdict() if result.values else {}),
             "thumbnail": None if result.thumbnail is None else result.thumbnail.tobytes(),
+            "problem": result.problem,
         }
         for digest, result in inspected.items()
     ]

@@ -134,8 +134,11 @@ def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8
             opened = _open(data)
             opened.draft(opened.mode, (4 * size, 4 * size))
             found = _value_range(deep_values(opened))
-            levels = levels_for([found]) if found else None
-            image = _to_rgb(_open(data) if found else opened, Reading(upright=True, levels=levels))
+            reading = Reading(upright=True, levels=levels_for([found]) if found else None)
+            try:
+                image = decode(data, reading) if found else _to_rgb(opened, reading)
+            except OSError:  # a JPEG whose end is missing
+                image = decode(data, reading)
         return found, np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
 
 

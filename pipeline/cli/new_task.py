@@ -77,6 +77,7 @@ class PreparedTask:
         names_text: its text; None: the file is what the user passed, and stays as it is.
         params_text: the text of params.yaml with the task.
         absolute: whether params.yaml has the absolute path of the images.
+        folder: the folder that the paths of the images are relative to.
     """
 
     listing: Listing
@@ -84,6 +85,7 @@ class PreparedTask:
     names_text: str | None
     params_text: str
     absolute: bool
+    folder: Path
 
     def write(self) -> None:
         """Write the file of class names and `params.yaml`."""
@@ -122,7 +124,7 @@ def prepare(new: NewTask) -> PreparedTask:
     raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
-    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute)
+    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute, _folder(new))
 
 
 def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params, problems: Problems) -> Listing | None:
@@ -160,7 +162,7 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
             "one folder of images per class, or a CSV or Parquet file with the columns path and label"
         )
 
-    folder = (new.images.parent if is_table else new.images).resolve()
+    folder = _folder(new)
     inside_root = folder.is_relative_to(root.resolve())
     block: dict[str, Any] = {
         "reader": "image_table" if is_table else "image_folder",
@@ -186,6 +188,10 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
         if mapping:
             block[option] = mapping
     return block, not inside_root, exists
+
+
+def _folder(new: NewTask) -> Path:
+    return (new.images.parent if new.images.suffix.lower() in TABLE_SUFFIXES else new.images).resolve()
 
 
 def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,24 @@ if TYPE_CHECKING:
 
 # The same as in pipeline.cli.new_task, whose import would slow down --help.
 ClassFrom = Literal["first", "last"]
+
+CHECKED = "task_check"  # stands for the name of the task
+
+Images = Annotated[Path, typer.Argument(help="Folder with one folder per class, or a table, as for `task new`.")]
+Unseen = Annotated[
+    Path | None,
+    typer.Option(
+        help="Text file of classes that have no training images, one name per line. Any images they do have are used "
+        "only for testing."
+    ),
+]
+From = Annotated[
+    ClassFrom | None,
+    typer.Option(
+        help="Folder that names the class of an image: the first below --images (or below train, val, test), or the "
+        "last, which holds the image. Default: the first."
+    ),
+]
 
 app = typer.Typer(help="Create a task from your own images.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,13 +51,7 @@ def new(
         typer.Option(help="Folder with one folder per class, or a CSV or Parquet file with path,label[,split]."),
     ],
     *,
-    unseen: Annotated[
-        Path | None,
-        typer.Option(
-            help="Text file of classes that have no training images, one name per line. Any images they do have are "
-            "used only for testing."
-        ),
-    ] = None,
+    unseen: Unseen = None,
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt with {} for the class name. Can be repeated.")
     ] = None,
@@ -53,13 +66,7 @@ def new(
     split_seed: Annotated[
         int, typer.Option(min=0, help="Seed of the random split into training, validation and test images.")
     ] = 0,
-    class_from: Annotated[
-        ClassFrom | None,
-        typer.Option(
-            help="Folder that names the class of an image: the first below --images (or below train, val, test), or "
-            "the last, which holds the image. Default: the first."
-        ),
-    ] = None,
+    class_from: From = None,
 ) -> None:
     """Create a task from your images and from names of classes without images.
 
@@ -82,6 +89,27 @@ def new(
             "note: the images are outside data.root, so params.yaml has their absolute path; colleagues must change it"
         )
     print(f"next: shipyard run {name}")
+
+
+@app.command(epilog=examples("shipyard task check photos/birds", "shipyard task check labels.csv --unseen names.txt"))
+def check(
+    images: Images,
+    *,
+    unseen: Unseen = None,
+    class_from: From = None,
+) -> None:
+    """Show what `task new` would read of a folder or a table, class by class; write nothing.
+
+    Every image is opened: unreadable ones, copies in training and test images or in two classes, and everything that is
+    passed over are listed.
+    """
+    from pipeline.cli.new_task import NewTask, prepare
+    from pipeline.cli.task_check import look_at
+
+    prepared = prepare(NewTask(CHECKED, images, unseen, class_from=class_from))
+    _print_listing(str(images), prepared.listing)
+    print(*look_at(prepared.listing, prepared.folder), sep="\n")
+    print(f"nothing was written; next: shipyard task new NAME --images {shlex.quote(str(images))}")
 
 
 def _print_listing(name: str, listing: Listing) -> None:

@@ -95,7 +95,7 @@ def test_predictions_are_printed_and_written(done: PageRun) -> None:
     assert done.outputs["shipyard predict mybirds photos/new"].startswith("photos/new/1.jpg")
     assert (done.folder / "found.html").is_file()
     rows = (done.folder / "found.csv").read_text(encoding="utf-8").splitlines()
-    assert len(rows) == 1 + 3 * (2 * 16 + 8 + 1)
+    assert len(rows) == 1 + 2 * 16 + 8 + 1
 
 
 def test_adding_a_class_opens_no_image_trains_no_generator_and_repeats_no_proxy(done: PageRun) -> None:

@@ -105,6 +105,11 @@ TABLE: dict[str, dict[str, list[str]]] = {
     "docs/reliability.md": {
         NO + "takes an hour and more; test_faults.py runs how it writes": ["python -m benchmarks.faults"]
     },
+    "docs/what_is_read.md": {
+        "test_new_task.py::test_check_shows_each_class_and_everything_odd_and_writes_nothing": [
+            "shipyard task check photos/birds"
+        ],
+    },
     "docs/reproduce_the_papers.md": {
         SELF + "test_the_settings_of_the_whole_recipe_are_written": [f"shipyard {RECIPE}"],
         SELF + "test_a_recipe_is_run": [

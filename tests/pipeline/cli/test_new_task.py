@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pictures import picture
 from project_root import ROOT
 from typer.testing import CliRunner, Result
 
@@ -228,3 +229,34 @@ def test_a_task_on_own_images_runs_only_on_its_own_data_set(project: Path) -> No
     with pytest.raises(InputError, match="shipyard run mybirds"):
         check(params.parse_text(text))
     check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))
+
+
+def test_check_shows_each_class_and_everything_odd_and_writes_nothing(project: Path) -> None:
+    folder = project / "photos"
+    for number in range(12):
+        file = folder / ("tern" if number % 2 else "wren") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(file)
+    picture(0).save(folder / "tern/copy.jpg", quality=60)
+    (folder / "tern/broken.jpg").write_bytes(b"no picture")
+    images(folder, "tern/notes.txt", "loose.jpg")
+    before = sorted(project.rglob("*"))
+    result = CliRunner().invoke(app, ["task", "check", "photos"])
+    assert result.exit_code == 0, result.exception
+    assert sorted(project.rglob("*")) == before
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line[:4] in ("tern", "wren")}
+    assert [sum(map(int, rows[name][:3])) for name in ("tern", "wren")] == [8, 6]
+    assert [rows[name][3:] for name in ("tern", "wren")] == [["1", "1"], ["0", "1"]]
+    notes = [line for line in result.output.splitlines() if line.startswith("note: ")]
+    for parts in (
+        ("tern/broken.jpg",),
+        ("two classes", "tern/copy.jpg = wren/0.png"),
+        ("tern/notes.txt",),
+        ("loose.jpg",),
+    ):
+        assert [note for note in notes if all(part in note for part in parts)], parts
+
+
+def test_check_lists_the_problems_that_new_would(project: Path) -> None:
+    images(project / "photos", *(f"train/{name}/1.jpg" for name in "ab"), *(f"Tset/{name}/1.jpg" for name in "ab"))
+    assert "'test'" in str(CliRunner().invoke(app, ["task", "check", "photos"]).exception)

@@ -1,0 +1,49 @@
+"""`shipyard task check`: what would be read of a folder, class by class; nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+
+from features.datasets.base import SPLITS, Listing
+from features.errors import shown
+from features.index import read_index, write_index
+from features.runtime.text_table import text_table
+
+COLUMNS = (*SPLITS, "passed over", "copies")
+
+
+def look_at(listing: Listing, folder: Path) -> list[str]:
+    """Return a table of the classes of a listing, and one line for each kind of thing to know about its images.
+
+    Every image is read once, at reduced size. The splits are those of the index: copies are on one side.
+
+    Raises:
+        InputError: files cannot be opened.
+    """
+    with TemporaryDirectory() as scratch:
+        table = Path(scratch) / "index.parquet"
+        lines = write_index(listing, folder, table, Path(scratch) / "names.json", Path(scratch) / "digests.json")
+        index = read_index(table)
+
+    copies = {path for paths in index.duplicates for path in paths}
+    counts: dict[str, Counter[str]] = {name: Counter() for name in listing.classes}
+    class_of_folder: dict[str, str] = {}
+    for path, class_id, split in zip(index.paths, index.class_ids.tolist(), index.splits, strict=True):
+        name = listing.classes[class_id]
+        counts[name][split] += 1
+        counts[name]["copies"] += path in copies
+        class_of_folder |= {str(parent): name for parent in PurePosixPath(path).parents}
+
+    elsewhere: Counter[str] = Counter()
+    for path, _ in listing.passed_over:
+        parents = map(str, PurePosixPath(path).parents)
+        name = next((class_of_folder[parent] for parent in parents if parent in class_of_folder), "")
+        (counts[name] if name and "/" in path else elsewhere)["passed over"] += 1
+
+    rows = [["", *COLUMNS]]
+    rows += [[shown(name), *(str(count[key]) for key in COLUMNS)] for name, count in counts.items()]
+    if elsewhere:
+        rows.append(["(in no class)", *(str(elsewhere[key]) for key in COLUMNS)])
+    return [*text_table(rows), *(f"note: {line}" for line in lines)]
