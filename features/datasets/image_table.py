@@ -1,29 +1,33 @@
-"""Own images in a table: a CSV or Parquet file with the columns `path`, `label` and, optionally, `split` and `group`.
+"""Own images in a table with the columns `path`, `label` and, optionally, `split` and `group`.
 
 Images of one group (a subject, a camera, a burst) stay in one split, if the split is drawn.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, get_args
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import ClassVar
+from urllib.parse import unquote
 
-from features.datasets.base import Listing, Split
-from features.errors import raise_all
-from features.formats import parquet
-from features.formats.untrusted import wrap_parser_errors
+from features.datasets.base import SPLITS, Listing, Split
+from features.splits.folder_layout import resolve_splits, split_of
+from features.splits.image_files import examples
+from features.splits.label_table import read_label_table
 from features.splits.listed import describe_missing
 from features.splits.own_images import OwnImages, Row
+
+NO_LABELS = frozenset({"", "-", "?", "n/a", "na", "nan", "none", "null"})  # what programs write for a missing label
 
 
 class ImageTable(OwnImages):
     """Options of `reader: image_table`, in addition to those of `OwnImages`.
 
     Attributes:
-        table: The CSV (UTF-8) or Parquet file in `path`; its image paths are relative to `path`, too.
+        table: The file in `path`: CSV, TSV, JSON lines, JSON or Parquet (`features.splits.label_table`); its image
+            paths are relative to `path`, too.
     """
 
     table: str = "labels.csv"
@@ -34,51 +38,124 @@ class ImageTable(OwnImages):
     def read(self, root: Path) -> Listing:
         """List the rows of the table; see `Reader.read`."""
         folder = self.folder(root)
-        rows: list[Row] = []
-        mistakes: list[str] = []
-        for number, line in enumerate(read_table(folder / self.table), start=1):
-            problems = [f"{self.table}, row {number}: {problem}" for problem in _row_problems(folder, line)]
-            mistakes += problems
-            if not problems:
-                rows.append(Row(line["path"], line["label"], line.get("split") or None, _text(line.get("group"))))
-        return self.listing(rows, mistakes)
+        table = read_label_table(folder / self.table)
+        names = {row["split"] for row in table.rows}
+        splits, split_notes = _splits([name for name in names if name])
+        problems: dict[str, list[str]] = defaultdict(list)
+        paths = _Paths(folder)
+
+        rows: dict[str, Row] = {}
+        repeated = 0
+        for number, line in enumerate(table.rows, start=1):
+            path, label, split = paths.resolve(line["path"]), line["label"], line["split"]
+            faults = list(_faults(folder, line, path, splits))
+            for fault in faults:
+                problems[fault].append(f"row {number} ({line['path'] or 'no path'})")
+            if faults or path is None or label is None:
+                continue
+            row = Row(path, label, splits[split] if split else None, line["group"])
+            first = rows.setdefault(path, row)
+            repeated += first is not row and first == row
+            if first != row:
+                problems["an earlier row has another label, split or group"].append(f"row {number} ({path})")
+
+        notes = [*table.notes, *split_notes, *paths.notes(), *_odd_labels(rows.values())]
+        if repeated:
+            notes.append(f"{repeated} rows repeat an earlier one and are ignored")
+        if (unsplit := sum(row["split"] is None for row in table.rows)) and unsplit < len(table.rows):
+            notes.append(f"{unsplit} of {len(table.rows)} rows have no split; theirs is drawn")
+        return self.listing([*rows.values()], _problem_lines(self.table, problems), notes=notes)
 
 
-def read_table(file: Path) -> Sequence[dict[str, Any]]:
-    """Return the rows of a CSV or Parquet file, each as a mapping of columns to values.
+class _Paths:
+    """The paths of a table as paths below a folder, and in how many ways they had to be understood."""
 
-    Raises:
-        InputError: The file cannot be read, has another format, or lacks a column.
-    """
-    with wrap_parser_errors(file, "save it as CSV (UTF-8) or Parquet"):
-        if file.suffix.lower() == ".parquet":
-            table = parquet.read_table(file)
-            columns = table.column_names
-            lines: list[dict[str, Any]] = table.to_pylist()
-        else:
-            with file.open(encoding="utf-8-sig", newline="") as text:
-                reader = csv.DictReader(text, strict=True)
-                lines = list(reader)
-                columns = list(reader.fieldnames or [])
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: dict[str, list[str]] = defaultdict(list)
 
-    problems = [
-        f"no column {name!r}; its columns are {', '.join(columns) or 'none'}"
-        for name in ("path", "label")
-        if name not in columns
-    ]
-    raise_all(problems, f"{file} cannot be used")
-    return lines
+    def resolve(self, text: str | None) -> str | None:
+        """Return the POSIX path of an existing file; else the text as it is."""
+        if text is None or (os.path.isfile(f"{self.folder}/{text}") and not os.path.isabs(text)):  # noqa: PTH113, PTH117
+            return text and PurePosixPath(text).as_posix()
+        for how, candidate in self._candidates(text):
+            relative = self._inside(candidate)
+            if relative is not None:
+                self.counts[how].append(text)
+                return relative
+        return text
+
+    def _candidates(self, text: str) -> Iterator[tuple[str, str]]:
+        yield "absolute paths are read relative to the folder", text
+        if "\\" in text:
+            yield "backslashes are read as /", PureWindowsPath(text).as_posix()
+        if text.startswith("file://"):
+            yield "addresses of files are read as paths", unquote(text.removeprefix("file://"))
+        if "?d=" in text:  # Label Studio's local storage
+            yield "paths of Label Studio are read relative to the folder", unquote(text.partition("?d=")[2])
+        name = unquote(text.replace("\\", "/").rpartition("/")[2])
+        if name != text:
+            yield "files are found by their names alone, beside the table", name
+            if "-" in name and "/upload/" in text:  # Label Studio puts a number before the name of an upload
+                yield "files are found by their names alone, beside the table", name.partition("-")[2]
+
+    def _inside(self, text: str) -> str | None:
+        """Return the path below the folder of an existing file; None if it is elsewhere or does not exist."""
+        file = self.folder / text
+        if "\0" in text or not file.is_file():
+            return None
+        for folder in (self.folder, self.folder.resolve()):
+            if file.is_relative_to(folder) and ".." not in file.parts:
+                return file.relative_to(folder).as_posix()
+        return None
+
+    def notes(self) -> Iterator[str]:
+        """Yield one line for each way in which paths had to be understood."""
+        for how, paths in self.counts.items():
+            yield f"{len(paths)} rows: {how} ({examples(paths)})"
 
 
-def _text(value: object) -> str | None:
-    return None if value is None or value == "" else str(value)
+def _splits(names: Sequence[str]) -> tuple[dict[str, Split | None], tuple[str, ...]]:
+    """Return what the values of the column `split` mean, and lines that say so."""
+    named = {name: split for name in sorted(names) if (split := split_of(name)) is not None}
+    if "train" not in named.values():
+        return dict(named), ()
+    return resolve_splits(named)
 
 
-def _row_problems(folder: Path, line: dict[str, Any]) -> Iterator[str]:
+def _faults(
+    folder: Path, line: Mapping[str, str | None], path: str | None, splits: Mapping[str, Split | None]
+) -> Iterator[str]:
+    """Yield the kinds of problems of a row."""
     for column in ("path", "label"):
-        if not isinstance(line[column], str) or not line[column].strip():
-            yield f"{column} is {line[column]!r}; expected a text"
-    if line.get("split") not in (None, "", *get_args(Split)):
-        yield f"split is {line['split']!r}; expected {', '.join(get_args(Split))}, or no value in any row"
-    if line["path"] and not os.path.isfile(f"{folder}/{line['path']}"):  # noqa: PTH113 (five times as fast)
-        yield f"there is no file {describe_missing(folder, line['path'])}"
+        if line[column] is None:
+            yield f"{column} is empty; expected a text"
+    if line["split"] and line["split"] not in splits:
+        yield f"split is {line['split']!r}; expected {', '.join(SPLITS)}, or no value"
+    if path is None:
+        return
+    inside = not os.path.isabs(path) and ".." not in path.split("/")  # noqa: PTH117 (fast)
+    if os.path.isfile(os.path.join(folder, path)):  # noqa: PTH113, PTH118 (as above)
+        if not inside:
+            yield f"the file exists, but not below {folder}; move the table to a folder above all images"
+        return
+    described = describe_missing(folder, path)
+    # The command that renames accents is the same for all rows.
+    yield described.removeprefix(f"{path}: ") if described != path else "there is no file"
+
+
+def _problem_lines(table: str, problems: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield one line for each kind of problem: how many rows have it, and examples."""
+    for kind, rows in problems.items():
+        count = f"{len(rows)} rows: " if len(rows) > 1 else ""
+        yield f"{table}: {count}{kind}: {examples(rows)}"
+
+
+def _odd_labels(rows: Iterable[Row]) -> Iterator[str]:
+    odd = [row for row in rows if row.label.casefold() in NO_LABELS]
+    if odd:
+        labels = sorted({repr(row.label) for row in odd})
+        yield (
+            f"{len(odd)} rows have the label {' or '.join(labels)}, which becomes a class; remove the rows if it means "
+            f"no label ({examples([row.path for row in odd])})"
+        )

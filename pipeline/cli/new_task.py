@@ -21,6 +21,7 @@ from features.formats.files import atomic_file
 from features.index import mistakes
 from features.splits.folder_layout import ask_about_levels, has_split_folders
 from features.splits.image_files import find_images
+from features.splits.label_table import SUFFIXES, known_columns
 from features.splits.own_images import NAMES, read_names_file
 from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.check import Blocks, learners
@@ -34,7 +35,7 @@ PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), ValidationP
 MAX_LISTED = 10  # class names in a note
 SIMILAR = 0.85  # of two names that may be one, as `kestrel` and `kestrels`
 HEADER = "# Classes of {name} without training images, one name per line. To add a class, add a line.\n"
-TABLE_SUFFIXES = (".csv", ".parquet")
+TABLE_SUFFIXES = SUFFIXES
 ClassFrom = Literal["first", "last"]
 
 
@@ -152,9 +153,16 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
 
     It is clear if the images exist and their folders have one meaning.
     """
-    is_table = new.images.suffix.lower() in TABLE_SUFFIXES
-    exists = new.images.is_file() if is_table else new.images.is_dir()
-    if not exists:
+    table = _table(new)
+    is_table = table is not None
+    exists = table.is_file() if table is not None else new.images.is_dir()
+    if exists and table is not None and table.suffix.lower() not in TABLE_SUFFIXES:
+        exists = False
+        problems.messages.append(
+            f"--images {new.images}: {table.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with "
+            f"the columns path and label. Read are {', '.join(TABLE_SUFFIXES)}"
+        )
+    elif not exists:
         neighbours = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if is_table else '/'}"))
         suggestion = nearest(str(new.images), neighbours).partition("known:")[0]
         problems.messages.append(
@@ -168,8 +176,8 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
         "reader": "image_table" if is_table else "image_folder",
         "path": folder.relative_to(root.resolve()).as_posix() if inside_root else str(folder),
     }
-    if is_table:
-        block["table"] = new.images.name
+    if table is not None:
+        block["table"] = table.name
     elif exists:
         options = problems.attempt(partial(_folder_options, folder, new.class_from))
         exists = options is not None
@@ -190,8 +198,18 @@ def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[s
     return block, not inside_root, exists
 
 
+def _table(new: NewTask) -> Path | None:
+    """Return the table that a user names, or the metadata of a folder of images without class folders, else None."""
+    if new.images.is_file() or (new.images.suffix.lower() in TABLE_SUFFIXES and not new.images.is_dir()):
+        return new.images
+    metadata = [new.images / f"metadata{suffix}" for suffix in TABLE_SUFFIXES]  # as Hugging Face's imagefolder has it
+    found = next((file for file in metadata if file.is_file()), None)
+    return found if found and "label" in known_columns(found) else None
+
+
 def _folder(new: NewTask) -> Path:
-    return (new.images.parent if new.images.suffix.lower() in TABLE_SUFFIXES else new.images).resolve()
+    table = _table(new)
+    return (new.images if table is None else table.parent).resolve()
 
 
 def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:

@@ -31,7 +31,6 @@ import small_files
 import small_image_store
 from pictures import make_images
 
-from features.datasets.image_table import read_table
 from features.errors import InputError
 from features.exchange.exporter import export
 from features.exchange.importer import read_features
@@ -42,6 +41,7 @@ from features.formats.seal import write_sealed_json
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
 from features.index import Index, read_index, read_names, save_index
+from features.splits.label_table import read_label_table
 from features.splits.split_zhou import read_split
 from features.synthetic_store import load_synthetic
 from features.text.classes import load_classes
@@ -149,13 +149,13 @@ TARGETS: dict[str, tuple[Make, Open]] = {
     ),
     "table": (
         lambda folder: (folder / "x.csv").write_text("path,label\na.jpg,cat\nb.jpg,dog\n", encoding="utf-8"),
-        lambda folder: read_table(folder / "x.csv"),
+        lambda folder: read_label_table(folder / "x.csv"),
     ),
     "table.parquet": (
         lambda folder: pq.write_table(
             pa.table({"path": ["a.jpg", "b.jpg"], "label": ["cat", "dog"]}), folder / "x.parquet"
         ),
-        lambda folder: read_table(folder / "x.parquet"),
+        lambda folder: read_label_table(folder / "x.parquet"),
     ),
     "params": (
         lambda folder: (folder / "x.yaml").write_text(SHIPPED, encoding="utf-8"),

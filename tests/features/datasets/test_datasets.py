@@ -289,9 +289,12 @@ def test_a_table_names_images_labels_and_splits(suffix: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na,b\n", "'path'.*file, label"),
+        ("photo,label\na,b\n", "'path'.*photo, label"),
         ("", r"(?s)2 problems.*'path'.*'label'"),
-        ("path,label,split\na,,\n,b,all\n", r"(?s)row 1: label is ''.*row 2: path is ''.*row 2: split is 'all'"),
+        (
+            "path,label,split\na,,\n,b,all\n",
+            r"(?s)label is empty.*row 1 .*path is empty.*row 2 .*split is 'all'.*row 2 ",
+        ),
     ],
 )
 def test_mistakes_in_a_table_are_explained(text: str, message: str, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_file_whose_name_differs_in_the_form_of_its_accents(tmp_path: Path, ac
     )
     touch(tmp_path / "mine", [name])
     (tmp_path / "mine/labels.csv").write_text(f"path,label\n{asked},dessert\n", encoding="utf-8")
-    assert_reported(faults_of(tmp_path, "image_table", path="mine"), f"{asked}: ", f"(Unicode {actual_form}", option)
+    assert_reported(faults_of(tmp_path, "image_table", path="mine"), f"({asked})", f"(Unicode {actual_form}", option)
     layouts.food101(tmp_path)
     folder = tmp_path / "food-101/images"
     (folder / "crème_brûlée").rename(folder / unicodedata.normalize("NFD", "crème_brûlée"))
@@ -145,8 +145,8 @@ def test_a_table_with_bad_rows_missing_files_and_options_that_do_not_fit(tmp_pat
         file.write("\r\nabsent.jpg,okapi\r\n3.jpg,\r\n../x.jpg,quokka\r\n")
     touch(tmp_path, ["x.jpg"])
     text = faults_of(tmp_path, "image_table", path="mine", rename={"okapy": "x"})
-    assert_reported(text, "row 11: ", "absent.jpg", "row 12: label is ''", "'okapy'")
-    assert_reported(text, "'../x.jpg': outside")
+    assert_reported(text, "row 11 (absent.jpg)", "label is empty", "row 12 ", "row 13 (../x.jpg)", "'okapy'")
+    assert_reported(text, "not below")
 
 
 def test_a_partial_copy_of_another_split_is_refused_all_the_same(tmp_path: Path) -> None:

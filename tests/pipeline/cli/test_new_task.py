@@ -260,3 +260,14 @@ def test_check_shows_each_class_and_everything_odd_and_writes_nothing(project: P
 def test_check_lists_the_problems_that_new_would(project: Path) -> None:
     images(project / "photos", *(f"train/{name}/1.jpg" for name in "ab"), *(f"Tset/{name}/1.jpg" for name in "ab"))
     assert "'test'" in str(CliRunner().invoke(app, ["task", "check", "photos"]).exception)
+
+
+def test_tables_of_other_kinds_and_metadata_in_a_folder(project: Path) -> None:
+    (project / "labels.xlsx").touch()
+    assert ".csv" in str(new("--images", "labels.xlsx").exception)
+    folder = project / "data/birds"
+    rows = "".join(f"tern/{i}.jpg,tern\nwren/{i}.jpg,wren\n" for i in range(10))
+    (folder / "metadata.csv").write_text(f"file_name,label\n{rows}", encoding="utf-8")
+    result = new("--images", "data/birds")
+    assert "column 'file_name'" in result.output
+    assert params.load().data.sets["mybirds"]["table"] == "metadata.csv"

@@ -1,0 +1,164 @@
+"""Tables as people and labelling tools write them become paths, labels, splits and groups."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from features.datasets.base import Listing, reader_from
+from features.errors import InputError
+from features.index import mistakes
+from features.splits.label_table import read_label_table
+
+FILES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in FILES:
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).touch()
+    return tmp_path / "d"
+
+
+def read(folder: Path, text: str | bytes, name: str = "t.csv") -> Listing:
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    return reader_from({"reader": "image_table", "path": "d", "table": name}, "test").read(folder.parent)
+
+
+def labels(listing: Listing) -> dict[str, str]:
+    assert listing.faults == ()
+    return {image.path: listing.classes[image.class_id] for image in listing.images}
+
+
+EXPECTED = {name: name[0] for name in FILES}
+ROWS = [(name, name[0]) for name in FILES]
+
+
+@pytest.mark.parametrize(
+    "header", ["path,label", "filename,class", "image,label", "file_name,label", "Image Path,Category"]
+)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_usual_columns_and_delimiters(header: str, delimiter: str, folder: Path) -> None:
+    lines = [header.replace(",", delimiter), *(delimiter.join(row) for row in ROWS)]
+    listing = read(folder, "\n".join(lines))
+    assert labels(listing) == EXPECTED
+    assert bool(listing.notes) == (header != "path,label"), "how it was understood is said"
+
+
+def test_exports_of_tools(folder: Path) -> None:
+    lines = "".join(json.dumps({"file_name": path, "label": label}) + "\n" for path, label in ROWS)
+    assert labels(read(folder, lines, "metadata.jsonl")) == EXPECTED
+    coco = {
+        "images": [{"id": i, "file_name": path} for i, (path, _) in enumerate(ROWS)],
+        "categories": [{"id": 7, "name": "a"}, {"id": 9, "name": "b"}],
+        "annotations": [
+            {"image_id": i, "category_id": 7 if label == "a" else 9} for i, (_, label) in enumerate(ROWS * 2)
+        ][:4],
+    }
+    assert labels(read(folder, json.dumps(coco), "coco.json")) == EXPECTED
+    coco["annotations"].append({"image_id": 0, "category_id": 9})
+    with pytest.raises(InputError, match=r"1 images.*several categories.*a/1"):
+        read(folder, json.dumps(coco), "coco.json")
+    studio = [
+        {
+            "data": {"image": f"/data/local-files/?d={path}"},
+            "annotations": [{"result": [{"value": {"choices": [label]}}]}],
+        }
+        for path, label in ROWS
+    ]
+    assert labels(read(folder, json.dumps(studio), "studio.json")) == EXPECTED
+    utf16 = "path\tlabel\n" + "\n".join("\t".join(row) for row in ROWS)
+    assert labels(read(folder, utf16.encode("utf-16"), "excel.csv")) == EXPECTED
+
+
+@pytest.mark.parametrize("convert", [str, str.encode], ids=["text", "bytes"])
+def test_parquet_with_numbers_and_bytes(convert: Any, folder: Path) -> None:
+    table = pa.table({"path": [convert(path) for path in FILES], "label": [3, 3, 4, None]})
+    pq.write_table(table, folder / "t.parquet")
+    listing = reader_from({"reader": "image_table", "path": "d", "table": "t.parquet"}, "test").read(folder.parent)
+    assert listing.classes == ("3", "4")
+    [fault] = listing.faults
+    assert "label is empty" in fault
+    assert "row 4" in fault
+
+
+def test_split_values_under_their_usual_names(folder: Path) -> None:
+    splits = ["training", "Train", "valid", "Val"]
+    listing = read(
+        folder, "path,label,split\n" + "\n".join(",".join((*row, s)) for row, s in zip(ROWS, splits, strict=True))
+    )
+    assert {image.path: image.split for image in listing.images if image.path[0] == "b"} == {
+        "b/1.jpg": "test",
+        "b/2.jpg": "test",
+    }
+    assert any("valid" in note for note in listing.notes)
+
+
+def test_rows_without_a_split_among_rows_with_one_are_counted(folder: Path) -> None:
+    listing = read(folder, "path,label,split\na/1.jpg,a,train\na/2.jpg,a,test\nb/1.jpg,b,\nb/2.jpg,b,\n")
+    assert any("2 of 4" in note for note in listing.notes)
+    assert listing.faults == ()
+
+
+def test_problems_of_one_kind_are_one_line_with_a_count_and_three_examples(folder: Path) -> None:
+    rows = "".join(f"gone/{i}.jpg,a\n" for i in range(121))
+    [fault] = read(folder, "path,label\n" + rows + "a/1.jpg,a\n").faults
+    assert "121 rows" in fault
+    assert fault.count("gone/") == 3
+
+
+def test_absolute_paths_backslashes_and_names_alone_are_understood(folder: Path) -> None:
+    assert labels(read(folder, f"path,label\n{folder}/a/1.jpg,a\nb\\1.jpg,b\n")) == {"a/1.jpg": "a", "b/1.jpg": "b"}
+    (folder / "3.jpg").touch()
+    assert labels(read(folder, "path,label\nC:\\photos\\3.jpg,a\n")) == {"3.jpg": "a"}
+    outside = folder.parent / "elsewhere.jpg"
+    outside.touch()
+    [fault] = read(folder, f"path,label\n{outside},a\n").faults
+    assert "exists" in fault
+
+
+@pytest.mark.parametrize("label", ["NA", "nan", "None", "null"])
+def test_labels_that_stand_for_none_are_reported(label: str, folder: Path) -> None:
+    listing = read(folder, f"path,label\na/1.jpg,a\na/2.jpg,{label}\n")
+    assert label in listing.classes
+    assert any(label in note and "a/2.jpg" in note for note in listing.notes)
+
+
+def test_two_columns_of_one_name_are_an_error(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"2 columns.*'label'"):
+        read(folder, "path,label,label\na/1.jpg,a,b\n")
+
+
+def test_repeated_rows_are_counted_and_contradictions_are_faults(folder: Path) -> None:
+    listing = read(folder, "path,label\na/1.jpg,a\na/1.jpg,a\n")
+    assert any("1 rows" in note for note in listing.notes)
+    assert list(mistakes(listing)) == []
+    [fault] = read(folder, "path,label\na/1.jpg,a\na/1.jpg,b\n").faults
+    assert "row 2" in fault
+
+
+def test_a_group_stays_in_one_split_over_all_classes(folder: Path) -> None:
+    rows = []
+    for i in range(120):
+        (folder / f"{i}.jpg").touch()
+        rows.append(f"{i}.jpg,{'ab'[i % 2]},{i // 6}")
+    listing = read(folder, "path,label,subject\n" + "\n".join(rows))
+    splits: dict[str, set[str]] = {}
+    for image in listing.images:
+        splits.setdefault(listing.groups[image.path], set()).add(image.split)
+    assert {len(found) for found in splits.values()} == {1}
+    assert {image.split for image in listing.images} == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"a": 1}', "path", "\0"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+def test_what_is_no_table_is_an_error(text: str, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"t{suffix}").write_text(text)
+    with pytest.raises(InputError, match="t\\."):
+        read_label_table(tmp_path / f"t{suffix}")
