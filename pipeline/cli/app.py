@@ -280,6 +280,34 @@ def verify(
     print(verify_outputs(repair))
 
 
+@app.command(
+    rich_help_panel=HELP,
+    epilog=examples("shipyard merge-lock", "git config merge.dvc-lock.driver 'shipyard merge-lock %O %A %B'"),
+)
+def merge_lock(
+    versions: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[BASE OURS THEIRS]",
+            help="Versions of dvc.lock, as git passes them to a merge driver; OURS is replaced. Default: those of the "
+            "merge in progress.",
+        ),
+    ] = None,
+) -> None:
+    """Unite the dvc.lock of two branches."""
+    from features.errors import InputError
+    from pipeline.executor.lock_merge import merge_conflict, merge_files
+
+    if versions and len(versions) != 3:
+        raise InputError("pass three versions of dvc.lock, BASE OURS THEIRS, or none")
+    merged = merge_files(*versions) if versions else merge_conflict()
+
+    for stage in merged.both:
+        print(f"note: both sides ran {stage}; ours is kept, and `shipyard run` runs it again", file=sys.stderr)
+    if not versions:
+        print("dvc.lock has the stages of both sides; next: git add dvc.lock")
+
+
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard doctor"))
 def doctor() -> None:
     """Check this machine and print how to fix what would stop a run."""

@@ -5,8 +5,8 @@ stage, and writes the whole file in place. On a grid of 300 stages that is most 
 leaves the file cut or empty. Here the text of the other stages stays as it is, the changed stage is written by DVC's
 own serializer, and the new file replaces the old one in one step. The bytes are those that DVC would have written.
 
-`install` puts this in the place of `dvc.dvcfile.Lockfile.dump_stages` (DVC 3.60 to 3.67). A file of another shape, with
-comments or with `datasets`, is left to DVC.
+`install` puts this in the place of `dvc.dvcfile.Lockfile.dump_stages`, tried with DVC 3.67.1. A DVC without that method
+writes its file itself, as it does a file of another shape, with comments or with `datasets`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def install() -> None:
     """From now on, let DVC write its lock file by `dump_stages` below."""
     from dvc.dvcfile import Lockfile
 
-    original = Lockfile.dump_stages
+    original = getattr(Lockfile, "dump_stages", None)
+    if original is None:
+        return
 
     def dump(self: Any, stages: Sequence[Any], **kwargs: Any) -> None:
         if stages and not dump_stages(self, stages, **kwargs):

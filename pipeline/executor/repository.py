@@ -98,8 +98,9 @@ def lock_file_problem() -> str | None:
         return f"{LOCK} cannot be read: {error.strerror or error}. Restore it with `git checkout dvc.lock`"
     if any(line.startswith(CONFLICT_MARKERS) for line in text.splitlines()):
         return (
-            f"{LOCK} has conflict markers of a merge. Take one side, `git checkout --ours dvc.lock` or `--theirs`, and "
-            "run `shipyard run`: what the other side ran comes from DVC's run cache, or is run again"
+            f"{LOCK} has conflict markers of a merge. `shipyard merge-lock` unites both sides (docs/merge.md). Or take "
+            "one side, `git checkout --ours dvc.lock` or `--theirs`: what the other side ran comes from DVC's run "
+            "cache, or is run again"
         )
     if not _is_lock_file(text):
         return f"{LOCK} is not a lock file of DVC. Restore it with `git checkout dvc.lock`, or remove it, and run again"

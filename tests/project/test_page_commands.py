@@ -142,6 +142,12 @@ TABLE: dict[str, dict[str, list[str]]] = {
             *("pip install pip-audit", "pip-audit --strict --requirement constraints.txt --no-deps"),
         ],
     },
+    "docs/merge.md": {
+        "test_merge.py::test_two_branches_that_ran_other_settings_are_merged": [
+            'git config merge.dvc-lock.driver "shipyard merge-lock %O %A %B"',
+            *("git merge theirs", "dvc pull", "shipyard run"),
+        ],
+    },
     "docs/share.md": {
         SHARE + "test_a_colleague_pulls_and_has_nothing_to_run": [
             *(f"dvc remote add --default team {address}" for address in ("/path/to/shipyard", "s3://bucket/shipyard")),
