@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name
+from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name, is_template
 from features.duplicates import Sets, duplicate_lines, find_duplicates, keep_together
 from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
 from features.errors import InputError, raise_all
@@ -269,7 +268,7 @@ def _name_mistakes(listing: Listing) -> Iterator[str]:
 
 def _template_mistakes(listing: Listing) -> Iterator[str]:
     for template in listing.templates:
-        if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
+        if not is_template(template):
             yield f"template {template!r}: must have one {{}} for the class name and no other brace"
     if not listing.templates:
         yield "there is no template; the usual one is 'a photo of a {}.'"

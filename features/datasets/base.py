@@ -30,6 +30,11 @@ def canonical_name(name: str) -> str:
     return " ".join(re.split(r"[\s_]+", unicodedata.normalize("NFC", name).casefold()))
 
 
+def is_template(text: str) -> bool:
+    """Return whether a text is a prompt: it has one `{}` for the class name, and no other brace."""
+    return text.count("{}") == 1 and not re.search(r"[{}]", text.replace("{}", ""))
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image: its POSIX path relative to the reader's folder, the position of its class in `classes`, its split."""

@@ -92,7 +92,7 @@ class OwnImages(Reader):
             classes=classes,
             templates=tuple(self.templates),
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
-            descriptions={_nfc(name): text for name, text in self.descriptions.items()},
+            descriptions={nfc(name): text for name, text in self.descriptions.items()},
             faults=(*mistakes, *problems.messages, *self._option_mistakes(labels, unseen, classes)),
             own=True,
             passed_over=tuple(passed_over),
@@ -103,19 +103,19 @@ class OwnImages(Reader):
 
     def class_name(self, label: str) -> str:
         """Return the name of the class with a label; the Unicode form of a folder's name makes no difference."""
-        renamed = {_nfc(old): new for old, new in self.rename.items()}
-        return _nfc(renamed.get(_nfc(label), label))
+        renamed = {nfc(old): new for old, new in self.rename.items()}
+        return nfc(renamed.get(nfc(label), label))
 
     def _option_mistakes(self, labels: Sequence[str], unseen: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
         """Yield options that do not fit the data."""
         if abs(sum(self.fractions) - 1) > 1e-6:
             yield f"fractions: {self.fractions} sum to {sum(self.fractions):g}; train, val and test must sum to 1"
-        known = {_nfc(label) for label in labels}
+        known = {nfc(label) for label in labels}
         for label in self.rename:
-            if _nfc(label) not in known:
+            if nfc(label) not in known:
                 yield f"rename: no label {label!r}; {nearest(label, labels)}"
         for name in self.descriptions:
-            if _nfc(name) not in classes:
+            if nfc(name) not in classes:
                 yield f"descriptions: no class {name!r}; {nearest(name, classes)}"
         for name in sorted({name for name in unseen if unseen.count(name) > 1}):
             yield f"unseen: {name!r} is listed twice; remove one"
@@ -158,7 +158,7 @@ class OwnImages(Reader):
             InputError: The file cannot be read, or is not among the files that DVC tracks.
         """
         if not isinstance(self.unseen, str):
-            return [_nfc(name) for name in self.unseen]
+            return [nfc(name) for name in self.unseen]
         if Path(self.unseen).parent != NAMES:
             raise InputError(
                 f"unseen: {self.unseen!r} is not in {NAMES}/, the folder of names that DVC tracks; move it there"
@@ -195,8 +195,9 @@ def read_names_file(path: Path) -> list[str]:
         raise InputError(
             f"{path} cannot be read: {error}; use a UTF-8 text file with one class name per line"
         ) from error
-    return [_nfc(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
+    return [nfc(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _nfc(name: str) -> str:
+def nfc(name: str) -> str:
+    """Return a name in the Unicode form in which names are compared."""
     return unicodedata.normalize("NFC", name)

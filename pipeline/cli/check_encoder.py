@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from features.datasets.base import Listing
+from features.datasets.base import Listing, is_template
 from features.encoding.configuration import check_supported, locate_tokenizer, model_config
 from features.encoding.definition import IMPORTED, EncoderSpec
 from features.encoding.text_support import text_support
@@ -88,7 +88,10 @@ def prompt_room(
     tokenizer = _tokenizer(params.grid.encoder, params.encoder)
 
     texts = [
-        text for template in names.templates for text in format_prompts(template, names.classes, names.descriptions)
+        text
+        for template in names.templates
+        if is_template(template)  # `mistakes` reports the others
+        for text in format_prompts(template, names.classes, names.descriptions)
     ]
     problem = _too_long(texts, context_length, tokenizer)
     if problem:

@@ -7,22 +7,24 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from ruamel.yaml import YAML
 
 from features.datasets.base import SPLITS, Listing, reader_from
 from features.errors import InputError, Problems, nearest, raise_all
 from features.formats.files import atomic_file
 from features.index import mistakes
+from features.splits.class_names import read_names
 from features.splits.folder_layout import ask_about_levels, has_split_folders
 from features.splits.image_files import find_images
 from features.splits.label_table import SUFFIXES, known_columns
-from features.splits.own_images import NAMES, read_names_file
+from features.splits.own_images import NAMES
 from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
@@ -109,22 +111,27 @@ def prepare(new: NewTask) -> PreparedTask:
     problems = Problems()
 
     spec, absolute, understood = _dataset_block(new, root, problems)
-    unseen = problems.attempt(partial(read_names_file, new.unseen)) if new.unseen else []
+    given = problems.attempt(partial(read_names, new.unseen)) if new.unseen is not None else None
+    unseen = given.names if given else ()
     # Folders with several meanings are not read: the question would be followed by its consequences.
-    listing = _read_listing(new, {**spec, "unseen": unseen or []}, settings, problems) if understood else None
+    listing = _read_listing(new, {**spec, "unseen": [*unseen]}, settings, problems) if understood else None
 
     names = NAMES / f"{new.name}.txt"
     names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
-    names_text = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen or ())])
+    names_text = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen)])
     if not names_are_input and names.exists() and not _has_content(names, names_text):
         problems.messages.append(
             f"{names} already exists and belongs to another task: use another name, or pass this file as --unseen"
         )
 
     changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
+    if names_are_input and given and given.notes:
+        problems.messages.append(f"{'; '.join(given.notes)}. Correct the file, because it is used as it is")
     raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
+    if given:
+        listing = replace(listing, notes=(*given.notes, *listing.notes))
     return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute, _folder(new))
 
 
@@ -289,11 +296,21 @@ def _with_task(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
             f"invalid name {new.name!r}: it is used in file names; expected letters, digits, _, . and -, starting with "
             "a letter or a digit"
         )
+    if not _is_text_in_yaml(new.name):
+        raise InputError(
+            f"invalid name {new.name!r}: YAML, the format of params.yaml, reads it as a number, a date or a constant; "
+            f"use a name with letters, such as task_{new.name}"
+        )
     text = overrides.insert(text, "data.sets", new.name, dataset)
     for name, protocol in zip((new.name, proxy_task(new.name)), PROTOCOLS, strict=True):
         text = overrides.insert(text, "tasks", name, {"protocol": protocol.protocol, "shots": new.shots})
     params.parse_text(text)
     return text
+
+
+def _is_text_in_yaml(name: str) -> bool:
+    """Return whether YAML reads a name as text; the words are constants in YAML 1.1, which DVC may read."""
+    return name.lower() not in ("y", "yes", "n", "no", "on", "off") and YAML(typ="safe", pure=True).load(name) == name
 
 
 def split_counts(listing: Listing) -> Mapping[str, int]:

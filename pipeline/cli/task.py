@@ -23,8 +23,8 @@ Images = Annotated[Path, typer.Argument(help="Folder with one folder per class, 
 Unseen = Annotated[
     Path | None,
     typer.Option(
-        help="Text file of classes that have no training images, one name per line. Any images they do have are used "
-        "only for testing."
+        help="Text file of classes that have no training images, one name per line; or the names with commas between. "
+        "Any images they do have are used only for testing."
     ),
 ]
 From = Annotated[

@@ -271,3 +271,23 @@ def test_tables_of_other_kinds_and_metadata_in_a_folder(project: Path) -> None:
     result = new("--images", "data/birds")
     assert "column 'file_name'" in result.output
     assert params.load().data.sets["mybirds"]["table"] == "metadata.csv"
+
+
+@pytest.mark.parametrize("name", ["123", "1e3", "null", "true", "0x1f", "yes", "2024-01-01", "1.5"])
+def test_names_that_yaml_reads_as_something_else_are_refused(name: str, project: Path) -> None:
+    message = str(CliRunner().invoke(app, ["task", "new", name, "--images", "data/birds"]).exception)
+    assert f"task_{name}" in message
+    assert params.read() == SHIPPED
+
+
+@pytest.mark.parametrize("template", ["a {} and {}", "{}{", "no name", "{0}"])
+def test_templates_that_are_none_are_explained(template: str, project: Path) -> None:
+    exception = new("--images", "data/birds", "--template", template).exception
+    assert isinstance(exception, InputError)
+    assert repr(template) in str(exception)
+
+
+def test_pasted_names_are_understood_and_written_one_a_line(project: Path) -> None:
+    result = new("--images", "data/birds", "--unseen", "barn owl, stork")
+    assert "'barn owl', 'stork'" in result.output
+    assert Path("classes/mybirds.txt").read_text(encoding="utf-8").splitlines()[1:] == ["barn owl", "stork"]

@@ -1,0 +1,53 @@
+"""Lists of class names as people paste them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.errors import InputError
+from features.splits.class_names import read_names, understand
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "owl, wren, kestrel",
+        "owl,wren,kestrel\n",
+        "1. owl\n2. wren\n3. kestrel",
+        "1) owl\n2) wren\n10) kestrel",
+        "- owl\n- wren\n- kestrel",
+        "* owl\n• wren\n– kestrel",
+        "name\nowl\nwren\nkestrel",
+        'Class\n"owl"\n"wren"\n"kestrel"',
+    ],
+)
+def test_usual_lists_are_understood_and_said(text: str) -> None:
+    found = understand(text, "names.txt")
+    assert found.names == ("owl", "wren", "kestrel")
+    assert found.notes
+
+
+@pytest.mark.parametrize("text", ["owl\nwren\n", "# birds\nowl\n\n  wren\n"])
+def test_one_name_a_line_needs_no_note(text: str) -> None:
+    assert understand(text, "names.txt") == type(understand("", ""))(("owl", "wren"), ())
+
+
+def test_names_keep_their_signs() -> None:
+    text = "1920s car\nbishop's hat\ncafe\u0301, open\nX-ray\n3D printer"
+    assert understand(text, "t").names == ("1920s car", "bishop's hat", "caf\u00e9, open", "X-ray", "3D printer")
+
+
+def test_a_table_is_asked_about() -> None:
+    with pytest.raises(InputError, match=r"owl, Strix"):
+        understand("owl, Strix\nwren, Troglodytes", "t")
+
+
+def test_names_may_stand_in_the_option(tmp_path: Path) -> None:
+    assert read_names(Path("owl, wren")).names == ("owl", "wren")
+    for wrong in ("", "owl", str(tmp_path)):
+        with pytest.raises(InputError, match="--unseen"):
+            read_names(Path(wrong))
+    (tmp_path / "none.txt").touch()
+    assert read_names(tmp_path / "none.txt").notes
