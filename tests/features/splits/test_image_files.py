@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pictures import picture
 
 from features.splits.image_files import find_images, passed_over_lines
@@ -26,8 +30,7 @@ def encoded(kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def reasons(folder: Path) -> dict[str, str]:
-    return dict(find_images(folder).passed_over)
+JPEG = encoded("JPEG")
 
 
 def test_names_of_phones_browsers_and_cameras_are_images(tmp_path: Path) -> None:
@@ -90,3 +93,52 @@ def test_names_in_unusual_encodings_do_not_break_the_lines(tmp_path: Path) -> No
     [line] = passed_over_lines(find_images(tmp_path).passed_over)
     line.encode()
     assert "\n" not in line
+
+
+NAMES = st.sampled_from(
+    [
+        "a.jpg",
+        "b.HEIC",
+        "IMG_1",
+        "ü.png",
+        "c d.webp",
+        ".hidden.jpg",
+        "notes.txt",
+        "x.nef",
+        "e.part",
+        "f.mov",
+        "g\nh.jpg",
+    ]
+)
+FOLDERS = st.lists(st.sampled_from(["cat", "Dog", "@eaDir", ".git", "ü", "2023"]), max_size=3)
+FILES = st.lists(st.tuples(FOLDERS, NAMES, st.booleans()), max_size=12)
+LINKS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=3)
+
+
+@given(files=FILES, links=LINKS)
+@settings(max_examples=60, deadline=None)
+def test_every_file_is_read_once_or_passed_over(
+    files: list[tuple[list[str], str, bool]], links: list[tuple[int, int]]
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for parents, file, is_image in files:
+            write(folder, "/".join([*parents, file]), data=JPEG if is_image else b"text")
+        folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
+        for number, (place, target) in enumerate(links):
+            (folders[place % len(folders)] / f"link{number}").symlink_to(folders[target % len(folders)])
+
+        found = find_images(folder)
+        real = [os.path.realpath(folder / path) for path in found.images]
+        assert len(real) == len({*real}), "a file is read once, also through links"
+        expected = {
+            os.path.realpath(path)
+            for path in folder.rglob("*")
+            if path.is_file()
+            and not {part for part in path.relative_to(folder).parts if part in ("@eaDir", ".git")}
+            and not path.name.startswith(".")
+        }
+        passed_over = {os.path.realpath(folder / path) for path, _ in found.passed_over}
+        assert expected <= {*real} | passed_over
+        assert not {*real} & {file for file in expected if Path(file).suffix in (".nef", ".part", ".mov")}
+        list(passed_over_lines(found.passed_over))
