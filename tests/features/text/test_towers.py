@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -211,23 +210,13 @@ def test_a_tokenizer_without_a_padding_token_is_an_error(kind: str, tmp_path: Pa
 
 
 @pytest.mark.system
-def test_every_accepted_text_tower_equals_open_clips_at_its_true_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP2", "ViT-L-14-CLIPA", "MobileCLIP2-S0", "coca_ViT-B-32"])
+def test_a_tower_of_true_size_equals_open_clips(name: str, tmp_path: Path) -> None:
     import open_clip
 
-    seen = set()
-    for name in open_clip.list_models():
-        config = open_clip.get_model_config(name)
-        if text_support(config).problems or config["text_cfg"].get("layers", 12) > 24:
-            continue  # the largest need more memory than a small machine has; their blocks are those of the others
-        key = json.dumps([config["text_cfg"], config["embed_dim"], config.get("quick_gelu")], sort_keys=True)
-        if key in seen:
-            continue
-        seen.add(key)
-        pair = Pair(config, tmp_path / name, small=False)
-        tokens = pair.tokenizer.tokenize(TEXTS, room=pair.support.context_length)
-        assert close(pair.ours.encode(tokens), pair.text(pair.ids(TEXTS))), name
-        if pair.support.context_length > 20:
-            context = pair.ours.embed(torch.tensor(pair.tokenizer.words("a photo of a")))[None]
-            names = pair.tokenizer.tokenize_names(NAMES, room=pair.support.context_length)
-            expected = pair.text(pair.ids([f"a photo of a {name}" for name in NAMES]))
-            assert close(pair.ours(context, names)[0], expected), name
+    pair = Pair(open_clip.get_model_config(name), tmp_path, small=False)
+    room = pair.support.context_length
+    assert close(pair.ours.encode(pair.tokenizer.tokenize(TEXTS, room=room)), pair.text(pair.ids(TEXTS)))
+    context = pair.ours.embed(torch.tensor(pair.tokenizer.words("a photo of a")))[None]
+    expected = pair.text(pair.ids([f"a photo of a {text}" for text in NAMES]))
+    assert close(pair.ours(context, pair.tokenizer.tokenize_names(NAMES, room=room))[0], expected)
