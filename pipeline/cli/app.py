@@ -253,6 +253,7 @@ def report(
     ] = None,
 ) -> None:
     """Print the results and write the HTML report."""
+    from pipeline.cli.stale import copies_across_splits
     from pipeline.report.docs_results import check_page, update_results_page
     from pipeline.report.local_report import write_local_report
 
@@ -265,6 +266,8 @@ def report(
     if into:
         update_results_page(into, folder)
     print(results_text(summary, folder, write_local_report(current, summary)))
+    for line in copies_across_splits(current):
+        print(f"note: {line}")
 
 
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard verify", "shipyard verify --repair"))

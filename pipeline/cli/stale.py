@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from features.datasets.base import reader_from
-from features.errors import Problems, combined_error, raise_all
+from features.datasets.base import Image, reader_from
+from features.duplicates import LISTED, crossing_sets
+from features.errors import Problems, combined_error, raise_all, shown
 from features.freshness import Changes, changes_since
 from features.index import mistakes, read_index
 from features.splits.own_images import OwnImages
@@ -28,6 +30,21 @@ def stale_indexes(params: Params) -> dict[str, Changes]:
         problems.attempt(partial(_compare, params, name, stale))
     raise_all(problems.messages, "own images changed and cannot be indexed again as they are")
     return stale
+
+
+def copies_across_splits(params: Params) -> Iterator[str]:
+    """Yield a line for each data set of own images in which a picture is in training and in test images."""
+    for name in params.grid.datasets:
+        if not index(name).exists():
+            continue
+        indexed = read_index(index(name))
+        rows = zip(indexed.paths, indexed.class_ids.tolist(), indexed.splits, strict=True)
+        if indexed.duplicates and (sets := crossing_sets([Image(*row) for row in rows], indexed.duplicates)):
+            listed = ", ".join(" = ".join(map(shown, members[:LISTED])) for members in sets[:LISTED])
+            yield (
+                f"{name}: {len(sets)} pictures are in training and in test images, so its accuracies are too high "
+                f"({listed}{', ...' if len(sets) > LISTED else ''})"
+            )
 
 
 def _compare(params: Params, name: str, stale: dict[str, Changes]) -> None:
