@@ -1,7 +1,7 @@
 """`python -m benchmarks.calibration NAME`: calibration of the probabilities on a task of your own images.
 
 Predicts the task's test images, on which nothing was fitted, as `shipyard predict` does, with each run that was
-calibrated on the validation proxy. Prints the accuracy and the expected calibration error (Guo et al. 2017, Eq. 5; in
+calibrated by `select`. Prints the accuracy and the expected calibration error (Guo et al. 2017, Eq. 5; in
 points, 15 bins) of the calibrated probabilities and of the uncalibrated ones.
 """
 

@@ -35,6 +35,7 @@ from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
 from features.encoding.text import text_tower_of
+from features.errors import InputError
 from features.image_store.store import ImageStore
 from features.lookup import find
 from features.runtime.devices import pick_device
@@ -46,8 +47,11 @@ from pipeline.generators.base import Generator
 from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.metrics import accuracy as metrics
 from pipeline.steps.evaluate import score
+from pipeline.steps.select import run_offsets
 from pipeline.steps.synthesize import sample
+from pipeline.steps.validate import validate_seed
 from pipeline.training.data import ClassSet, LabelledFeatures, check_usable
+from pipeline.training.folds import Fold
 from pipeline.training.seeds import stream
 
 PARAMS = Path(__file__).resolve().parent.parent / PATH  # of the repository that this module belongs to
@@ -204,8 +208,79 @@ def fit(
     return fitted if tower is None else fitted.with_text_tower(tower)
 
 
-def accuracy(classifier: Classifier, test: LabelledFeatures, candidates: Tensor | None = None) -> float:
-    """Return the top-1 accuracy in percent among `candidates` (M,), which are all classes by default.
+def choose_offset(
+    method: str,
+    classifier: Classifier,
+    train: LabelledFeatures,
+    validation: LabelledFeatures,
+    classes: ClassSet,
+    *,
+    generator: str | None = None,
+    per_class: int = 64,
+    tower: TextTower | None = None,
+    seed: int = 1,
+    dataset: str | None = None,
+    **settings: object,
+) -> float:
+    """Return the number to subtract from logits of seen classes, so that seen and unseen classes are in balance.
+
+    The method is fitted twice more, each time without the images of one half of the seen classes
+    (`pipeline.metrics.offset`). `accuracy` and your own code apply the number.
+
+    Args:
+        method: name of the method.
+        classifier: what `fit` returned.
+        train: (N, K, D) features of seen classes that it was fitted on.
+        validation: (V, 1, D) other features of the seen classes.
+        classes: the classes that labels are positions in.
+        generator: name of the generator whose features it was fitted with.
+        per_class: synthetic features per class, as in `synthesize`.
+        tower: the frozen text tower, for a method or a generator that needs one.
+        seed: the seed of `fit`.
+        dataset: name of the data set, for settings that params.yaml makes depend on it.
+        settings: override the method's settings in params.yaml; pass those of `fit`.
+
+    Raises:
+        InputError: the offset cannot be known, with the reason: fewer than four seen classes, no validation images, a
+            fit that failed, or a method that is not fitted to images.
+    """
+    chosen = _settings(
+        find(pipeline.methods, method, Method), "methods", method, settings, tower=tower, dataset=dataset
+    )
+    check_usable(classes, train=train, validation=validation)
+
+    def fold_features(fold: Fold) -> LabelledFeatures | None:
+        if generator is None:
+            return None
+        if tower is None:
+            raise InputError(f"the generator {generator!r} needs the text tower: pass `tower`")
+        images = fold.images(train)
+        return synthesize(generator, images, fold.classes, tower, per_class=per_class, seed=seed, dataset=dataset)
+
+    data = FitData(train, classes, synthetic=None, validation=validation, tower=tower, rng=stream(seed))
+    logits = validate_seed(chosen, classifier, data, seed=seed, fold_features=fold_features)
+    offsets = run_offsets({seed: logits})
+    if offsets.reason is not None:
+        raise InputError(f"{method}: no offset: {offsets.reason}")
+    return offsets.values[0]
+
+
+def accuracy(
+    classifier: Classifier,
+    test: LabelledFeatures,
+    candidates: Tensor | None = None,
+    *,
+    classes: ClassSet | None = None,
+    offset: float = 0.0,
+) -> float:
+    """Return the top-1 accuracy in percent.
+
+    Args:
+        classifier: what `fit` returned.
+        test: (N, 1, D) features.
+        candidates: (M,) the classes to choose from; all by default.
+        classes: the classes; needed for an offset.
+        offset: number to subtract from the logits of seen classes; see `choose_offset`.
 
     Raises:
         InputError: a candidate that the classifier cannot score.
@@ -214,6 +289,10 @@ def accuracy(classifier: Classifier, test: LabelledFeatures, candidates: Tensor 
     index = {int(class_id): i for i, class_id in enumerate(ids)}
     labels = torch.tensor([index[int(label)] for label in test.labels])
     logits = score(classifier, F.normalize(test.features[:, 0], dim=-1), ids.to(test.labels.device))
+    if offset:
+        if classes is None:
+            raise InputError("an offset is subtracted from seen classes: pass `classes`")
+        logits = logits - offset * classes.seen.cpu()[ids]
     return metrics.accuracy(logits, labels)
 
 

@@ -1,4 +1,4 @@
-"""Stage `select`: compare all runs on a task's validation proxy, and write which run to use for new images."""
+"""Stage `select`: logits of validation images -> the offset of each run, and which run to use for new images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def main(dataset: Dataset, task: Task) -> None:
     """Write `artifacts/<encoder>/selection/<dataset>/<task>.json`."""
     params = load()
     runs = [cell.run for cell in grid_runs(params) if (cell.dataset, cell.task) == (dataset, task)]
-    select(EncoderPaths(params.artifacts).cell(dataset, task), runs, seeds=params.grid.seeds)
+    cell = EncoderPaths(params.artifacts).cell(dataset, task)
+    select(cell, runs, seeds=params.grid.seeds, balance=params.grid.balance)
 
 
 if __name__ == "__main__":

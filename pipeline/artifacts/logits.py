@@ -1,14 +1,18 @@
-"""Logits of a run with the labels of the images, enough to evaluate the run again or to calibrate it.
+"""Logits of a run with the labels of the images, enough to evaluate the run again, to balance it or to calibrate it.
 
 The HDF5 file holds `labels/<eval_split>` (N,) and `seed=<s>/<eval_split>` (N, M). The latter is absent if the run
-cannot score every candidate class of the evaluation split.
+cannot score every candidate class of the evaluation split. Where seen and unseen classes are compared, there are also
+`seen/<eval_split>` (M,) and, computed from the logits before they were rounded to float16,
+`margin/seed=<s>/<eval_split>` and `correct/seed=<s>/<eval_split>` (N,).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +20,10 @@ from numpy.typing import NDArray
 from features.errors import InputError
 from features.formats import hdf5
 from pipeline.artifacts.paths import FIX_HINT
+from pipeline.metrics.balance import Margins
+
+# In a file of `validate`: the evaluation split of the run itself, beside one for each fold of the seen classes.
+TASK = "task"
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,18 @@ class RunLogits:
     Attributes:
         labels: evaluation split -> (N,) int64 positions among the M candidates of the evaluation split.
         seeds: seed -> evaluation split -> (N, M) float16 logits.
+        seen: evaluation split -> (M,) bool, which candidates are seen classes; only splits that compare the two kinds.
+        margins: seed -> evaluation split of `seen` -> the margins of its images.
+        problems: evaluation split -> why the run could not be fitted for it.
+        fitted_to_images: whether images influenced the run (`Method.fitted_to_images`).
     """
 
     labels: Mapping[str, NDArray[np.int64]]
     seeds: Mapping[int, Mapping[str, NDArray[np.float16]]]
+    seen: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    margins: Mapping[int, Mapping[str, Margins]] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    fitted_to_images: bool = True
 
 
 def write_logits(path: Path, run_logits: RunLogits) -> None:
@@ -43,6 +59,22 @@ def write_logits(path: Path, run_logits: RunLogits) -> None:
             group = file.create_group(f"seed={seed}")
             for name, logits in by_split.items():
                 group[name] = logits
+
+        if run_logits.problems:
+            file.attrs["problems"] = json.dumps(dict(run_logits.problems), ensure_ascii=False, sort_keys=True)
+        file.attrs["fitted_to_images"] = run_logits.fitted_to_images
+        if not run_logits.seen:
+            return
+
+        group = file.create_group("seen")
+        for name, seen in run_logits.seen.items():
+            group[name] = seen
+        for key in ("margin", "correct"):
+            group = file.create_group(key)
+            for seed, margins in run_logits.margins.items():
+                of_seed = group.create_group(f"seed={seed}")
+                for name, values in margins.items():
+                    of_seed[name] = getattr(values, key)
 
 
 def read_logits(path: Path) -> RunLogits:
@@ -67,4 +99,21 @@ def read_logits(path: Path) -> RunLogits:
                     )
             seeds[int(key.removeprefix("seed="))] = by_split
 
-        return RunLogits(labels, seeds)
+        seen = {name: hdf5.read_array(file, f"seen/{name}") for name in file.get("seen", ())}
+        margins = {
+            seed: {name: _read_margins(file, seed, name, labels[name], seen[name]) for name in seen if name in by_split}
+            for seed, by_split in seeds.items()
+        }
+        problems = json.loads(hdf5.text_attribute(file, "problems")) if "problems" in file.attrs else {}
+        return RunLogits(labels, seeds, seen, margins, problems, bool(file.attrs.get("fitted_to_images", True)))
+
+
+def _read_margins(file: Any, seed: int, name: str, labels: NDArray[np.int64], seen: NDArray[np.bool_]) -> Margins:
+    """Return the margins of one seed and evaluation split."""
+    margin, correct = (hdf5.read_array(file, f"{key}/seed={seed}/{name}") for key in ("margin", "correct"))
+    if margin.shape != labels.shape or correct.shape != labels.shape or np.isnan(margin).any():
+        raise InputError(
+            f"{file.filename}: margin/seed={seed}/{name} {margin.shape} has other images than the labels "
+            f"{labels.shape}, or is NaN; {FIX_HINT}"
+        )
+    return Margins(margin, correct, labels, seen[labels])

@@ -76,10 +76,13 @@ class TaskPaths:
         """Return the folder of a run's fitted classifiers: `seed=<s>.safetensors`."""
         return self._path("fitted", run)
 
-    @property
-    def proxy(self) -> TaskPaths:
-        """Paths of the artifacts of the task's validation proxy."""
-        return TaskPaths(self.artifacts, self.dataset, proxy_task(self.task))
+    def fold_features(self, generator: str) -> Path:
+        """Return the folder of a generator's features of classes that play unseen: `fold<n>/seed=<s>/…`."""
+        return self._path("folds", generator)
+
+    def validation_logits(self, run: str) -> Path:
+        """Return the folder of a run's logits on validation images: `seed=<s>.h5`."""
+        return self._path("validation", run)
 
     @property
     def selection(self) -> Path:
@@ -98,8 +101,13 @@ class TaskPaths:
         """Return the logits of a run for every seed and evaluation split, with the labels (HDF5)."""
         return self._path("logits", f"{run}.h5")
 
+    @property
+    def balanced(self) -> Path:
+        """Seen and unseen accuracy of all runs with the offsets of `selection` (JSON)."""
+        return self._path("scores", "balanced.json")
+
     def diagnostics(self, run: str) -> Path:
-        """Return the folder of a run's diagnostics: `confusion.csv`, `reliability.csv`, `training.csv` if it trains."""
+        """Return the folder of a run's diagnostics: `confusion.csv`, `reliability.csv` and, for some runs, others."""
         return self._path("diagnostics", run)
 
 
@@ -113,11 +121,6 @@ def method_of(run: str) -> str:
     return run.partition("+")[0]
 
 
-def proxy_task(task: str) -> str:
-    """Return the name of the task's validation proxy (`pipeline/protocols/validation_proxy.py`)."""
-    return f"{task}_proxy"
-
-
 def run_label(folder: Path) -> str:
     """Return the label of a folder of fitted files in progress output, such as `fitted/twemoji/base_to_new/coop`."""
     return "/".join(folder.parts[-4:])
@@ -126,6 +129,11 @@ def run_label(folder: Path) -> str:
 def weights(folder: Path, seed: int) -> Path:
     """Return the file with the tensors of one seed in a folder of fitted generators or classifiers."""
     return folder / f"seed={seed}.safetensors"
+
+
+def logits_file(folder: Path, seed: int) -> Path:
+    """Return the file with the logits of one seed in a folder of `TaskPaths.validation_logits`."""
+    return folder / f"seed={seed}.h5"
 
 
 @dataclass(frozen=True)

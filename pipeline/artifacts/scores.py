@@ -13,6 +13,7 @@ from features.settings import Settings, parse
 from pipeline.artifacts.paths import EncoderPaths, run_name
 from pipeline.config.params import Params
 from pipeline.metrics.accuracy import harmonic_mean
+from pipeline.metrics.balance import Margins
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=1)]
@@ -31,12 +32,40 @@ class SplitScore(Settings):
     reason: str | None = None  # why there is no accuracy
 
 
+class Balance(Settings):
+    """Accuracies on images of seen and of unseen classes, each classified among all classes, in percent.
+
+    They are means over classes. `harmonic_mean` is that of the two.
+    """
+
+    seen: Percent
+    unseen: Percent
+    harmonic_mean: Percent
+
+    @classmethod
+    def at(cls, margins: Margins, offset: float) -> Balance:
+        """Return the accuracies when `offset` is subtracted from the logits of the seen classes."""
+        seen, unseen = margins.accuracies(offset)
+        return cls(seen=seen, unseen=unseen, harmonic_mean=harmonic_mean(seen, unseen) or 0.0)
+
+
 class SeedScores(Settings):
-    """Scores of one seed: every evaluation split, and the harmonic mean of two of them."""
+    """Scores of one seed: every evaluation split, and the harmonic mean of two of them.
+
+    Attributes:
+        seed: the seed.
+        eval_splits: evaluation split -> its score.
+        harmonic_mean: H of the two evaluation splits of `Scores.harmonic`.
+        plain: for a task that classifies images of both kinds among all classes: seen and unseen accuracy of the
+            logits as they are.
+        ausuc: for such a task: area under the seen-unseen curve, in percent (`pipeline.metrics.balance`).
+    """
 
     seed: Annotated[int, Field(ge=0)]
     eval_splits: Annotated[dict[str, SplitScore], Field(min_length=1)]
     harmonic_mean: Percent | None = None
+    plain: Balance | None = None
+    ausuc: Percent | None = None
 
     def accuracy(self, eval_split: str) -> float | None:
         """Return the accuracy of an evaluation split, or H for `harmonic_mean`, in percent; None if there is none."""

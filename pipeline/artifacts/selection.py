@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 from pydantic import Field
@@ -13,28 +14,51 @@ from features.settings import Settings, parse
 from pipeline.artifacts.scores import Count, Percent
 from pipeline.artifacts.selection_doubts import doubts
 from pipeline.config.migrations import check_artifact_folder
+from pipeline.metrics.accuracy import harmonic_mean
 
 # Bounds of the temperature. At the upper bound, CLIP's logits make all classes equally probable.
 LOWEST, HIGHEST = 1e-3, 1e3
 CREATE_COMMAND = "dvc repro select"
 
 
+class Predicted(Settings):
+    """Accuracies of a run on classes with and without images, each among all classes; means over classes, in percent.
+
+    Attributes:
+        seen: measured on validation images.
+        unseen: predicted from folds in which seen classes play unseen; None without folds.
+    """
+
+    seen: Percent
+    unseen: Percent | None = None
+
+    @property
+    def harmonic_mean(self) -> float | None:
+        """Harmonic mean of the two; None without folds."""
+        return harmonic_mean(self.seen, self.unseen)
+
+
 class Candidate(Settings):
-    """Result of a run on the validation proxy. `score` and the fields below are None if it cannot score every class.
+    """What validation images say about a run. `score` and the fields below are None if it cannot be compared.
 
     Attributes:
         run: name of the run, such as `coop` or `coop+ship`.
-        accuracies: accuracies on `seen` classes and, if the proxy has any, on `unseen` classes, in percent: means over
-            classes, then over seeds.
-        score: harmonic mean of the two, computed per seed and averaged; or the only accuracy.
+        plain: accuracies of its logits as they are.
+        balanced: accuracies with its offsets.
+        offsets: seed -> number that is subtracted from the logits of seen classes.
+        reason: why the run has no offset, or cannot be compared at all.
+        score: harmonic mean of `balanced`; without folds the seen accuracy.
         low: lower end of the score's 95 % bootstrap interval.
         high: upper end of this interval.
-        temperature: divisor of the run's logits that calibrates their softmax on the validation proxy. If it is at a
-            bound, `calibration_warning` explains the consequence.
+        temperature: divisor of the balanced logits that calibrates their softmax. If it is at a bound,
+            `calibration_warning` explains the consequence.
     """
 
     run: str
-    accuracies: dict[str, Percent]
+    plain: Predicted | None = None
+    balanced: Predicted | None = None
+    offsets: dict[Annotated[int, Field(strict=False)], float] = Field(default_factory=dict)  # JSON has text keys
+    reason: str | None = None
     score: Percent | None = None
     low: Percent | None = None
     high: Percent | None = None
@@ -49,7 +73,7 @@ class Selection(Settings):
         task: task that the run was selected for.
         run: name of the selected run.
         seed: seed of the selected run.
-        images: number of validation images behind each accuracy, by the keys of `Candidate.accuracies`.
+        images: number of validation images of the first seed.
         confidence: percentage of bootstrap samples in which the run is better than each other.
         chance: the score of a run that guesses, in percent.
         runs: all runs that were compared, in the order of the grid.
@@ -59,7 +83,7 @@ class Selection(Settings):
     task: str
     run: str
     seed: int
-    images: dict[str, Count]
+    images: Count
     confidence: Percent
     chance: Percent = 0.0
     runs: Annotated[tuple[Candidate, ...], Field(min_length=1, strict=False)]
@@ -81,19 +105,24 @@ def read_selection(path: Path) -> Selection:
 
 def selection_text(selection: Selection) -> str:
     """Return the selected run, how reliable the selection is, and a table of all runs as text."""
-    images = " and ".join(f"{count} {name}" for name, count in selection.images.items())
     lines = [
         f"{selection.dataset}: run `{selection.run}`, seed {selection.seed}, is selected for new images",
-        f"  validation images: {images}; the best run in {selection.confidence:.0f} of 100 bootstrap samples",
+        f"  {selection.images} validation images; the best run in {selection.confidence:.0f} of 100 bootstrap samples",
     ]
 
-    # A table with one row per run: its accuracies, H if there are two of them, and the interval of the score.
-    harmonic = ["H"] if len(selection.images) > 1 else []
-    rows = [["", *selection.images, *harmonic, "95 % of samples"]]
-    rows += [[candidate.run, *_cells(candidate, selection)] for candidate in selection.runs]
+    # Without folds there is one accuracy, and no offset.
+    has_folds = any(candidate.balanced and candidate.balanced.unseen is not None for candidate in selection.runs)
+    if has_folds:
+        lines.append("  seen: measured; unseen: predicted from seen classes that play unseen; * with the offset")
+        head = ["", "seen", "unseen", "H", "offset", "seen *", "unseen *", "H *", "95 % of samples"]
+    else:
+        head = ["", "seen", "95 % of samples"]
+    rows = [head, *([candidate.run, *_cells(candidate, has_folds)] for candidate in selection.runs)]
     lines += [f"  {line}".rstrip() for line in text_table(rows)]
 
     for candidate in selection.runs:
+        if candidate.reason is not None:
+            lines.append(f"  {candidate.run}: no offset: {candidate.reason}")
         warning = calibration_warning(candidate.run, candidate.temperature)
         if warning:
             lines.append(f"  {warning}")
@@ -106,7 +135,7 @@ def calibration_warning(run: str, temperature: float | None) -> str | None:
     """Return a warning if the temperature of a run is at a bound, else None."""
     if temperature == HIGHEST:
         return (
-            f"{run}: on the validation proxy its logits are no better than chance, so all classes get nearly the same "
+            f"{run}: on validation images its logits are no better than chance, so all classes get nearly the same "
             "probability; the ranking of the classes is unchanged"
         )
     if temperature == LOWEST:
@@ -117,14 +146,21 @@ def calibration_warning(run: str, temperature: float | None) -> str | None:
     return None
 
 
-def _cells(candidate: Candidate, selection: Selection) -> list[str]:
-    """Return the table cells of one run; dashes if it cannot score every class."""
-    harmonic = len(selection.images) > 1
+def _cells(candidate: Candidate, has_folds: bool) -> list[str]:
+    """Return the table cells of one run; dashes for what is not known."""
+    interval = "–" if candidate.low is None else f"{candidate.low:.1f} to {candidate.high:.1f}"
+    if not has_folds:
+        return [_accuracies(candidate.plain)[0], interval]
+    offset = f"{fmean(candidate.offsets.values()):.2f}" if candidate.offsets else "–"
+    return [*_accuracies(candidate.plain), offset, *_accuracies(candidate.balanced), interval]
 
-    if candidate.score is None:
-        return ["–"] * (len(selection.images) + harmonic + 1)
 
-    scores = [candidate.accuracies[name] for name in selection.images]
-    if harmonic:
-        scores.append(candidate.score)
-    return [*(f"{score:.1f}" for score in scores), f"{candidate.low:.1f} to {candidate.high:.1f}"]
+def _accuracies(predicted: Predicted | None) -> list[str]:
+    """Return the cells of seen accuracy, unseen accuracy and H."""
+    if predicted is None:
+        return ["–"] * 3
+    return [_number(predicted.seen), _number(predicted.unseen), _number(predicted.harmonic_mean)]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

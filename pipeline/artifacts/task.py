@@ -194,12 +194,23 @@ def load_task(cell: TaskPaths) -> TrainTask:
     return replace(train, classes=train.classes.followed_by(unseen.classes))
 
 
-def save_test(path: Path, header: Header, eval_splits: Sequence[EvalRows], names: Sequence[str]) -> None:
-    """Write `test.h5`: the images and candidates of every evaluation split, and the names of all classes."""
+def save_test(
+    path: Path, header: Header, eval_splits: Sequence[EvalRows], names: Sequence[str], seen: Sequence[bool]
+) -> None:
+    """Write `test.h5`: the images and candidates of every evaluation split, and all classes.
+
+    Args:
+        path: the file to write.
+        header: header of the task.
+        eval_splits: the evaluation splits.
+        names: C class names.
+        seen: C flags; whether each class has training images.
+    """
     with hdf5.create_file(path) as file:
         _write_header(file, header)
         file.attrs["eval_splits"] = json.dumps([eval_split.name for eval_split in eval_splits])
         file.attrs["names"] = json.dumps(list(names), ensure_ascii=False)
+        file["seen"] = np.array(seen, bool)
         for eval_split in eval_splits:
             group = file.create_group(f"eval_split={eval_split.name}")
             group.attrs["average"] = eval_split.average
@@ -230,14 +241,17 @@ def load_test(path: Path, *, patches: bool = False) -> tuple[Header, list[EvalRo
         return _read_header(file), eval_splits
 
 
-def load_names(path: Path) -> tuple[str, ...]:
-    """Return the names of all classes of the task, from `test.h5`.
+def load_test_classes(path: Path) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Return the names (C) of all classes of the task and whether each is seen (C,), from `test.h5`.
 
     Raises:
-        InputError: the file does not exist, or is not a file of a task.
+        InputError: the file does not exist, is not a file of a task, or was written by an older version.
     """
     with open_task_file(path) as file:
-        return hdf5.text_list_attribute(file, "names")
+        names, seen = hdf5.text_list_attribute(file, "names"), read_array(file, "seen")
+        if seen.shape != (len(names),):
+            raise InputError(f"{path}: {len(names)} names, but `seen` has shape {seen.shape}; {FIX_HINT}")
+        return names, seen
 
 
 def open_task_file(path: Path) -> AbstractContextManager[h5py.File]:

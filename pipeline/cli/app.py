@@ -14,7 +14,7 @@ import typer
 
 from features.runtime.commandline import run_app
 from features.runtime.progress import VERBOSITY
-from pipeline.artifacts.paths import EncoderPaths, proxy_task
+from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.selection import read_selection, selection_text
 from pipeline.cli import completion, data, encoders, features, predict, task, words
 from pipeline.cli.help import DATA, HELP, OWN, RESULTS, STORES, PanelGroup, examples
@@ -189,20 +189,15 @@ def _with_settings(text: str, datasets: list[str], settings: list[str]) -> str:
 def _grid_of(current: params.Params, datasets: list[str]) -> list[str]:
     """Return the settings that run data sets, as `key=value`; settings that do not change are left out.
 
-    A data set made by `task new` has a task of the same name, and that task's validation proxy selects a run for new
-    images. All other data sets share the tasks that belong to no single data set.
+    A data set made by `task new` has a task of the same name, for which a run is selected. All other data sets share
+    the tasks that belong to no single data set.
     """
     own = [name for name in datasets if name in current.tasks]
-    select = [name for name in own if proxy_task(name) in current.tasks]
-    tasks = [*own, *map(proxy_task, select)]
-
+    tasks, select = own, own
     if not own:
-        shared = [
-            name
-            for name, block in current.tasks.items()
-            if name not in current.data.sets and block.get("protocol") != params.VALIDATION_PROXY
-        ]
+        shared = [name for name in current.tasks if name not in current.data.sets]
         tasks = [name for name in current.grid.tasks if name in shared] or shared[:1]
+        select = [name for name in current.grid.select if name in tasks]
 
     axes = {"datasets": datasets, "select": select, "tasks": tasks}
     return [f"grid.{key}=[{', '.join(names)}]" for key, names in axes.items() if names != getattr(current.grid, key)]

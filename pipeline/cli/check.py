@@ -22,11 +22,11 @@ from features.errors import InputError, Problems, combined_error, nearest, raise
 from features.index import ClassNames, mistakes, read_names
 from features.lookup import find, names
 from features.settings import Settings, parse
-from pipeline.artifacts.paths import index, proxy_task
+from pipeline.artifacts.paths import index
 from pipeline.artifacts.paths import names as names_path
 from pipeline.artifacts.scores import AVERAGE
 from pipeline.cli.check_encoder import encoder_conflicts, prompt_room
-from pipeline.config.params import PATH, VALIDATION_PROXY, Params
+from pipeline.config.params import PATH, Params
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
 from pipeline.protocols.base import Protocol
@@ -179,7 +179,7 @@ def _conflicts(
                 "another task, for example --set 'grid.tasks=[base_to_new]'"
             )
 
-    yield from _selection_conflicts(params)
+    yield from _selection_conflicts(params, protocols)
     for task, protocol in protocols.items():
         if protocol is not None:
             yield from _task_conflicts(params, task, protocol)
@@ -211,27 +211,18 @@ def _method_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
         )
 
 
-def _selection_conflicts(params: Params) -> Iterator[str]:
-    """Yield one line for each problem with `grid.select` and with validation proxies."""
-    grid = params.grid
-    for name in grid.select:
-        proxy = proxy_task(name)
-        for task in (name, proxy):
-            if task not in grid.tasks:
-                yield f"grid.select: {name!r} needs {task!r} in grid.tasks; add it there, or remove {name!r} here"
+def _selection_conflicts(params: Params, protocols: Mapping[str, Protocol | None]) -> Iterator[str]:
+    """Yield one line for each task of `grid.select` that is not run, or whose runs are not judged among all classes."""
+    for name in params.grid.select:
+        if name not in params.grid.tasks:
+            yield f"grid.select: {name!r} is not in grid.tasks; add it there, or remove it here"
 
-        protocol = params.tasks.get(proxy, {}).get("protocol", VALIDATION_PROXY)
-        if protocol != VALIDATION_PROXY:
+        protocol = protocols.get(name)
+        if protocol is not None and not protocol.among_all:
             yield (
-                f"tasks.{proxy}: protocol {protocol!r} cannot select a run for {name!r}; "
-                f"set the protocol to {VALIDATION_PROXY!r}"
+                f"grid.select: {name!r} has the protocol {protocol.protocol!r}, which does not classify images among "
+                "seen and unseen classes together, so there is nothing to balance; remove it here"
             )
-
-    if not params.reported_tasks:
-        yield (
-            f"grid.tasks: {', '.join(grid.tasks)}: validation proxies alone give no results, because they are not "
-            "evaluated on test images; add the tasks themselves"
-        )
 
 
 def _task_conflicts(params: Params, task: str, protocol: Protocol) -> Iterator[str]:

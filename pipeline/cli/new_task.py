@@ -1,4 +1,4 @@
-"""`shipyard task new`: turn the user's images and a list of class names into a data set, a task and its proxy."""
+"""`shipyard task new`: turn the user's images and a list of class names into a data set and a task."""
 
 from __future__ import annotations
 
@@ -25,15 +25,13 @@ from features.splits.folder_layout import ask_about_levels, has_split_folders
 from features.splits.image_files import find_images
 from features.splits.label_table import SUFFIXES, known_columns
 from features.splits.own_images import NAMES
-from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
 from pipeline.config import overrides, params
-from pipeline.protocols.base import ClassCounts, Protocol
+from pipeline.protocols.base import ClassCounts
 from pipeline.protocols.own_images import OwnImages
-from pipeline.protocols.validation_proxy import ValidationProxy
 
-PROTOCOLS: tuple[Protocol, ...] = (OwnImages(protocol="own_images"), ValidationProxy(protocol=params.VALIDATION_PROXY))
+PROTOCOL = OwnImages(protocol="own_images")
 MAX_LISTED = 10  # class names in a note
 SIMILAR = 0.85  # of two names that may be one, as `kestrel` and `kestrels`
 HEADER = "# Classes of {name} without training images, one name per line. To add a class, add a line.\n"
@@ -144,9 +142,8 @@ def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params
 
     problems.messages += [*mistakes(listing), *_too_few_images(listing, new.shots)]
     problems.messages += prompt_room(settings, new.name, listing, *learners(settings, new.name, Blocks()))
-    # Without any seen class, which is already reported, the protocols would report it again.
-    for protocol in PROTOCOLS if seen_ids(listing) else ():
-        problems.attempt(partial(protocol.plan, new.name, {new.name: _class_counts(listing)}))
+    if seen_ids(listing):  # else it is already reported
+        problems.attempt(partial(PROTOCOL.plan, new.name, {new.name: _class_counts(listing)}))
     return listing
 
 
@@ -290,7 +287,7 @@ def _class_counts(listing: Listing) -> ClassCounts:
 
 
 def _with_task(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
-    """Return the checked text of `params.yaml` with the data set, the task and its validation proxy."""
+    """Return the checked text of `params.yaml` with the data set and the task."""
     if not re.fullmatch(params.NAME, new.name):
         raise InputError(
             f"invalid name {new.name!r}: it is used in file names; expected letters, digits, _, . and -, starting with "
@@ -302,8 +299,7 @@ def _with_task(text: str, new: NewTask, dataset: Mapping[str, Any]) -> str:
             f"use a name with letters, such as task_{new.name}"
         )
     text = overrides.insert(text, "data.sets", new.name, dataset)
-    for name, protocol in zip((new.name, proxy_task(new.name)), PROTOCOLS, strict=True):
-        text = overrides.insert(text, "tasks", name, {"protocol": protocol.protocol, "shots": new.shots})
+    text = overrides.insert(text, "tasks", new.name, {"protocol": PROTOCOL.protocol, "shots": new.shots})
     params.parse_text(text)
     return text
 

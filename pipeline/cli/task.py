@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipeline.artifacts.paths import proxy_task
 from pipeline.cli.help import examples
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def new(
         _print_listing(name, prepared.listing)
         prepared.write()
 
-    print(f"written: params.yaml (data.sets.{name}, tasks.{name}, tasks.{proxy_task(name)})")
+    print(f"written: params.yaml (data.sets.{name}, tasks.{name})")
     print(f"         {prepared.names}; to add a class, add a line to this file")
     if prepared.absolute:
         print(

@@ -8,8 +8,7 @@ from pathlib import Path
 from features.errors import InputError
 
 RENAMED = {"grid.choose": "grid.select", "projection": "visualization"}  # dotted key of params.yaml -> new key
-RENAMED_PROTOCOLS = {"rehearsal": "validation_proxy"}
-RENAMED_SUFFIXES = {"_rehearsal": "_proxy"}  # end of a task's name -> new end
+REMOVED_PROTOCOLS = ("rehearsal", "validation_proxy")  # `grid.select` validates runs on folds without a task for it
 RENAMED_FOLDERS = {"selection": "chosen"}  # folder in `artifacts/<encoder>` -> its old name
 
 
@@ -26,19 +25,18 @@ def renamed_settings(values: object) -> Iterator[str]:
         if _has_key(values, old):
             yield f"{old} is now {new}"
 
-    for name, block in _block(values, "tasks").items():
-        protocol = block.get("protocol") if isinstance(block, Mapping) else None
-        if isinstance(protocol, str) and protocol in RENAMED_PROTOCOLS:
-            yield f"tasks.{name}.protocol: {protocol} is now {RENAMED_PROTOCOLS[protocol]}"
-
-    renamed_tasks = _renamed_tasks(_block(values, "tasks"))
-    for name, new in renamed_tasks.items():
-        yield f"tasks.{name} is now tasks.{new}"
+    removed = {
+        name
+        for name, block in _block(values, "tasks").items()
+        if isinstance(block, Mapping) and block.get("protocol") in REMOVED_PROTOCOLS
+    }
+    for name in sorted(map(str, removed)):
+        yield f"tasks.{name}: remove this task; `grid.select` now needs none"
 
     tasks_of_grid = _block(values, "grid").get("tasks")
     for name in tasks_of_grid if isinstance(tasks_of_grid, list) else ():
-        if isinstance(name, str) and name in renamed_tasks:
-            yield f"grid.tasks: {name} is now {renamed_tasks[name]}"
+        if name in removed:
+            yield f"grid.tasks: remove {name}"
 
 
 def current_name(key: str) -> str | None:
@@ -65,23 +63,6 @@ def check_artifact_folder(path: Path, command: str) -> None:
     older = path.parents[3] / encoder / RENAMED_FOLDERS[folder] / Path(*rest)
     if older.exists():
         raise InputError(f"{older} was written by an older version; run `{command}` to write {path}")
-
-
-def _renamed_tasks(tasks: Mapping[object, object]) -> dict[str, str]:
-    """Return old name -> new name of the tasks whose suffix has changed.
-
-    A suffix alone proves nothing, because users name their tasks. The task must also have the protocol that goes with
-    the suffix, by its old or its new name: the file may have been edited halfway.
-    """
-    protocols = {*RENAMED_PROTOCOLS, *RENAMED_PROTOCOLS.values()}
-    renamed: dict[str, str] = {}
-    for name, block in tasks.items():
-        if not isinstance(name, str) or not isinstance(block, Mapping) or block.get("protocol") not in protocols:
-            continue
-        for old, new in RENAMED_SUFFIXES.items():
-            if name.endswith(old):
-                renamed[name] = name.removesuffix(old) + new
-    return renamed
 
 
 def _block(values: Mapping[object, object], key: str) -> Mapping[object, object]:

@@ -24,8 +24,6 @@ from pipeline.config.migrations import renamed_settings
 PATH = Path("params.yaml")
 CONFLICT_MARKERS = ("<<<<<<< ", ">>>>>>> ")
 
-VALIDATION_PROXY = "validation_proxy"  # the protocol that evaluates on validation images, for the selection of a run
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Names = Annotated[list[Name], Field(min_length=1)]
@@ -43,7 +41,9 @@ class Grid(Settings):
         generators: generators of synthetic features for unseen classes.
         synthetic_methods: methods that are fitted again with the features of each generator.
         seeds: each draws its own shots and its own initial weights.
-        select: tasks for which stage `select` selects a run by the scores of their validation proxies.
+        select: tasks whose runs are validated on folds of the seen classes. For each, stage `select` chooses the offset
+            of every run and the run to use for new images.
+        balance: whether these runs get offsets; if not, the runs are compared as they are.
     """
 
     encoder: Name
@@ -54,6 +54,7 @@ class Grid(Settings):
     synthetic_methods: list[Name]
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     select: list[Name]
+    balance: bool
 
 
 class Compute(Settings):
@@ -131,11 +132,6 @@ class Params(Settings):
     def encoder(self) -> EncoderSpec:
         """Return the encoder that `grid.encoder` names."""
         return self.encoders[self.grid.encoder]
-
-    @property
-    def reported_tasks(self) -> list[str]:
-        """Return the tasks of the grid that are evaluated on test images: all but validation proxies."""
-        return [task for task in self.grid.tasks if self.tasks[task].get("protocol") != VALIDATION_PROXY]
 
     @property
     def artifacts(self) -> Path:

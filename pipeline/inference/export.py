@@ -1,10 +1,12 @@
 """Export the image tower and the classifier of a run to one file, for programs without this project.
 
-- `onnx` and `torchscript` map pixels to `logits` (N, C), divided by the temperature, and to `probabilities` (N, C),
-  their softmax. The pixels are (N, 3, height, width) float32 in [0, 1], after resizing and cropping. The normalization
-  of the pixels is part of the model.
-- `safetensors` holds the tensors of both. The batch norms of the tower are folded into its convolutions.
-- `open_clip` holds the classifier alone, (D, C), as open_clip's zero-shot evaluation expects it.
+- `onnx` and `torchscript` map pixels to `logits` (N, C), after the offset of seen classes and the temperature, and to
+  `probabilities` (N, C), their softmax. The pixels are (N, 3, height, width) float32 in [0, 1], after resizing and
+  cropping. The normalization of the pixels is part of the model.
+- `safetensors` holds the tensors of both, and `offsets` (C,), which are subtracted from the logits. The batch norms of
+  the tower are folded into its convolutions.
+- `open_clip` holds the classifier alone, (D, C), as open_clip's zero-shot evaluation expects it. That evaluation knows
+  no offset; if the run has one, the file has `bias` (C,) beside it, which is added to the logits.
 
 The metadata of each file describes the resizing and cropping, and lists the class names.
 """
@@ -37,7 +39,7 @@ OPSET = 20
 
 
 class ImageClassifier(nn.Module):
-    """A module of the image tower, the classifier and the temperature."""
+    """A module of the image tower, the classifier, the offsets and the temperature."""
 
     def __init__(self, model: Model) -> None:
         """Take the parts of a model on the CPU whose classifier reads features only, no patch tokens."""
@@ -46,13 +48,15 @@ class ImageClassifier(nn.Module):
         self.mean = nn.Buffer(torch.tensor(model.encoder.preprocess.mean)[:, None, None])
         self.std = nn.Buffer(torch.tensor(model.encoder.preprocess.std)[:, None, None])
         self.ids = nn.Buffer(torch.arange(len(model.names)))
+        self.offsets = nn.Buffer(model.offsets)
         self.classifier, self.temperature = model.classifier, model.temperature or 1.0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities (N, C) of (N, 3, height, width) pixels in [0, 1]."""
         features = self.tower((pixels - self.mean) / self.std)
         # Call `_logits`, without the checks of `logits`: their branches cannot be part of an exported graph.
-        logits = self.classifier._logits(F.normalize(features, dim=-1), self.ids) / self.temperature
+        logits = self.classifier._logits(F.normalize(features, dim=-1), self.ids) - self.offsets
+        logits = logits / self.temperature
         return logits, logits.softmax(dim=1)
 
 
@@ -95,6 +99,7 @@ def metadata(model: Model) -> dict[str, Any]:
         "weights_sha256": model.encoder.weights_sha256,
         "classes": list(model.names),
         "seen": list(model.seen),
+        "offset": model.offset,
         "preprocess": asdict(model.encoder.preprocess),
         "reading": {"upright": model.reading.upright, "levels": model.reading.levels},
         "temperature": model.temperature or 1.0,
@@ -163,7 +168,9 @@ def _safetensors(model: Model, out: Path) -> None:
     tower = {f"visual.{name}": value for name, value in model.encoder.model.visual.state_dict().items()}  # type: ignore[union-attr]
     head = {f"classifier.{name}": value for name, value in model.classifier.state().items()}
     with atomic_file(out) as part:
-        save_tensors({**tower, **head}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
+        save_tensors(
+            {**tower, **head, "offsets": model.offsets}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False)
+        )
 
 
 def _open_clip(model: Model, out: Path) -> None:
@@ -175,9 +182,11 @@ def _open_clip(model: Model, out: Path) -> None:
         )
 
     # open_clip multiplies cosines by the scale of the encoder, so divide our own scale by it.
-    weights = (classifier.weights.T * (classifier.logit_scale / _clip_scale(model))).contiguous()
+    tensors = {"classifier": (classifier.weights.T * (classifier.logit_scale / _clip_scale(model))).contiguous()}
+    if model.offset:
+        tensors["bias"] = -model.offsets
     with atomic_file(out) as part:
-        save_tensors({"classifier": weights}, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
+        save_tensors(tensors, part, shipyard=json.dumps(metadata(model), ensure_ascii=False))
 
 
 def _clip_scale(model: Model) -> Tensor:

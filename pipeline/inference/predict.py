@@ -29,7 +29,7 @@ from features.splits.image_files import find_images
 from features.splits.own_images import OwnImages
 from features.text.text_tower import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
-from pipeline.artifacts.selection import read_selection
+from pipeline.artifacts.selection import Candidate, read_selection
 from pipeline.artifacts.task import load_task
 from pipeline.config.migrations import check_artifact_folder
 from pipeline.config.params import PATH, Params
@@ -56,6 +56,7 @@ class Model:
         seen: C flags; whether each class had training images.
         temperature: divisor of the logits before the softmax; None: the run is not calibrated, and 1 is used.
         reading: how the pixels of images are read: upright, and deep ones by the levels of the task's own images.
+        offset: number that is subtracted from the logits of seen classes, before the temperature.
     """
 
     task: str
@@ -69,14 +70,20 @@ class Model:
     seen: tuple[bool, ...]
     temperature: float | None
     reading: Reading
+    offset: float = 0.0
 
     @property
     def device(self) -> torch.device:
         """Device of the encoder and the classifier."""
         return self.encoder.device
 
+    @property
+    def offsets(self) -> Tensor:
+        """Return the offset of each class (C,) float32: that of the run for seen classes, 0 for unseen ones."""
+        return self.offset * torch.tensor(self.seen, dtype=torch.float32, device=self.device)
+
     def logits(self, pixels: Tensor) -> Tensor:
-        """Return (N, C) logits, divided by the temperature, of (N, height, width, 3) uint8 crops."""
+        """Return (N, C) logits of (N, height, width, 3) uint8 crops, after the offset and the temperature."""
         if self.reads_patches:
             inputs = encode_with_patches(self.encoder, pixels, self.precision)[1]
         else:
@@ -84,7 +91,7 @@ class Model:
 
         ids = torch.arange(len(self.names), device=self.device)
         with torch.inference_mode():
-            return self.classifier.logits(inputs, ids) / (self.temperature or 1.0)
+            return (self.classifier.logits(inputs, ids) - self.offsets) / (self.temperature or 1.0)
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return the softmax (N, C) of the logits, on the CPU."""
@@ -112,7 +119,7 @@ def open_model(
 
     encoded = EncoderPaths(params.artifacts)
     cell = encoded.cell(name, name)
-    run, seed, temperature = _select_run(params, cell, run, seed)
+    run, seed, candidate = _select_run(params, cell, run, seed)
     method = find(pipeline.methods, method_of(run), Method)
     task = load_task(cell)
 
@@ -139,13 +146,16 @@ def open_model(
         reads_patches=method.needs_patches,
         names=task.classes.names,
         seen=tuple(task.classes.seen.tolist()),
-        temperature=temperature,
+        temperature=candidate.temperature if candidate else None,
+        offset=candidate.offsets.get(seed, 0.0) if candidate else 0.0,
         reading=replace(Reading.from_provenance(task.header.reading), upright=True),
     )
 
 
-def _select_run(params: Params, cell: TaskPaths, run: str | None, seed: int | None) -> tuple[str, int, float | None]:
-    """Return the run, its seed, and its temperature if the validation proxy calibrated it."""
+def _select_run(
+    params: Params, cell: TaskPaths, run: str | None, seed: int | None
+) -> tuple[str, int, Candidate | None]:
+    """Return the run, its seed, and what `select` wrote about it, if anything."""
     selection = read_selection(cell.selection) if cell.selection.is_file() else None
 
     if run is None:
@@ -168,8 +178,7 @@ def _select_run(params: Params, cell: TaskPaths, run: str | None, seed: int | No
         )
         raise InputError(f"{cell.task} has no {missing}")
 
-    candidate = selection.candidate(run) if selection else None
-    return run, seed, candidate.temperature if candidate else None
+    return run, seed, selection.candidate(run) if selection else None
 
 
 def names_added_since(params: Params, model: Model) -> list[str]:

@@ -162,6 +162,7 @@ class Method(Settings):
         needs_patches: whether it reads patch tokens, in `fit` and in place of features when it scores.
         needs_shared_prefix: whether it needs a text tower whose prompts share the states of their beginning.
         takes_synthetic: whether `fit` can use labelled features of unseen classes, as in `coop+ship`.
+        fitted_to_images: whether images influence the classifier, so that it may prefer the classes that have some.
     """
 
     classifier: ClassVar[type[Classifier]]
@@ -170,6 +171,7 @@ class Method(Settings):
     needs_patches: ClassVar[bool] = False
     needs_shared_prefix: ClassVar[bool] = False
     takes_synthetic: ClassVar[bool] = True
+    fitted_to_images: ClassVar[bool] = True
 
     @property
     def uses_text_tower(self) -> bool:

@@ -27,6 +27,7 @@ class ZeroShot(Method):
     classifier: ClassVar[type[Classifier]] = LinearClassifier
     needs_text_tower: ClassVar[bool] = True  # for `templates` other than the task's, whose text features are stored
     takes_synthetic: ClassVar[bool] = False
+    fitted_to_images: ClassVar[bool] = False
 
     # null: the data set's own | imagenet_80 | imagenet_7: CLIP's for ImageNet | a list, each with one {} for the name
     templates: Literal["imagenet_80", "imagenet_7"] | Templates | None = None

@@ -16,8 +16,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
     spread over all classes.
 
     Args:
-        logits: (..., N, C); leading dimensions, such as seeds, share the labels.
-        labels: (N,) positions among the C classes.
+        logits: (..., N, C); each leading index, such as a seed, is a set of N images.
+        labels: (N,) or (..., N) positions among the C classes.
         lowest: smallest temperature.
         highest: largest temperature.
 
@@ -26,14 +26,19 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
         logits predict the labels no better than chance, and exactly `lowest` if no confidence is too high.
     """
     exact = logits.astype(np.float64)
-    weights = 1 / np.bincount(labels)[labels]  # of each image, so that each class weighs the same
-    kept = (len(labels) + 1) / (len(labels) + 2)
-    target = kept * exact[..., np.arange(len(labels)), labels] + (1 - kept) * exact.mean(-1)
+    labels = np.broadcast_to(labels, exact.shape[:-1])
+    images = labels.shape[-1]
+    sets = labels.reshape(-1, images)
+    # Of each image, so that each class of a set weighs the same.
+    weights = np.stack([1 / np.bincount(one)[one] for one in sets]).reshape(labels.shape)
+    kept = (images + 1) / (images + 2)
+    of_label = np.take_along_axis(exact, labels[..., None], -1)[..., 0]
+    target = kept * of_label + (1 - kept) * exact.mean(-1)
 
     def slope(log_temperature: float) -> float:
         """Return the derivative of the cross-entropy with respect to 1 / T."""
         expected = (softmax(exact / np.exp(log_temperature), axis=-1) * exact).sum(-1)
-        return float(((expected - target) @ weights).sum())
+        return float(((expected - target) * weights).sum())
 
     # The slope falls as T grows, so a root lies between the bounds unless the slope has one sign at both.
     low, high = np.log(lowest), np.log(highest)

@@ -1,4 +1,4 @@
-"""Confusions and reliability of a run, as tidy CSV files that pool all seeds.
+"""Confusions, reliability and the seen-unseen curve of a run, as tidy CSV files that pool all seeds.
 
 They are computed by `evaluate`, which has the logits at hand, so that the report need not read them again.
 """
@@ -17,10 +17,13 @@ from torch import Tensor
 from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_folder
 from features.formats.seal import check_listed
+from pipeline.metrics.balance import Margins
 
 BINS = 15  # equally wide bins of confidence (Guo et al. 2017, section 2)
 CONFUSION = ("eval_split", "class", "predicted", "images")
 RELIABILITY = ("eval_split", "bin", "images", "confidence", "accuracy")
+CURVE = ("offset", "seen", "unseen")
+CURVE_POINTS = 101
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,31 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[tuple[
     return rows
 
 
-def write_diagnostics(out: Path, splits: Mapping[str, Sequence[SplitLogits]], fitted: Path) -> None:
-    """Write `confusion.csv`, `reliability.csv` and the logs of a fit into the folder `out`.
+def curve_points(seeds: Sequence[Margins], points: int = CURVE_POINTS) -> list[tuple[float, float, float]]:
+    """Return offset, seen and unseen accuracy at some offsets, as means over seeds; offset 0 is one of them.
+
+    The offsets divide the images' margins into equal parts, so that the points lie where the accuracies change.
+    """
+    margins = np.concatenate([seed.margin for seed in seeds]).astype(np.float64)
+    # Beyond the outermost margins every image is given to one group.
+    offsets = np.quantile(margins, np.linspace(0, 1, points - 2))
+    offsets = np.unique(np.concatenate([[margins.min() - 1, 0.0], offsets, [margins.max() + 1]]))
+    accuracies = np.array([[seed.accuracies(offset) for seed in seeds] for offset in offsets]).mean(1)
+    return [
+        (float(offset), float(seen), float(unseen)) for offset, (seen, unseen) in zip(offsets, accuracies, strict=True)
+    ]
+
+
+def write_diagnostics(
+    out: Path, splits: Mapping[str, Sequence[SplitLogits]], fitted: Path, margins: Sequence[Margins] = ()
+) -> None:
+    """Write `confusion.csv`, `reliability.csv`, `curve.csv` and the logs of a fit into the folder `out`.
 
     Args:
         out: the folder to write.
         splits: the logits of every seed, by evaluation split.
         fitted: the folder of the fit, from which `keep_logs` copies.
+        margins: the margins of every seed, for `curve.csv`; without any there is no such file.
     """
     confusions: list[tuple[object, ...]] = []
     reliabilities: list[tuple[object, ...]] = []
@@ -96,6 +117,9 @@ def write_diagnostics(out: Path, splits: Mapping[str, Sequence[SplitLogits]], fi
     with atomic_folder(out) as part:
         _write_csv(part / "confusion.csv", CONFUSION, confusions)
         _write_csv(part / "reliability.csv", RELIABILITY, reliabilities)
+        if margins and not (margins[0].seen.all() or not margins[0].seen.any()):
+            points = [[round(value, 4) for value in point] for point in curve_points(margins)]
+            _write_csv(part / "curve.csv", CURVE, points)
         keep_logs(fitted, part)
 
 

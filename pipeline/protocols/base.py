@@ -86,9 +86,12 @@ class Protocol(Settings):
 
     Attributes:
         has_unseen: class attribute; whether a class may be unseen, so that a generator has something to synthesize.
+        among_all: class attribute; whether images of seen and of unseen classes are classified among all classes, so
+            that the two can be balanced (`grid.select`).
     """
 
     has_unseen: ClassVar[bool] = True
+    among_all: ClassVar[bool] = False
 
     protocol: str
     shots: Annotated[int, Field(ge=1)] | None = None  # training images per seen class; null: all

@@ -6,12 +6,15 @@ The halves are those of `base_to_new`. The difference is that every test image i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol, halves
 
 
 class ClassIncremental(Protocol):
     """Settings of `class_incremental`. It has no settings beyond those of every protocol."""
+
+    among_all: ClassVar[bool] = True
 
     def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
         """Split the classes by label into two halves, and evaluate all test images among all classes.

@@ -7,7 +7,7 @@ classes. Accuracy is the mean of the per-class accuracies. H is the harmonic mea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from features.errors import InputError
 from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Protocol, halves
@@ -15,6 +15,8 @@ from pipeline.protocols.base import ClassCounts, ClassRef, EvalSplit, Plan, Prot
 
 class GeneralizedZeroShot(Protocol):
     """Settings of `generalized_zero_shot`."""
+
+    among_all: ClassVar[bool] = True
 
     # with_images: the classes that have training images, as in the splits of Xian et al.
     # first_half: the first half by label, for data sets in which every class has training images.

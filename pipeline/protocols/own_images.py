@@ -8,6 +8,7 @@ unseen accuracy, if there are test images of unseen classes. `shipyard task new`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from features.errors import InputError
 from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
@@ -15,6 +16,8 @@ from pipeline.protocols.base import ClassCounts, EvalSplit, Plan, Protocol
 
 class OwnImages(Protocol):
     """Settings of `own_images`. It has no settings beyond those of every protocol."""
+
+    among_all: ClassVar[bool] = True
 
     def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
         """Evaluate the test images of seen classes and, if there are any, of unseen classes, each among all classes.

@@ -9,10 +9,12 @@ from pathlib import Path
 from features.errors import InputError, raise_all
 from features.formats.files import atomic_folder, canonical_json
 from features.formats.seal import sealed_json
+from pipeline.artifacts.balanced_scores import BalancedScores
 from pipeline.artifacts.generator_scores import GeneratorQuality
 from pipeline.artifacts.scores import Scores, grid_runs, read_scores, score_path
 from pipeline.config.params import Params
 from pipeline.report import tables
+from pipeline.report.balance import read_balanced, with_balance
 from pipeline.report.diagnostics_data import read_diagnostics
 from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
 from pipeline.report.formatting import notes
@@ -22,7 +24,7 @@ from pipeline.report.summary import Encoder, Summary, build_tables
 
 
 def read_grid(params: Params) -> list[Scores]:
-    """Read the scores of every cell of the grid, in display order, without validation proxies. Ignore other files.
+    """Read the scores of every cell of the grid, in display order. Ignore other files.
 
     Raises:
         InputError: the grid lacks zero-shot CLIP; or files are missing, damaged, of other seeds than `grid.seeds`, or
@@ -34,8 +36,7 @@ def read_grid(params: Params) -> list[Scores]:
             "baseline. Add `zero_shot` to grid.methods in params.yaml; it needs no training."
         )
 
-    cells = [cell for cell in grid_runs(params) if cell.task in params.reported_tasks]
-    files = [(cell, score_path(params.artifacts, cell)) for cell in cells]
+    files = [(cell, score_path(params.artifacts, cell)) for cell in grid_runs(params)]
     missing = [f"{path}: run `dvc repro {cell.stage}`" for cell, path in files if not path.is_file()]
     raise_all(missing, "score files of the grid are missing")
 
@@ -66,10 +67,14 @@ def _mismatches(params: Params, scores: list[Scores]) -> list[str]:
     return problems
 
 
-def summarize(params: Params, scores: list[Scores], qualities: list[GeneratorQuality]) -> Summary:
+def summarize(
+    params: Params, scores: list[Scores], qualities: list[GeneratorQuality], balanced: list[BalancedScores]
+) -> Summary:
     """Return the tables and notes of a complete grid."""
     spec = params.encoder
-    summary_tables = tuple(with_generators(table, qualities) for table in build_tables(params, scores))
+    summary_tables = tuple(
+        with_balance(with_generators(table, qualities), scores, balanced) for table in build_tables(params, scores)
+    )
     return Summary(
         encoder=Encoder(
             name=params.grid.encoder,
@@ -87,18 +92,19 @@ def write_report(params: Params, folder: Path) -> None:
     """Read the scores of the grid and write the folder of the report, either the whole folder or nothing.
 
     Raises:
-        InputError: see `read_grid` and `read_qualities`; or runs of one table were evaluated on different images.
+        InputError: see `read_grid`, `read_qualities` and `read_balanced`; or runs of one table were evaluated on
+            different images.
     """
     scores = read_grid(params)
-    qualities = read_qualities(params)
-    summary = summarize(params, scores, qualities)
+    qualities, balanced = read_qualities(params), read_balanced(params)
+    summary = summarize(params, scores, qualities, balanced)
 
     diagnostics = [read_diagnostics(params, table) for table in summary.tables]
     charts = [figures(table, data) for table, data in zip(summary.tables, diagnostics, strict=True)]
     shots = shots_figures(summary)
 
     files = {
-        "results.csv": tables.results_csv(scores),
+        "results.csv": tables.results_csv(scores, balanced),
         "generators.csv": generators_csv(qualities),
         "summary.json": sealed_json(summary.model_dump(mode="json")).decode(),
         "summary.md": tables.markdown(summary),

@@ -38,6 +38,33 @@ def gain() -> Spec:
     return {"height": {"step": ROW}, "layer": [bar, *_whiskers(x)]}
 
 
+def curve() -> Spec:
+    """Return seen over unseen accuracy, one line per run, with the points of plain and of balanced logits."""
+    run = {"field": "run", "type": "nominal", "sort": None, "title": None}
+    position: Spec = {
+        "x": {"field": "unseen", "type": "quantitative", "title": "unseen accuracy, %"},
+        "y": {"field": "seen", "type": "quantitative", "title": "seen accuracy, %"},
+        "tooltip": tooltip("run", "point", "offset", "seen", "unseen"),
+    }
+    shape = {
+        "field": "point",
+        "type": "nominal",
+        "title": None,
+        "scale": {"domain": ["plain", "balanced"], "range": ["circle", "diamond"]},
+    }
+    line = {
+        "transform": [{"filter": "datum.point === 'curve'"}],
+        "mark": {"type": "line", "strokeWidth": 1.5},
+        "encoding": {**position, "color": run, "strokeDash": run, "order": {"field": "offset", "type": "quantitative"}},
+    }
+    points = {
+        "transform": [{"filter": "datum.point !== 'curve'"}],
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
+        "encoding": {**position, "color": run, "shape": shape},
+    }
+    return {"height": 340, "layer": [line, points]}
+
+
 def training() -> Spec:
     """Return loss by epoch, one line per run. The axes are logarithmic, because runs differ in epochs and scale."""
     return _lines("epoch", "loss", "run", x_scale={"type": "log"}, y_scale={"type": "log"})

@@ -7,6 +7,7 @@ from pathlib import Path
 from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import parse
+from pipeline.report.balance import balance_caption, balance_cells
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
 from pipeline.report.summary import Row, Summary, Table
 from pipeline.report.tables import published_cells, reference_name
@@ -47,7 +48,11 @@ def table_text(table: Table) -> str:
 
     text = [f"{table.dataset}, {table.task}", *text_table(lines)]
     text += [f"[{i}] {reason}" for i, reason in enumerate(reasons, start=1)]
-    return "\n".join([*text, *caption(table), *gain_sentences(table)])
+    text += [*caption(table), *gain_sentences(table)]
+    if table.balance:
+        text += ["", f"{table.dataset}, {table.task}: seen and unseen classes in balance"]
+        text += [*text_table(balance_cells(table.balance)), *balance_caption(table.balance)]
+    return "\n".join(text)
 
 
 def _published_line(table: Table, row: Row) -> list[str]:

@@ -34,6 +34,7 @@ class Diagnostics:
         projection: generator, projection, class, kind, x, y.
         confusion: run, eval_split, class, predicted, images, share in percent.
         classes: run, eval_split, class, images, accuracy in percent.
+        curve: run, point (`curve`, `plain` or `balanced`), offset, seen and unseen accuracy in percent.
         reliability: run, eval_split, images, confidence, accuracy in percent.
         words: of, vector, words: the words nearest to learned prompts, of the first seed.
         ece: run -> evaluation split -> expected calibration error in percentage points.
@@ -44,6 +45,7 @@ class Diagnostics:
     projection: list[Record] = field(default_factory=list)
     confusion: list[Record] = field(default_factory=list)
     classes: list[Record] = field(default_factory=list)
+    curve: list[Record] = field(default_factory=list)
     reliability: list[Record] = field(default_factory=list)
     words: list[Record] = field(default_factory=list)
     ece: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -73,6 +75,8 @@ def read_diagnostics(params: Params, table: Table) -> Diagnostics:
         _add_confusion(diagnostics, run, _rows(folder / "confusion.csv"))
         _add_reliability(diagnostics, run, _rows(folder / "reliability.csv"))
         _add_words(diagnostics, run, folder / "words.csv")
+        if (folder / "curve.csv").is_file():
+            _add_curve(diagnostics, run, _rows(folder / "curve.csv"), table)
         if (folder / "training.csv").is_file():
             curve = _curves(_rows(folder / "training.csv"))["loss"]
             diagnostics.training.extend({"run": run, "epoch": epoch, "loss": loss} for epoch, loss in curve)
@@ -112,6 +116,20 @@ def _thinned(epochs: Sequence[int]) -> list[int]:
     """Return evenly spaced epochs, the first and the last included."""
     step = -(-len(epochs) // MAX_POINTS)  # rounded up
     return sorted({*epochs[::step], *epochs[-1:]})
+
+
+def _add_curve(diagnostics: Diagnostics, run: str, rows: Iterable[dict[str, str]], table: Table) -> None:
+    """Add the curve of a run, the point of its plain logits and, if it has an offset, the point with the offset."""
+    for row in rows:
+        point: Record = {"run": run, **{name: float(row[name]) for name in ("offset", "seen", "unseen")}}
+        diagnostics.curve.append({**point, "point": "curve"})
+        if point["offset"] == 0.0:
+            diagnostics.curve.append({**point, "point": "plain"})
+
+    balance = next((row for row in table.balance if row.run == run), None)
+    if balance is not None and balance.offset:
+        means = {name: round(balance.measures[f"balanced_{name}"].mean, 4) for name in ("seen", "unseen")}
+        diagnostics.curve.append({"run": run, "offset": balance.offset, **means, "point": "balanced"})
 
 
 def _add_words(diagnostics: Diagnostics, name: str, path: Path) -> None:

@@ -21,6 +21,11 @@ TEXTS = {  # name -> title, description
         "Percentage points over the same method without them, per seed, ± one std.",
     ),
     "shots": ("Accuracy by shots", "Mean over seeds by number of training images per class."),
+    "curve": (
+        "Seen and unseen accuracy",
+        "Over all offsets of the logits of seen classes, mean over seeds. Circle: the logits as they are. Diamond: "
+        "with the offset chosen on validation images. The area under a curve is AUSUC.",
+    ),
     "training": (
         "Learning curves of methods",
         "Training loss, mean over seeds. Methods may have different loss functions.",
@@ -50,6 +55,7 @@ FIELDS = {  # name -> the columns of its records
     "accuracy": ("run", "eval_split", "accuracy", "std", "low", "high"),
     "gain": ("run", "eval_split", "gain", "std", "low", "high"),
     "shots": ("run", "eval_split", "shots", "accuracy", "std"),
+    "curve": ("run", "point", "offset", "seen", "unseen"),
     "training": ("run", "epoch", "loss"),
     "generators": ("generator", "measure", "epoch", "value"),
     "projection": ("generator", "projection", "class", "kind", "x", "y"),

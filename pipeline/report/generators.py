@@ -46,14 +46,14 @@ CAPTION = (
 
 
 def read_qualities(params: Params) -> list[GeneratorQuality]:
-    """Read the measures of every generator of the grid, in display order, without validation proxies.
+    """Read the measures of every generator of the grid, in display order.
 
     Raises:
         InputError: files are missing, damaged, or of other seeds than `grid.seeds`.
     """
     grid = params.grid
     encoded = EncoderPaths(params.artifacts)
-    cells = product(grid.datasets, params.reported_tasks, grid.generators)
+    cells = product(grid.datasets, grid.tasks, grid.generators)
     paths = [encoded.cell(dataset, task).quality(generator) for dataset, task, generator in cells]
 
     missing = [f"{path}: run `dvc repro evaluate_generator`" for path in paths if not path.is_file()]

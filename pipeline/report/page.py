@@ -21,6 +21,7 @@ from vl_convert import javascript_bundle
 from features.errors import InputError
 from features.formats.files import atomic_file
 from pipeline.config.params import Params
+from pipeline.report.balance import balance_caption, balance_cells
 from pipeline.report.diagnostics_data import Diagnostics
 from pipeline.report.figures import Figure, script_json
 from pipeline.report.formatting import caption, footnotes, gain_sentences, heading, number, signed
@@ -143,6 +144,8 @@ def _section(table: Table, diagnostics: Diagnostics, charts: Sequence[Figure]) -
         "best": {column: _best([row.values[column] for row in table.rows]) for column in table.columns},
         "generators": generator_cells(table.generators) if table.generators else [],
         "generator_caption": generator_caption(table.generators) if table.generators else "",
+        "balance": balance_cells(table.balance) if table.balance else [],
+        "balance_caption": balance_caption(table.balance) if table.balance else [],
         "charts": {f"{section_id}-{figure.name}": figure for figure in charts},
         "eval_splits": [c for c in table.columns if any(c in errors for errors in diagnostics.ece.values())],
         "ece": diagnostics.ece,

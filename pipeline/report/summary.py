@@ -80,6 +80,15 @@ class GeneratorRow(Settings):
     measures: dict[str, Measure]
 
 
+class BalanceRow(Settings):
+    """Seen and unseen accuracies of one run among all classes (`pipeline.report.balance`)."""
+
+    run: str
+    offset: float | None  # mean over seeds; None: the task is not in `grid.select`, or the run has no score
+    reason: str | None  # why there is no offset
+    measures: dict[str, Measure]
+
+
 class PublishedNote(Settings):
     """The source of a table's published values, whether they are of the same encoder, and if its weights say so."""
 
@@ -111,6 +120,7 @@ class Table(Settings):
     unreadable: dict[str, int]  # images left out: of `training` and of each evaluation split
     rows: Series[Row]
     generators: Series[GeneratorRow] = ()
+    balance: Series[BalanceRow] = ()
     references: Series[Reference] = ()
     averaged: Series[str] = ()
     missing: dict[str, int] = Field(default_factory=dict)  # partial data set -> number of missing images

@@ -6,7 +6,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from features.formats.csv_cells import write_rows
+from pipeline.artifacts.balanced_scores import BalancedScores
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
+from pipeline.report.balance import balance_caption, balance_cells, seed_values
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.report.generators import generator_caption, generator_cells
 from pipeline.report.summary import Reference, Summary, Table, Value
@@ -14,19 +16,23 @@ from pipeline.report.summary import Reference, Summary, Table, Value
 RESULTS = ("task", "dataset", "method", "seed", "eval_split", "accuracy", "n", "missing_images", "unreadable_images")
 
 
-def results_csv(scores: Sequence[Scores]) -> str:
+def results_csv(scores: Sequence[Scores], balanced: Sequence[BalancedScores] = ()) -> str:
     """Return tidy results: one line per task, data set, run, seed and evaluation split.
 
     Columns: `method` is the run (`coop+ship`), `accuracy` is in percent and empty if there is none, `n` is the number
     of test images, `missing_images` is the number of images that a partial copy lacks, and `unreadable_images` is the
     number of images left out of the training images and of these test images.
 
-    H has lines of its own, with the evaluation split `harmonic_mean` and the images of both splits as `n`. Leave these
-    lines out when you average over evaluation splits.
+    H has lines of its own, with the evaluation split `harmonic_mean` and the images of both splits as `n`. So have the
+    measures of `pipeline.report.balance`: `ausuc`, `plain_seen` and so on, and with the chosen offset `balanced_seen`
+    and so on. Leave these lines out when you average over evaluation splits.
     """
+    of_task = {(task.dataset, task.task): task for task in balanced}
     lines: list[tuple[object, ...]] = []
     for run in scores:
         missing = sum(run.missing.values())
+        task = of_task.get((run.dataset, run.task))
+        with_offset = task.run(run.run) if task else None
         for seed in run.seeds:
             for name in run.eval_splits:
                 parts = run.harmonic if name == HARMONIC_MEAN and run.harmonic else (name,)
@@ -37,6 +43,12 @@ def results_csv(scores: Sequence[Scores]) -> str:
                 accuracy = seed.accuracy(name)
                 value = "" if accuracy is None else round(accuracy, 6)
                 lines.append((run.task, run.dataset, run.run, seed.seed, name, value, n, missing, unreadable))
+
+            everything = sum(score.n for score in seed.eval_splits.values())
+            unreadable = sum(run.unreadable.values())
+            for name, measure in seed_values(seed, with_offset).items():
+                key = (run.task, run.dataset, run.run, seed.seed, name)
+                lines.append((*key, round(measure, 6), everything, missing, unreadable))
 
     return _csv(RESULTS, lines)
 
@@ -55,6 +67,11 @@ def metrics(summary: Summary) -> dict[str, dict[str, float]]:
             means = {heading(column): row.values[column].mean for column in table.columns}
             files[f"{folder}/{row.run}.json"] = {
                 name: round(mean, 4) for name, mean in means.items() if mean is not None
+            }
+
+        for balance in table.balance:
+            files[f"{folder}/{balance.run}.json"] |= {
+                name: round(measure.mean, 4) for name, measure in balance.measures.items()
             }
 
         for generator in table.generators:
@@ -82,6 +99,12 @@ def markdown(summary: Summary) -> str:
         lines += ["", " ".join(caption(table)), ""]
         lines += [f"- {sentence}" for sentence in gain_sentences(table)]
         lines += [""]
+
+        if table.balance:
+            head, *rows = balance_cells(table.balance)
+            lines += [f"### {table.dataset}, {table.task}: seen and unseen classes in balance", "", _bar(head)]
+            lines += [_bar(["---"] + ["--:"] * (len(head) - 1)), *map(_bar, rows), ""]
+            lines += [" ".join(balance_caption(table.balance)), ""]
 
         if table.generators:
             head, *rows = generator_cells(table.generators)

@@ -241,4 +241,4 @@ def build_task(
     save_train(cell.train, header, seen, {seed: train for seed, (train, _) in draws.items()})
     save_train(cell.validation, header, seen, {seed: images for seed, (_, images) in draws.items()})
     save_train(cell.unseen, header, classes.subset(classes.unseen_ids), {})
-    save_test(cell.test, header, eval_splits, classes.names)
+    save_test(cell.test, header, eval_splits, classes.names, classes.seen.tolist())

@@ -61,7 +61,8 @@ UNTRACKED: Mapping[str, frozenset[str]] = {
     )
 }
 
-SINGLE = ("extract", "text_tower", "classes", "visualize_features", "select", "report")  # stages that look nothing up
+# Stages that look nothing up.
+SINGLE = ("extract", "text_tower", "classes", "visualize_features", "select", "evaluate_balanced", "report")
 
 
 def write_digests(params: Params, out: Path) -> None:
@@ -91,8 +92,10 @@ def looked_up(params: Params) -> dict[str, dict[str, Path]]:
         "train_generator": generators,
         "synthesize": generators,
         "evaluate_generator": generators,
+        "synthesize_folds": generators,
         "fit": methods,
         "evaluate": methods,
+        "validate": methods,
     }
 
 

@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from features.formats.tensors import load_tensors
 from features.text.text_tower import TextTower
 from pipeline.artifacts.logits import RunLogits, write_logits
 from pipeline.artifacts.paths import TaskPaths, run_name, weights
-from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore, write_scores
-from pipeline.artifacts.task import EvalRows, Header, load_names, load_test
+from pipeline.artifacts.scores import Balance, EncoderId, Scores, SeedScores, SplitScore, write_scores
+from pipeline.artifacts.task import EvalRows, Header, load_test, load_test_classes
 from pipeline.methods.base import Classifier, Method
 from pipeline.metrics import accuracy as metrics
+from pipeline.metrics.balance import Margins, ausuc, joined, margins_of
 from pipeline.metrics.diagnostics import SplitLogits, write_diagnostics
 
 BATCH = 8192  # test images per pass, so that memory does not grow with the test set
@@ -53,9 +55,12 @@ def evaluate(
         InputError: a classifier is missing or does not fit the task, or test features are not finite.
     """
     header, splits = load_test(cell.test, patches=method.needs_patches)
-    run, names = run_name(name, generator), load_names(cell.test)
+    run = run_name(name, generator)
+    names, seen = load_test_classes(cell.test)
+    among_all = _among_all(splits, seen)
     seed_scores: list[SeedScores] = []
     logits: dict[int, dict[str, Tensor]] = {}
+    margins: dict[int, dict[str, Margins]] = {}
 
     for seed in seeds:
         classifier = open_classifier(
@@ -67,10 +72,21 @@ def evaluate(
             scores[split.name], split_logits = _evaluate_split(classifier, split, names, device)
             if split_logits is not None:
                 logits[seed][split.name] = split_logits
-        seed_scores.append(_seed_scores(seed, scores, header))
 
-    write_logits(cell.logits(run), _run_logits(splits, logits))
-    write_diagnostics(cell.diagnostics(run), _split_logits(splits, names, logits), cell.fitted(run))
+        margins[seed] = {
+            split.name: margins_of(logits[seed][split.name], _candidate_index(split).numpy(), among_all[split.name])
+            for split in splits
+            if split.name in among_all and split.name in logits[seed]
+        }
+        seed_scores.append(_seed_scores(seed, scores, header, margins[seed]))
+
+    write_logits(cell.logits(run), _run_logits(splits, logits, among_all, margins))
+    write_diagnostics(
+        cell.diagnostics(run),
+        _split_logits(splits, names, logits),
+        cell.fitted(run),
+        [joined(list(by_split.values())) for by_split in margins.values() if by_split],
+    )
     write_scores(
         cell.scores(run),
         Scores(
@@ -114,6 +130,11 @@ def open_classifier(
         InputError: the file is missing, or belongs to another encoder.
     """
     classifier = method.classifier(**load_tensors(weights(fitted, seed), device, weights_sha256=weights_sha256))
+    return with_tower(classifier, method, tower)
+
+
+def with_tower(classifier: Classifier, method: type[Method], tower: TextTower | None) -> Classifier:
+    """Return a classifier of a method ready to score: with the text tower if it scores with one."""
     return classifier.with_text_tower(tower) if tower is not None and method.scores_with_text_tower else classifier
 
 
@@ -153,6 +174,17 @@ def _reason(unscored: Sequence[str], candidates: int) -> str:
     )
 
 
+def _among_all(splits: Sequence[EvalRows], seen: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """Return which candidates are seen classes (C,), for each split whose candidates are the task's classes in order.
+
+    Nothing if the task has seen classes only, or unseen classes only.
+    """
+    if seen.all() or not seen.any():
+        return {}
+    everything = np.arange(len(seen))
+    return {split.name: seen for split in splits if np.array_equal(split.candidates, everything)}
+
+
 def _candidate_index(split: EvalRows) -> Tensor:
     """Return the index (N,) int64 of each image's class among the candidates."""
     index = {int(class_id): i for i, class_id in enumerate(split.candidates)}
@@ -172,18 +204,31 @@ def _split_logits(
     return by_split
 
 
-def _seed_scores(seed: int, scores: dict[str, SplitScore], header: Header) -> SeedScores:
-    """Return the scores of a seed, with the harmonic mean of the task's pair of splits if it has one."""
+def _seed_scores(
+    seed: int, scores: dict[str, SplitScore], header: Header, margins: Mapping[str, Margins]
+) -> SeedScores:
+    """Return the scores of a seed: with H if the task has a pair of splits, and with the curve if it has margins."""
     pair = header.harmonic
     harmonic_mean = metrics.harmonic_mean(*(scores[name].accuracy for name in pair)) if pair else None
-    return SeedScores(seed=seed, eval_splits=scores, harmonic_mean=harmonic_mean)
+    result = SeedScores(seed=seed, eval_splits=scores, harmonic_mean=harmonic_mean)
+
+    everything = joined(list(margins.values())) if margins else None
+    area = ausuc(everything) if everything else None
+    if everything is None or area is None:
+        return result
+    return result.model_copy(update={"plain": Balance.at(everything, 0.0), "ausuc": area})
 
 
-def _run_logits(splits: Sequence[EvalRows], logits: LogitsBySeed) -> RunLogits:
+def _run_logits(
+    splits: Sequence[EvalRows],
+    logits: LogitsBySeed,
+    seen: Mapping[str, NDArray[np.bool_]],
+    margins: Mapping[int, Mapping[str, Margins]],
+) -> RunLogits:
     """Return the logits as they are stored: float16, with the labels once per evaluation split."""
     labels = {split.name: _candidate_index(split).numpy() for split in splits}
     seeds = {
         seed: {name: values.numpy().astype(np.float16) for name, values in by_split.items()}
         for seed, by_split in logits.items()
     }
-    return RunLogits(labels=labels, seeds=seeds)
+    return RunLogits(labels=labels, seeds=seeds, seen=seen, margins=margins)

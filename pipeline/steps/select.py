@@ -1,140 +1,216 @@
-"""Select the run to use for new images, and calibrate it, by its logits on the task's validation proxy.
+"""Stage `select`: choose the offset of every run, select the run to use for new images, and calibrate it.
 
-In a validation proxy (`pipeline/protocols/validation_proxy.py`) some classes with images are treated as unseen, so
-their images show what synthetic features are worth. It has two limits. It has fewer seen classes than the task. And
-methods such as Tip-Adapter have already used the validation images of its seen half, to tune their alpha and beta.
+Everything is learned from validation images of the seen classes, which `validate` scored: with the run itself, and with
+its fits on two folds in which seen classes play unseen. Methods such as Tip-Adapter have used the same images to tune
+their own settings, so their seen accuracy is a little too high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import raise_all
+from features.errors import InputError, raise_all
 from features.formats.seal import write_sealed_json
-from pipeline.artifacts.logits import RunLogits, read_logits
-from pipeline.artifacts.paths import TaskPaths
-from pipeline.artifacts.selection import HIGHEST, LOWEST, Candidate, Selection
+from pipeline.artifacts.logits import TASK, RunLogits, read_logits
+from pipeline.artifacts.paths import TaskPaths, logits_file
+from pipeline.artifacts.selection import HIGHEST, LOWEST, Candidate, Predicted, Selection
 from pipeline.artifacts.selection_doubts import share_best
 from pipeline.metrics.accuracy import harmonic_mean
+from pipeline.metrics.balance import Floats
 from pipeline.metrics.calibration import fit_temperature
+from pipeline.metrics.offset import (
+    SMALLEST,
+    SeedMargins,
+    choose_offsets,
+    predicted_accuracies,
+    predicted_hits,
+    trained_badly,
+)
 
 SAMPLES = 1000  # bootstrap samples
-Floats = NDArray[np.float64]
-Labels = Mapping[str, NDArray[np.int64]]  # evaluation split -> (N,) labels
+Labels = NDArray[np.int64]
+Seeds = Mapping[int, RunLogits]  # seed -> the validation logits of a run
 
 
-def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int]) -> Selection:
-    """Compare the runs on the task's validation proxy, and write which one is the best.
+def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int], balance: bool) -> Selection:
+    """Choose an offset for each run, compare the runs with their offsets, and write which one is the best.
 
-    The best run has the highest score: the harmonic mean of the seen and the unseen accuracy, averaged over seeds. If
-    two are equal, the first in the grid is selected. The seed is the first one, because the proxy's result with a seed
-    predicts nothing about another fit with that seed.
+    The best run has the highest score: the harmonic mean of the measured seen and the predicted unseen accuracy. If two
+    are equal, the first in the grid is selected. Without unseen classes, or with a single seen class, the score is the
+    seen accuracy. The seed is the first one, because what a seed gives on a fold says nothing about another fit.
 
     Args:
-        cell: paths of the task. The logits are read from its proxy, and the result is written to `cell.selection`.
+        cell: paths of the task. The validation logits are read, and the result is written to `cell.selection`.
         runs: names of the runs, in the order of the grid.
         seeds: seeds of the grid.
+        balance: whether runs get an offset; else every offset is 0.
 
     Raises:
-        InputError: logits are missing or damaged, lack a seed, or are of other images than the first run's.
+        InputError: there is no validation image, no run can be scored, or logits are missing, damaged or of other
+            images than the first run's.
     """
-    run_logits = {run: read_logits(cell.proxy.logits(run)) for run in runs}
-    labels = next(iter(run_logits.values())).labels
-    raise_all(
-        _mismatches(run_logits, labels, seeds),
-        "logits of the validation proxy do not match each other; run `dvc repro`",
-    )
-
-    # A run that cannot score every class has no logits on some evaluation split. It is listed without a score.
-    scorable = {
-        run: logits
-        for run, logits in run_logits.items()
-        if all(logits.seeds[seed].keys() == labels.keys() for seed in seeds)
+    logits = {
+        run: {seed: read_logits(logits_file(cell.validation_logits(run), seed)) for seed in seeds} for run in runs
     }
+    labels = _common_labels(cell, logits)
 
-    # Accuracies per evaluation split, each (1 + samples, runs, seeds). One generator draws for all of them in order.
-    rng = np.random.default_rng(0)
-    accuracies = {}
-    for name in labels:
-        hits = np.stack([_hits(logits, name, seeds) for logits in scorable.values()])
-        accuracies[name] = bootstrap(hits, labels[name], SAMPLES, rng)
+    validated = {run: _validated(values) for run, values in logits.items()}
+    comparable = {run: margins for run, margins in validated.items() if margins is not None}
+    if not comparable:
+        raise InputError(f"{cell.dataset}/{cell.task}: no run can score every class, so none can be selected")
 
-    # (1 + samples, runs): H is computed per seed, then averaged over seeds.
-    scores = _score(list(accuracies.values())).mean(-1)
+    # (1 + SAMPLES, R) scores of R runs: of all images first, then of each bootstrap sample.
+    offsets = {run: run_offsets(logits[run], balance=balance) for run in comparable}
+    scores = np.stack([_scores(comparable[run], offsets[run].values, labels) for run in comparable], axis=1)
     best = int(scores[0].argmax())
 
-    candidates = {}
-    for i, (run, logits) in enumerate(scorable.items()):
-        by_split = {name: values[0, i] for name, values in accuracies.items()}
-        candidates[run] = _candidate(run, by_split, scores[:, i], _temperature(logits, seeds))
-
+    candidates = {
+        run: _candidate(run, comparable[run], logits[run], offsets[run], scores[:, i])
+        for i, run in enumerate(comparable)
+    }
     selection = Selection(
         dataset=cell.dataset,
         task=cell.task,
-        run=list(scorable)[best],
+        run=list(comparable)[best],
         seed=seeds[0],
-        images={name: len(values) for name, values in labels.items()},
+        images=len(labels[0]),
         confidence=share_best(scores[1:], best),
-        chance=_chance(scorable.values()),
-        runs=tuple(candidates.get(run, Candidate(run=run, accuracies={})) for run in runs),
+        chance=_chance(logits.values()),
+        runs=tuple(candidates.get(run) or Candidate(run=run, reason=_why_unscored(logits[run])) for run in runs),
     )
     write_sealed_json(cell.selection, selection.model_dump(mode="json"))
     return selection
 
 
-def _chance(runs: Iterable[RunLogits]) -> float:
-    """Return the accuracy, and so the harmonic mean, of guessing among the classes that are scored, in percent."""
-    classes: set[int] = {logits.shape[1] for run in runs for splits in run.seeds.values() for logits in splits.values()}
-    return 100 / max(classes)
+@dataclass(frozen=True)
+class Offsets:
+    """The offset of each seed of a run, and the reason if none could be chosen and all are 0."""
+
+    values: tuple[float, ...]
+    reason: str | None = None
 
 
-def _candidate(run: str, accuracies: Mapping[str, Floats], scores: Floats, temperature: float) -> Candidate:
-    """Return the result of one run from its accuracies (S,) per seed and its scores (1 + samples,)."""
+def _chance(runs: Iterable[Seeds]) -> float:
+    """Return the accuracy, and so the harmonic mean, of guessing among all classes of the task, in percent."""
+    return 100 / max(len(values.seen[TASK]) for by_seed in runs for values in by_seed.values() if TASK in values.seen)
+
+
+def _common_labels(cell: TaskPaths, logits: Mapping[str, Seeds]) -> list[Labels]:
+    """Return the labels (N,) of the validation images of each seed, which all runs must share."""
+    first = next(iter(logits))
+    problems = [
+        f"{run}, seed {seed}: validated on other images than {first}"
+        for run, by_seed in logits.items()
+        for seed, values in by_seed.items()
+        if not np.array_equal(values.labels[TASK], logits[first][seed].labels[TASK])
+    ]
+    raise_all(problems, "logits of validation images do not match each other; run `dvc repro validate`")
+
+    labels = [values.labels[TASK] for values in logits[first].values()]
+    if not all(map(len, labels)):
+        raise InputError(
+            f"{cell.dataset}/{cell.task}: no seen class has a validation image, so no run can be selected: add "
+            "validation images, or remove the task from grid.select"
+        )
+    return labels
+
+
+def _validated(logits: Seeds) -> tuple[SeedMargins, ...] | None:
+    """Return the margins of a run by each seed; None if it cannot score every class, or a fit on a fold failed."""
+    seeds = []
+    for seed, values in logits.items():
+        margins = values.margins[seed]
+        if margins.keys() != values.seen.keys() or values.problems:
+            return None
+        seeds.append(SeedMargins(margins[TASK], tuple(margins[name] for name in sorted(margins) if name != TASK)))
+    return tuple(seeds)
+
+
+def _why_unscored(logits: Seeds) -> str:
+    """Return why a run cannot be compared with others."""
+    problems = [f"{fold}: {problem}" for values in logits.values() for fold, problem in values.problems.items()]
+    return problems[0] if problems else "it cannot score every class"
+
+
+def run_offsets(logits: Seeds, *, balance: bool = True) -> Offsets:
+    """Return the offsets of a run from its validation logits; zeros with a reason where they cannot be known."""
+    none = (0.0,) * len(logits)
+    seeds = _validated(logits)
+    if seeds is None:
+        return Offsets(none, _why_unscored(logits))
+    if not np.isfinite(seeds[0].task.margin).all():
+        return Offsets(none)  # no class is unseen, so there is nothing to balance
+
+    reason = _refusal(logits, seeds) if balance else "grid.balance is false"
+    values = None if reason else choose_offsets(seeds)
+    if values is None:
+        return Offsets(none, reason or "H is predicted to be 0 at every offset")
+    return Offsets(tuple(values))
+
+
+def _refusal(logits: Seeds, seeds: Sequence[SeedMargins]) -> str:
+    """Return why folds cannot tell the offset of a run; empty if they can."""
+    if not all(values.fitted_to_images for values in logits.values()):
+        return "it is not fitted to images"
+    if not seeds[0].folds:
+        return "a single seen class cannot be divided into folds"
+
+    sides = [fold.labels[group] for seed in seeds for fold in seed.folds for group in (fold.seen, ~fold.seen)]
+    smallest = min(len(np.unique(labels)) for labels in sides)
+    if smallest < SMALLEST:
+        return f"one side of a fold has {smallest} classes with validation images; at least {SMALLEST} are needed"
+    if trained_badly(seeds):
+        return "its fit on a fold is less than half as accurate as the run itself"
+    return ""
+
+
+def _scores(seeds: Sequence[SeedMargins], offsets: Sequence[float], labels: Sequence[Labels]) -> Floats:
+    """Return (1 + SAMPLES,) scores of a run with its offsets: of all images, then of each bootstrap sample of them."""
+    # Every run and seed draws from a generator of its own with the same seed: equal images give equal samples.
+    accuracies = [
+        bootstrap(np.stack(predicted_hits(margins, offset)), of_seed, SAMPLES, np.random.default_rng(0))
+        for margins, offset, of_seed in zip(seeds, offsets, labels, strict=True)
+    ]
+    means: Floats = np.mean(accuracies, axis=0)  # (1 + SAMPLES, 1 or 2)
+    if means.shape[1] == 1:
+        return means[:, 0]
+    return np.array([harmonic_mean(seen, unseen) for seen, unseen in means])
+
+
+def _candidate(run: str, seeds: Sequence[SeedMargins], logits: Seeds, offsets: Offsets, scores: Floats) -> Candidate:
+    """Return the result of one run."""
     low, high = np.percentile(scores[1:], [2.5, 97.5])
+    by_seed = dict(zip(logits, offsets.values, strict=True))
     return Candidate(
         run=run,
-        accuracies={name: float(values.mean()) for name, values in accuracies.items()},
+        plain=_predicted(seeds, [0.0] * len(seeds)),
+        balanced=_predicted(seeds, offsets.values),
+        offsets=by_seed,
+        reason=offsets.reason,
         score=float(scores[0]),
         low=float(low),
         high=float(high),
-        temperature=temperature,
+        temperature=_temperature(logits, by_seed),
     )
 
 
-def _mismatches(run_logits: Mapping[str, RunLogits], labels: Labels, seeds: Sequence[int]) -> list[str]:
-    """Return a problem for each run that lacks a seed or has other labels than the first run."""
-    problems = [
-        f"{run}: seeds {sorted(logits.seeds)}, but grid.seeds is {list(seeds)}"
-        for run, logits in run_logits.items()
-        if not {*seeds} <= {*logits.seeds}
-    ]
-
-    first = next(iter(run_logits))
-    for run, logits in run_logits.items():
-        same_splits = logits.labels.keys() == labels.keys()
-        if not same_splits or not all(np.array_equal(logits.labels[name], labels[name]) for name in labels):
-            problems.append(f"{run}: evaluated on other images than {first}")
-
-    return problems
+def _predicted(seeds: Sequence[SeedMargins], offsets: Sequence[float]) -> Predicted:
+    """Return the seen and the unseen accuracy of a run with an offset for each seed."""
+    seen, *unseen = predicted_accuracies(seeds, offsets)
+    return Predicted(seen=seen, unseen=unseen[0] if unseen else None)
 
 
-def _hits(run_logits: RunLogits, eval_split: str, seeds: Sequence[int]) -> Floats:
-    """Return (S, N): 1 where a seed predicts the label of an image, else 0."""
-    labels = run_logits.labels[eval_split]
-    return np.stack([run_logits.seeds[seed][eval_split].argmax(1) == labels for seed in seeds]).astype(np.float64)
-
-
-def bootstrap(hits: Floats, labels: NDArray[np.int64], samples: int, rng: np.random.Generator) -> Floats:
+def bootstrap(hits: Floats, labels: Labels, samples: int, rng: np.random.Generator) -> Floats:
     """Return the accuracy, averaged over classes, of all images and of bootstrap samples of them.
 
-    Images are drawn with replacement within their class. The draw is the same for all leading dimensions, so that runs
-    and seeds are compared on the same images.
+    Images are drawn with replacement within their class. The draw is the same for all leading dimensions.
 
     Args:
-        hits: (..., N), 1 for a correct prediction, else 0.
+        hits: (..., N), 1 for a correct prediction, 0 for a wrong one, or a share.
         labels: (N,) class of each image.
         samples: number of bootstrap samples.
         rng: source of the samples.
@@ -156,17 +232,14 @@ def bootstrap(hits: Floats, labels: NDArray[np.int64], samples: int, rng: np.ran
     return 100 * total / len(classes)
 
 
-def _score(accuracies: Sequence[Floats]) -> Floats:
-    """Return the elementwise harmonic mean of two accuracies, or the only accuracy."""
-    if len(accuracies) == 1:
-        return accuracies[0]
+def _temperature(logits: Seeds, offsets: Mapping[int, float]) -> float:
+    """Return the temperature of a run with the offset of each seed, fitted on all seeds together.
 
-    scores: Floats = np.vectorize(harmonic_mean, otypes=[float])(*accuracies)
-    return scores
-
-
-def _temperature(run_logits: RunLogits, seeds: Sequence[int]) -> float:
-    """Return the temperature of a run, fitted on the images of all evaluation splits and on all seeds together."""
-    logits = [np.concatenate([run_logits.seeds[seed][name] for name in run_logits.labels]) for seed in seeds]
-    labels = np.concatenate(list(run_logits.labels.values()))
-    return fit_temperature(np.stack(logits), labels, lowest=LOWEST, highest=HIGHEST)
+    The folds have images of seen classes and of classes that play unseen. Without folds, the run itself is used.
+    """
+    sets, labels = [], []
+    for seed, values in logits.items():
+        for name in [name for name in values.seeds[seed] if name != TASK] or [TASK]:
+            sets.append(values.seeds[seed][name].astype(np.float64) - offsets[seed] * values.seen[name])
+            labels.append(values.labels[name])
+    return fit_temperature(np.stack(sets), np.stack(labels), lowest=LOWEST, highest=HIGHEST)

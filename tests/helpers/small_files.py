@@ -38,7 +38,7 @@ def write_train(path: Path) -> None:
 
 def write_test(path: Path) -> None:
     eval_splits = [EvalRows(name, "micro", np.arange(3), rows(5, 1)) for name in ("base", "new")]
-    save_test(path, HEADER, eval_splits, ["cat", "dog", "bird", "fish"])
+    save_test(path, HEADER, eval_splits, ["cat", "dog", "bird", "fish"], [True, True, False, False])
 
 
 def write_classes(path: Path) -> None:

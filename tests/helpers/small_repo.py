@@ -41,6 +41,7 @@ PARAMS: dict[str, Any] = {
         "synthetic_methods": ["coop"],
         "seeds": [1, 2],
         "select": [],
+        "balance": True,
     },
     "encoders": {"tiny": {"model": "local-dir:encoder", "pretrained": "random:0"}},
     "compute": {"device": "cpu", "batch": 8, "workers": 0, "verify": True},

@@ -121,3 +121,29 @@ def test_a_generator_gives_the_unseen_classes_features() -> None:
 def test_the_error_of_an_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(InputError, match="epochs"):
         api.fit("coop", small_task.TRAIN, small_task.CLASSES, tower=small_task.TOWER, epoch=3)
+
+
+@pytest.mark.parametrize("generator", [None, "ship"])
+def test_an_offset_is_chosen_without_images_of_unseen_classes_and_applied(generator: str | None) -> None:
+    settings = small_task.QUICK["taskres"]
+    data = (small_task.TRAIN, small_task.VALIDATION, small_task.CLASSES)
+    classifier = api.fit("taskres", small_task.TRAIN, small_task.CLASSES, tower=small_task.TOWER, **settings)
+    options = {"generator": generator, "per_class": 4, "tower": small_task.TOWER}
+    offset = api.choose_offset("taskres", classifier, *data, **options, **settings)
+    assert offset == api.choose_offset("taskres", classifier, *data, **options, **settings)
+
+    seen, unseen = small_task.VALIDATION, small_task.SYNTHETIC
+    everything = {"classes": small_task.CLASSES}
+    assert api.accuracy(classifier, seen, **everything, offset=1e3) == 0.0
+    assert api.accuracy(classifier, unseen, **everything, offset=-1e3) == 0.0
+    assert api.accuracy(classifier, seen, **everything, offset=0.0) == api.accuracy(classifier, seen)
+
+
+def test_an_offset_that_cannot_be_known_is_an_error_with_the_reason() -> None:
+    zero_shot = api.fit("zero_shot", small_task.TRAIN, small_task.CLASSES, tower=small_task.TOWER)
+    with pytest.raises(InputError, match=r"zero_shot: .*not fitted"):
+        api.choose_offset(
+            "zero_shot", zero_shot, small_task.TRAIN, small_task.VALIDATION, small_task.CLASSES, tower=small_task.TOWER
+        )
+    with pytest.raises(InputError, match="classes"):
+        api.accuracy(zero_shot, small_task.VALIDATION, offset=1.0)

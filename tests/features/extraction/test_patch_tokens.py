@@ -131,7 +131,13 @@ def test_a_task_loads_patches_only_on_request(tmp_path: Path) -> None:
         return Rows(plain.features, plain.labels, plain.rows, np.full((count, 4, 8), count, np.float16))
 
     save_train(tmp_path / "train", HEADER, tiny.classes(TOWER), {1: patched(8)})
-    save_test(tmp_path / "test", HEADER, [EvalRows("base", "micro", np.arange(3), patched(5))], tiny.NAMES)
+    save_test(
+        tmp_path / "test",
+        HEADER,
+        [EvalRows("base", "micro", np.arange(3), patched(5))],
+        tiny.NAMES,
+        [True] * len(tiny.NAMES),
+    )
     train = load_train(tmp_path / "train").seed(1, patches=True)
     assert train.patches is not None
     assert torch.equal(train.patches, torch.full((8, 4, 8), 8, dtype=torch.float16))
@@ -142,7 +148,9 @@ def test_a_task_loads_patches_only_on_request(tmp_path: Path) -> None:
 
 def test_a_task_without_patches_is_an_error_that_names_the_parameter(tmp_path: Path) -> None:
     save_train(tmp_path / "train", HEADER, tiny.classes(TOWER), {1: rows(8, 1)})
-    save_test(tmp_path / "test", HEADER, [EvalRows("base", "micro", np.arange(3), rows(5, 1))], ["cat", "dog"])
+    save_test(
+        tmp_path / "test", HEADER, [EvalRows("base", "micro", np.arange(3), rows(5, 1))], ["cat", "dog"], [True, True]
+    )
     with pytest.raises(InputError, match=r"train .*extract\.patch_tokens: true"):
         load_train(tmp_path / "train").seed(1, patches=True)
     with pytest.raises(InputError, match=r"test .*extract\.patch_tokens: true"):

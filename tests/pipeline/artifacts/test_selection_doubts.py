@@ -10,13 +10,8 @@ from pipeline.artifacts.selection_doubts import doubts, share_best
 
 
 def selection(*scores: tuple[str, float, float, float], chance: float = 10.0) -> Selection:
-    runs = tuple(
-        Candidate(run=run, accuracies={"seen": score}, score=score, low=low, high=high)
-        for run, score, low, high in scores
-    )
-    return Selection(
-        dataset="d", task="d", run=scores[0][0], seed=1, images={"seen": 9}, confidence=50, chance=chance, runs=runs
-    )
+    runs = tuple(Candidate(run=run, score=score, low=low, high=high) for run, score, low, high in scores)
+    return Selection(dataset="d", task="d", run=scores[0][0], seed=1, images=9, confidence=50, chance=chance, runs=runs)
 
 
 def test_a_clear_selection_has_no_doubts() -> None:

@@ -134,29 +134,11 @@ def test_a_value_for_one_data_set_is_checked_if_the_grid_has_the_data_set() -> N
         checking.check(with_values({**changes, "grid.datasets": ["twemoji", "caltech101"]}))
 
 
-VALIDATION_PROXY = {"protocol": "validation_proxy"}
-
-
-def test_a_selection_needs_its_task_and_its_proxy_and_all_problems_are_reported() -> None:
-    valid = {
-        "tasks.mine": {"protocol": "own_images"},
-        "tasks.mine_proxy": VALIDATION_PROXY,
-        "grid.tasks": ["mine", "mine_proxy"],
-        "grid.select": ["mine"],
-    }
+def test_a_task_of_select_must_be_run_and_classify_among_all_classes() -> None:
+    valid = {"tasks.mine": {"protocol": "own_images"}, "grid.tasks": ["mine"], "grid.select": ["mine"]}
     checking.check(with_values(valid))
-    invalid = {**valid, "tasks.mine_proxy": {"protocol": "own_images"}, "grid.tasks": ["base_to_new"]}
-    with pytest.raises(InputError, match="3 problems") as caught:
+    invalid = {**valid, "grid.tasks": ["base_to_new"], "grid.select": ["mine", "base_to_new"]}
+    with pytest.raises(InputError, match="2 problems") as caught:
         checking.check(with_values(invalid))
-    for part in (
-        "grid.select: 'mine' needs 'mine' in grid.tasks",
-        "grid.select: 'mine' needs 'mine_proxy' in grid.tasks",
-        "tasks.mine_proxy: protocol 'own_images'",
-        "'validation_proxy'",
-    ):
+    for part in ("grid.select: 'mine' is not in grid.tasks", "grid.select: 'base_to_new' has the protocol"):
         assert part in str(caught.value)
-
-
-def test_validation_proxies_alone_are_not_a_grid() -> None:
-    with pytest.raises(InputError, match=r"grid\.tasks: mine_proxy"):
-        checking.check(with_values({"tasks.mine_proxy": VALIDATION_PROXY, "grid.tasks": ["mine_proxy"]}))

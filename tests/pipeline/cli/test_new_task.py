@@ -48,7 +48,6 @@ def test_a_folder_and_class_names_become_a_data_set_and_a_task(project: Path) ->
     assert added == [
         "    mybirds: {reader: image_folder, path: birds, unseen: classes/mybirds.txt}",
         "  mybirds: {protocol: own_images, shots: 2}",
-        "  mybirds_proxy: {protocol: validation_proxy, shots: 2}",
     ]
     listing = reader_from(params.parse_text(text).data.sets["mybirds"], "mybirds").read(Path("data"))
     assert listing.classes == ("kestrel", "tern", "wren", "barn owl")
@@ -66,7 +65,6 @@ def test_all_options_reach_params_yaml(project: Path) -> None:
     assert new("--images", "data/birds/all.csv", *options).exit_code == 0
     current = params.load()
     assert current.tasks["mybirds"] == {"protocol": "own_images", "shots": None}
-    assert current.tasks["mybirds_proxy"] == {"protocol": "validation_proxy", "shots": None}
     assert current.data.sets["mybirds"] == {
         "reader": "image_table",
         "path": "birds",
@@ -193,8 +191,6 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
         (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
         (["--images", "data/birds", "--unseen", "long.txt"], ["76 tokens", "coop"]),
         (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
-        (["--images", "data/birds", "--unseen", "two.txt"], "validation proxy"),
-        (["--images", "few"], ["validation image", "'tern'"]),  # and one image is for training
         (["--images", "few"], ["test images"]),
     ],
 )
@@ -225,7 +221,7 @@ def test_a_name_can_be_used_once(project: Path) -> None:
 
 def test_a_task_on_own_images_runs_only_on_its_own_data_set(project: Path) -> None:
     new("--images", "data/birds", "--unseen", "names.txt")
-    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds, mybirds_proxy]")
+    text = params.read().replace("tasks: [base_to_new]", "tasks: [mybirds]")
     with pytest.raises(InputError, match="shipyard run mybirds"):
         check(params.parse_text(text))
     check(params.parse_text(text.replace("datasets: [twemoji]", "datasets: [mybirds]")))

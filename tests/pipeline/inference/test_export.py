@@ -83,7 +83,17 @@ def test_open_clip_weights_need_a_linear_classifier(method: str, tmp_path: Path)
     assert weights.shape == (trained.D, len(trained.NAMES))
     features = F.normalize(model.encoder.encode_crops(CROPS), dim=-1)
     scale = model.encoder.model.logit_scale.exp()
-    torch.testing.assert_close(scale * features @ weights, 0.5 * model.logits(CROPS), atol=1e-4, rtol=0)
+    # Half of the model's logits, whose temperature is 0.5; the offset of seen classes is the bias.
+    logits = scale * features @ weights + tensors["bias"]
+    torch.testing.assert_close(logits, 0.5 * model.logits(CROPS), atol=1e-4, rtol=0)
+    assert tensors["bias"].tolist() == [-trained.OFFSET] * 3 + [0.0]
+
+    export(replace(model, offset=0.0), "open_clip", tmp_path / "plain.safetensors")
+    plain, _ = read_tensors(tmp_path / "plain.safetensors")
+    assert list(plain) == ["classifier"]
+    torch.testing.assert_close(
+        scale * features @ weights, 0.5 * replace(model, offset=0.0).logits(CROPS), atol=1e-4, rtol=0
+    )
     assert json.loads(facts["shipyard"])["classes"] == list(trained.NAMES)
 
 
@@ -93,7 +103,9 @@ def test_safetensors_have_the_tensors_of_the_tower_and_the_classifier(tmp_path: 
     tensors, _ = read_tensors(tmp_path / "m.safetensors")
     tower = model.encoder.model.visual.state_dict()
     state = model.classifier.state()
-    assert {*tensors} == {f"visual.{name}" for name in tower} | {f"classifier.{name}" for name in state}
+    names = {f"visual.{name}" for name in tower} | {f"classifier.{name}" for name in state}
+    assert {*tensors} == names | {"offsets"}
+    assert tensors["offsets"].tolist() == [trained.OFFSET] * 3 + [0.0]
     assert torch.equal(tensors["classifier.weights"], state["weights"])
 
 

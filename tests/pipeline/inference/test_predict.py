@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,21 @@ def read_until(terminal: int, words: str | None) -> str:
         while words is None or words not in output.decode(errors="replace"):
             output += os.read(terminal, 1 << 16)
     return output.decode(errors="replace")
+
+
+def test_the_offset_of_the_selection_lowers_seen_classes_in_every_prediction(project: Path) -> None:
+    model = open_model(params.load(), "mine")
+    assert model.offset == trained.OFFSET
+    crops = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = replace(model, offset=0.0)
+    seen = torch.tensor(model.seen)
+    torch.testing.assert_close(
+        (plain.logits(crops) - model.logits(crops))[:, seen], torch.full((3, 3), trained.OFFSET / 0.5)
+    )
+    assert torch.equal(plain.logits(crops)[:, ~seen], model.logits(crops)[:, ~seen])
+
+    selection = project / "artifacts/tiny/selection/mine/mine.json"
+    none = trained.selection("zero_shot")
+    without = none.model_copy(update={"runs": (none.runs[0].model_copy(update={"offsets": {1: 0.0}}),)})
+    write_sealed_json(selection, without.model_dump(mode="json"))
+    assert torch.equal(open_model(params.load(), "mine").logits(crops), plain.logits(crops)), "to the last bit"

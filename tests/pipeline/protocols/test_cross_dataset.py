@@ -102,7 +102,7 @@ def test_all_stages_run_and_the_source_has_its_own_table() -> None:
         stage("fit", **names, method="tip_adapter", generator="ship")
         stage("evaluate", **names, method="tip_adapter", generator="ship")
     params = load()
-    summary = summarize(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params), [])
     source, target = summary.tables
     assert [table.columns for table in summary.tables] == [("source",), ("target",)]
     runs = {row.run: row.values["target"].mean for row in target.rows}

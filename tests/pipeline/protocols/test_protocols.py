@@ -18,7 +18,6 @@ from pipeline.protocols.domain_generalization import DomainGeneralization
 from pipeline.protocols.few_shot import FewShot
 from pipeline.protocols.generalized_zero_shot import GeneralizedZeroShot
 from pipeline.protocols.own_images import OwnImages
-from pipeline.protocols.validation_proxy import ValidationProxy
 from pipeline.steps.build_task import Source, class_set
 from pipeline.steps.sampling import draw
 
@@ -105,42 +104,6 @@ def test_own_images_needs_training_and_test_images() -> None:
         own([0, 0, 0, 0], [1, 1, 1, 1])
     with pytest.raises(InputError, match="fractions"):
         own([1, 1, 1, 1], [0, 0, 0, 0])
-
-
-def proxy_plan(train: list[int], val: list[int]) -> Plan:
-    counts = {"train": np.array(train), "val": np.array(val), "test": np.full(len(train), 9)}
-    names = tuple("abcdefg"[: len(train)])
-    return ValidationProxy(protocol="validation_proxy").plan("d", {"d": ClassCounts(names, counts)})
-
-
-def ids(refs: tuple[ClassRef, ...]) -> list[int]:
-    return [ref.class_id for ref in refs]
-
-
-def test_a_validation_proxy_withholds_every_second_class_and_evaluates_validation_images() -> None:
-    plan = proxy_plan([5, 0, 5, 5, 0, 5, 5], [2, 0, 2, 2, 0, 2, 0])
-    assert ids(plan.seen) == [0, 3, 6]
-    assert ids(plan.unseen) == [2, 5]
-    assert [(j.name, ids(j.classes)) for j in plan.eval_splits] == [("seen", [0, 3]), ("unseen", [2, 5])]
-    for eval_split in plan.eval_splits:
-        assert (eval_split.split, eval_split.average) == ("val", "per_class")
-        assert ids(eval_split.candidates) == [0, 2, 3, 5, 6]  # without the classes that have no images
-    assert plan.harmonic == ("seen", "unseen")
-
-
-def test_a_validation_proxy_withholds_no_class_if_the_task_has_no_unseen_class() -> None:
-    plan = proxy_plan([5, 5, 5], [2, 0, 2])
-    assert (ids(plan.seen), plan.unseen, plan.harmonic) == ([0, 1, 2], (), None)
-    assert [(j.name, ids(j.classes)) for j in plan.eval_splits] == [("seen", [0, 2])]
-
-
-def test_a_validation_proxy_needs_two_classes_with_images_and_validation_images_of_both_halves() -> None:
-    with pytest.raises(InputError, match=r"'d'.*\b1\b.*\b2\b"):
-        proxy_plan([5, 0, 0], [2, 0, 0])
-    with pytest.raises(InputError, match="split_seed") as caught:
-        proxy_plan([5, 5, 5, 0], [0, 0, 0, 0])
-    assert "'a', 'c'" in str(caught.value)
-    assert "'b'" in str(caught.value)
 
 
 def named(**names: list[str]) -> dict[str, ClassCounts]:

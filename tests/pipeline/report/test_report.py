@@ -29,7 +29,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made_table(params: Params | None = None, **changed: Any) -> Table:
     params = params or made_params()
     put_scores(params, **changed)
-    return summarize(params, read_grid(params), read_qualities(params)).tables[0]
+    return summarize(params, read_grid(params), read_qualities(params), []).tables[0]
 
 
 def test_means_and_sample_standard_deviations() -> None:
@@ -56,7 +56,7 @@ def test_a_single_seed_has_no_standard_deviation() -> None:
         scores = read_scores(path)
         write_scores(path, scores.model_copy(update={"seeds": scores.seeds[:1]}))
     write_report(params, Path("report"))
-    summary = summarize(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params), [])
     assert summary.tables[0].rows[1].values["base"].std is None
     assert "±" not in Path("report/summary.md").read_text().split("## ")[1]
 
@@ -127,7 +127,7 @@ def test_known_weights_decide_whatever_the_definition_says(name: str, monkeypatc
 def test_stand_ins_and_other_encoders_are_noted() -> None:
     params = made_params(datasets=["twemoji", "caltech101"])
     put_scores(params)
-    encoder, data_set, published = summarize(params, read_grid(params), read_qualities(params)).notes
+    encoder, data_set, published = summarize(params, read_grid(params), read_qualities(params), []).notes
     assert "liteclip" in encoder
     assert "twemoji" in data_set
     assert "emoji" in data_set.replace("twemoji", "")

@@ -15,10 +15,14 @@ import yaml
 from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 
 from features.errors import InputError
+from features.formats.files import atomic_folder
+from features.formats.seal import write_sealed_json
+from pipeline.artifacts.balanced_scores import BalancedRun, BalancedScores
 from pipeline.artifacts.paths import EncoderPaths
-from pipeline.artifacts.scores import grid_runs, read_scores, score_path, write_scores
+from pipeline.artifacts.scores import Balance, grid_runs, read_scores, score_path, write_scores
+from pipeline.config.params import Params
 from pipeline.report.build import read_grid, summarize, write_report
-from pipeline.report.console import read_summary, results_text
+from pipeline.report.console import read_summary, results_text, table_text
 from pipeline.report.diagnostics_data import read_diagnostics
 from pipeline.report.docs_results import update_results_page
 from pipeline.report.figures import FIELDS, TEXTS, shots_figures, template
@@ -66,7 +70,8 @@ def test_the_page_loads_nothing_and_escapes_its_data() -> None:
     assert "a cache of &lt;images&gt; cannot" in page
     assert "<images>" not in page
     assert "root: data" not in page  # nothing that differs by machine
-    assert page.count("<figure") == len(FIELDS) - 1  # one number of shots makes no curve over shots
+    # One number of shots makes no curve over shots, and base-to-new compares no seen with unseen classes.
+    assert page.count("<figure") == len(FIELDS) - 2
 
 
 def test_plots_have_the_records_of_the_figures() -> None:
@@ -98,13 +103,13 @@ def test_dvc_draws_the_same_figures() -> None:
 
 def test_the_calibration_error_is_the_weighted_mean_distance_of_its_bins() -> None:
     put_scores(params := made_params())
-    table = summarize(params, read_grid(params), read_qualities(params)).tables[0]
+    table = summarize(params, read_grid(params), read_qualities(params), []).tables[0]
     assert read_diagnostics(params, table).ece["coop"]["base"] == pytest.approx((10 * 5 + 10 * 7) / 20)
 
 
 def test_accuracy_by_shots_is_drawn_over_tasks_with_different_shots() -> None:
     put_scores(params := made_params())
-    summary = summarize(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params), [])
     assert shots_figures(summary) == []
     fewer = summary.tables[0].model_copy(update={"shots": 4, "task": "fewer"})
     (figure,) = shots_figures(summary.model_copy(update={"tables": (*summary.tables, fewer)}))
@@ -114,17 +119,100 @@ def test_accuracy_by_shots_is_drawn_over_tasks_with_different_shots() -> None:
 
 def test_words_near_a_prompt_are_ordered_by_distance() -> None:
     put_scores(params := made_params())
-    table = summarize(params, read_grid(params), read_qualities(params)).tables[0]
+    table = summarize(params, read_grid(params), read_qualities(params), []).tables[0]
     assert {"of": "coop", "vector": "1", "words": "word11, word12"} in read_diagnostics(params, table).words
 
 
-def test_a_validation_proxy_is_in_no_table() -> None:
-    tasks = {"t": {"protocol": "base_to_new", "shots": 16}, "t_proxy": {"protocol": "validation_proxy", "shots": 16}}
-    put_scores(params := made_params(tasks=[*tasks]).model_copy(update={"tasks": tasks}))
+CURVE = b"offset,seen,unseen\n-1.0,90.0,0.0\n0.0,80.0,20.0\n9.0,0.0,50.0\n"
+
+
+def balanced_report() -> Params:
+    """Write curves and balanced scores of all runs but `tip_adapter_f`, beside their plain scores."""
+    put_scores(params := made_params(select=["base_to_new"]))
+    cell = EncoderPaths(params.artifacts).cell("caltech101", "base_to_new")
+    runs = []
+    for grid_cell in grid_runs(params):
+        path = score_path(params.artifacts, grid_cell)
+        run_scores = read_scores(path)
+        if grid_cell.run == "tip_adapter_f":
+            runs.append(BalancedRun(run=grid_cell.run, offsets={}, reason="it cannot score every class", seeds={}))
+            continue
+        plain = Balance(seen=80.0, unseen=20.0, harmonic_mean=32.0)
+        seeds = [seed.model_copy(update={"plain": plain, "ausuc": 30.0 + seed.seed}) for seed in run_scores.seeds]
+        write_scores(path, run_scores.model_copy(update={"seeds": tuple(seeds)}))
+        balanced = {
+            1: Balance(seen=60.0, unseen=40.0, harmonic_mean=48.0),
+            2: Balance(seen=60.0, unseen=30.0, harmonic_mean=40.0),
+        }
+        runs.append(BalancedRun(run=grid_cell.run, offsets={1: 1.0, 2: 2.0}, reason=None, seeds=balanced))
+        folder = cell.diagnostics(grid_cell.run)
+        kept = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+        with atomic_folder(folder) as part:
+            for name, content in {**kept, "curve.csv": CURVE}.items():
+                (part / name).write_bytes(content)
+    scores = BalancedScores(dataset="caltech101", task="base_to_new", runs=tuple(runs))
+    write_sealed_json(cell.balanced, scores.model_dump(mode="json"))
+    return params
+
+
+def test_the_balance_is_in_every_file_of_the_report_beside_the_plain_numbers() -> None:
+    params = balanced_report()
     write_report(params, Path("report"))
-    assert [table.task for table in read_summary(Path("report")).tables] == ["t"]
-    for file in ("results.csv", "generators.csv", "summary.md"):
-        assert "t_proxy" not in Path("report", file).read_text(encoding="utf-8")
+    (table,) = read_summary(Path("report")).tables
+    coop = next(row for row in table.balance if row.run == "coop")
+    assert [row.run for row in table.balance] == [row.run for row in table.rows if row.run != "tip_adapter_f"]
+    assert coop.offset == 1.5
+    means = {name: measure.mean for name, measure in coop.measures.items()}
+    assert means == {
+        "ausuc": 31.5,
+        "plain_seen": 80.0,
+        "plain_unseen": 20.0,
+        "plain_harmonic_mean": 32.0,
+        "balanced_seen": 60.0,
+        "balanced_unseen": 35.0,
+        "balanced_harmonic_mean": 44.0,
+    }
+
+    with Path("report/results.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "coop"]
+    assert [row["accuracy"] for row in rows if row["eval_split"] == "ausuc"] == ["31.0", "32.0"]
+    assert [row["accuracy"] for row in rows if row["eval_split"] == "balanced_harmonic_mean"] == ["48.0", "40.0"]
+
+    metrics = json.loads(Path("report/metrics/caltech101/base_to_new/coop.json").read_text(encoding="utf-8"))
+    assert metrics["balanced_harmonic_mean"] == 44.0
+    assert metrics["H"] == 66.0, "the plain number stays"
+
+    markdown, page = (Path("report", name).read_text(encoding="utf-8") for name in ("summary.md", "index.html"))
+    line = next(line for line in markdown.splitlines() if line.startswith("| coop |"))
+    assert [cell.strip() for cell in line.split("|")][2:-1] == [
+        "31.50 ± 0.71",
+        "80.00 ± 0.00",
+        "20.00 ± 0.00",
+        "32.00 ± 0.00",
+        "1.50",
+        "60.00 ± 0.00",
+        "35.00 ± 7.07",
+        "44.00 ± 5.66",
+    ]
+    assert page.count("<figure") == len(FIELDS) - 1
+    assert "44.00" in table_text(table)
+
+    with Path("report/plots/curve.csv").open(encoding="utf-8", newline="") as file:
+        points = [row for row in csv.DictReader(file) if row["run"] == "coop"]
+    assert [(row["point"], row["seen"], row["unseen"]) for row in points] == [
+        ("curve", "90.0", "0.0"),
+        ("curve", "80.0", "20.0"),
+        ("plain", "80.0", "20.0"),
+        ("curve", "0.0", "50.0"),
+        ("balanced", "60.0", "35.0"),
+    ]
+
+
+def test_missing_balanced_scores_are_listed_with_the_stage_to_run() -> None:
+    params = balanced_report()
+    EncoderPaths(params.artifacts).cell("caltech101", "base_to_new").balanced.unlink()
+    with pytest.raises(InputError, match=r"balanced\.json.*`dvc repro evaluate_balanced`"):
+        write_report(params, Path("report"))
 
 
 def test_missing_diagnostics_are_listed_with_the_stage_to_run() -> None:
@@ -198,7 +286,7 @@ def test_a_generator_without_its_measures_is_listed() -> None:
 def test_summary_json_is_read_back_unchanged() -> None:
     put_scores(params := made_params())
     write_report(params, Path("report"))
-    summary = summarize(params, read_grid(params), read_qualities(params))
+    summary = summarize(params, read_grid(params), read_qualities(params), [])
     assert read_summary(Path("report")) == summary
 
 

@@ -106,7 +106,7 @@ def test_published_systems_on_other_features_are_listed_without_comparison() -> 
     assert {"GCM-CF", "HSVA", "DUET", "MSDN"} <= {reference.name for reference in table.references}
     label = "TCN (published: ResNet-101, expert attributes)"
     assert f"| {label} |  | 52.60 |  |  | 52.00 |  |  | 52.30 |  |" in markdown(
-        summarize(made_params(), [gzsl("zero_shot")], [])
+        summarize(made_params(), [gzsl("zero_shot")], [], [])
     )
     assert label in table_text(table)
     assert not first_table([transfer("dtd")]).references

@@ -185,7 +185,6 @@ def test_comments_docstrings_and_blank_lines_are_no_code() -> None:
 COMMIT = """
 from pathlib import Path
 from dvc.repo import Repo
-Path("artifacts/tiny/logits/mine/base_to_new_proxy").mkdir(parents=True)
 with Repo() as repo:
     for stage in repo.index.stages:
         for path in (Path(out.fs_path) for out in stage.outs):
@@ -221,10 +220,15 @@ FITS = {f"fit@mine-base_to_new-{name}" for name in METHODS} | {"fit_synthetic@mi
 EVALUATIONS = {f"evaluate@mine-base_to_new-{name}" for name in METHODS} | {
     "evaluate_synthetic@mine-base_to_new-ship-coop"
 }
-COOP = {cell for cell in FITS | EVALUATIONS if cell.endswith("-coop")}
-GENERATOR = {f"{stage}@mine-base_to_new-ship" for stage in ("train_generator", "synthesize", "evaluate_generator")}
+VALIDATIONS = {cell.replace("fit", "validate", 1) for cell in FITS}
+OF_METHODS = FITS | EVALUATIONS | VALIDATIONS
+COOP = {cell for cell in OF_METHODS if cell.endswith("-coop")}
+GENERATOR = {
+    f"{stage}@mine-base_to_new-ship"
+    for stage in ("train_generator", "synthesize", "evaluate_generator", "synthesize_folds")
+}
 REACHES = {
-    "pipeline/methods/base.py": FITS | EVALUATIONS,
+    "pipeline/methods/base.py": OF_METHODS,
     "pipeline/methods/coop.py": COOP,
     "pipeline/methods/kgcoop.py": set(),
     "pipeline/generators/base.py": GENERATOR,
@@ -237,6 +241,8 @@ REACHES = {
     "features/datasets/food101.py": set(),
     "pipeline/report/tables.py": {"report"},
     "stages/select.py": {"select@mine-base_to_new"},
+    "pipeline/metrics/offset.py": {"select@mine-base_to_new"},
+    "pipeline/steps/evaluate_balanced.py": {"evaluate_balanced@mine-base_to_new"},
     "features/runtime/progress.py": set(),
     "pipeline/cli/app.py": set(),
 }

@@ -34,7 +34,7 @@ def evaluated(folder: Path, name: str, generator: str | None = None, *, broken: 
         EvalRows("base", "micro", np.arange(4), rows(VALIDATION, broken=broken)),
         EvalRows("new", "micro", np.arange(4, 6), rows(SYNTHETIC)),
     ]
-    save_test(cell.test, header, eval_splits, CLASSES.names)
+    save_test(cell.test, header, eval_splits, CLASSES.names, CLASSES.seen.tolist())
     fitted = fit(name, SYNTHETIC if generator else None)
     run = run_name(name, generator)
     save_tensors(fitted.state(), weights(cell.fitted(run), 1), weights_sha256=SHA)

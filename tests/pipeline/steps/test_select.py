@@ -1,88 +1,109 @@
-"""Tests of `select`: the selected run, the confidence of the selection, and the fitted temperatures."""
+"""Tests of `select`: offsets, the selected run, the confidence of the selection, and the fitted temperatures."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from features.errors import InputError
 from pipeline.artifacts.logits import RunLogits, read_logits, write_logits
-from pipeline.artifacts.paths import TaskPaths
+from pipeline.artifacts.paths import TaskPaths, logits_file
 from pipeline.artifacts.selection import (
     HIGHEST,
     LOWEST,
+    Predicted,
     Selection,
     calibration_warning,
     read_selection,
     selection_text,
 )
+from pipeline.metrics.balance import margins_of
 from pipeline.metrics.calibration import fit_temperature
 from pipeline.steps.select import bootstrap, select
 
-# Four images of two seen classes, 0 and 1, and three of the unseen classes 2 and 3; classes are not of equal size.
-LABELS = {"seen": np.array([0, 0, 0, 1]), "unseen": np.array([2, 2, 3])}
-Predictions = dict[int, dict[str, list[int]]]  # seed -> evaluation split -> predicted class of each image
+# Two validation images of each of four seen classes; classes 4 and 5 are unseen. Folds keep classes 0 and 2, or the
+# other two.
+LABELS = np.repeat(np.arange(4), 2)
+KINDS = {"task": np.arange(6) < 4, "fold1": np.array([1, 0, 1, 0], bool), "fold2": np.array([0, 1, 0, 1], bool)}
+ALL = set(range(8))
 
 
-def logits_of(predictions: Predictions, margin: float = 4.0) -> RunLogits:
-    """Return logits that are `margin` for the predicted class and 0 for the three others."""
+def seed_logits(
+    seed: int,
+    seen: set[int],
+    unseen: set[int],
+    *,
+    preference: float = 0.0,
+    wrong_on_fold: bool = False,
+    fitted_to_images: bool = True,
+    kinds: dict[str, NDArray[np.bool_]] = KINDS,
+    labels: NDArray[np.int64] = LABELS,
+) -> RunLogits:
+    """Return logits of one seed: 4 for the predicted class, 0 for the others, and `preference` for seen classes.
+
+    The images in `seen` are classified correctly when their class is seen, and those in `unseen` when it plays unseen.
+    All others are given to the next class of the same kind.
+    """
+    logits = {}
+    for name, kind in kinds.items():
+        values = np.tile(preference * kind, (len(labels), 1)).astype(np.float32)
+        for i, label in enumerate(labels):
+            others = [c for c in np.flatnonzero(kind == kind[label]) if c != label]
+            right = i in (seen if kind[label] else unseen) and not (wrong_on_fold and name != "task")
+            values[i, label if right else others[0]] += 4.0
+        logits[name] = values
     return RunLogits(
-        LABELS,
-        {
-            seed: {name: (margin * np.eye(4)[ids]).astype(np.float16) for name, ids in by_split.items()}
-            for seed, by_split in predictions.items()
-        },
+        labels=dict.fromkeys(kinds, labels),
+        seeds={seed: {name: values.astype(np.float16) for name, values in logits.items()}},
+        seen=kinds,
+        margins={seed: {name: margins_of(torch.from_numpy(logits[name]), labels, kinds[name]) for name in kinds}},
+        fitted_to_images=fitted_to_images,
     )
 
 
-RIGHT = {"seen": [0, 0, 0, 1], "unseen": [2, 2, 3]}
-SEEN_ALONE = {"seen": [0, 0, 0, 1], "unseen": [0, 1, 0]}
-HALF = {"seen": [0, 0, 3, 1], "unseen": [2, 2, 0]}  # seen: (2/3 + 1) / 2 = 5/6; unseen: (1 + 0) / 2 = 1/2
-RUNS = {
-    "zero_shot": logits_of({1: HALF, 2: HALF}),
-    "coop": logits_of({1: SEEN_ALONE, 2: SEEN_ALONE}),
-    "coop+ship": logits_of({1: RIGHT, 2: HALF}),
-    "tip_adapter": logits_of({seed: {"seen": RIGHT["seen"]} for seed in (1, 2)}),  # no scores of unseen classes
+Run = list[RunLogits]
+HALF = {0, 1, 2, 4}  # classes 0 to 2 have 2, 1 and 1 of 2 images
+RUNS: dict[str, Run] = {
+    "zero_shot": [seed_logits(seed, HALF, HALF, fitted_to_images=False) for seed in (1, 2)],
+    "coop": [seed_logits(seed, ALL, set()) for seed in (1, 2)],
+    "coop+ship": [seed_logits(1, ALL, ALL), seed_logits(2, HALF, HALF)],
+    "tip_adapter": [RunLogits({"task": LABELS}, {seed: {}}, KINDS, {seed: {}}) for seed in (1, 2)],
 }
-H = 2 * (5 / 6) * (1 / 2) / (5 / 6 + 1 / 2)
 
 
-def selected(tmp_path: Path, runs: dict[str, RunLogits] = RUNS, seeds: tuple[int, ...] = (1, 2)) -> Selection:
+def selected(tmp_path: Path, runs: dict[str, Run] = RUNS, *, balance: bool = True) -> Selection:
     cell = TaskPaths(tmp_path, "mine", "mine")
+    seeds: list[int] = []
     for run, logits in runs.items():
-        write_logits(cell.proxy.logits(run), logits)
-    select(cell, list(runs), seeds=seeds)
+        seeds = [seed for values in logits for seed in values.seeds]
+        for seed, values in zip(seeds, logits, strict=True):
+            write_logits(logits_file(cell.validation_logits(run), seed), values)
+    select(cell, list(runs), seeds=seeds, balance=balance)
     return read_selection(cell.selection)
 
 
-def test_the_run_with_the_highest_mean_h_is_selected_with_the_first_seed(tmp_path: Path) -> None:
+def test_the_run_with_the_highest_h_is_selected_with_the_first_seed(tmp_path: Path) -> None:
     selection = selected(tmp_path)
     assert (selection.dataset, selection.task, selection.run, selection.seed) == ("mine", "mine", "coop+ship", 1)
-    assert selection.images == {"seen": 4, "unseen": 3}
+    assert selection.images == 8
     zero, plain, best, unable = selection.runs
-    assert zero.accuracies == pytest.approx({"seen": 500 / 6, "unseen": 50})
-    assert zero.score == pytest.approx(100 * H)
-    assert (plain.accuracies, plain.score) == ({"seen": 100, "unseen": 0}, 0)
-    assert best.accuracies == pytest.approx({"seen": (100 + 500 / 6) / 2, "unseen": 75})
-    assert best.score == pytest.approx((100 + 100 * H) / 2)
-    assert (unable.accuracies, unable.score, unable.temperature) == ({}, None, None)
+    assert zero.balanced == Predicted(seen=50, unseen=50)
+    assert (plain.balanced, plain.score) == (Predicted(seen=100, unseen=0), 0)
+    assert best.balanced == Predicted(seen=75, unseen=75)
+    assert (zero.score, best.score) == pytest.approx((50, 75))
+    assert (unable.balanced, unable.score, unable.temperature) == (None, None, None)
+    assert unable.reason
 
 
 def test_runs_are_compared_on_the_same_samples(tmp_path: Path) -> None:
     """In every sample the best run's first seed is right throughout and its second as good as zero-shot."""
     selection = selected(tmp_path)
-    zero, _, best, _ = selection.runs
     assert selection.confidence == 100
-    assert best.low is not None
-    assert best.high is not None
-    assert zero.low is not None
-    assert zero.high is not None
-    assert best.low == pytest.approx((100 + zero.low) / 2)
-    assert best.high == pytest.approx((100 + zero.high) / 2)
-    assert zero.high == pytest.approx(200 / 3)  # of three images of class 0 none of those drawn is the wrong one
 
 
 def test_of_equal_runs_the_first_of_the_grid_is_selected(tmp_path: Path) -> None:
@@ -91,30 +112,101 @@ def test_of_equal_runs_the_first_of_the_grid_is_selected(tmp_path: Path) -> None
 
 
 def test_confidence_is_the_probability_that_a_sample_contains_a_deciding_image(tmp_path: Path) -> None:
-    """One of three images of a class decides: it is in a sample of three with probability 1 - (2/3)^3 = 19/27."""
-    one = {"seen": [0, 0, 3, 1], "unseen": RIGHT["unseen"]}
-    selection = selected(tmp_path, {"worse": logits_of({1: one}), "better": logits_of({1: RIGHT})}, seeds=(1,))
+    """One of two images of a class decides: it is in a sample of two with probability 3/4."""
+    one = [seed_logits(1, ALL - {7}, ALL)]
+    selection = selected(tmp_path, {"worse": one, "better": [seed_logits(1, ALL, ALL)]})
     assert selection.run == "better"
-    assert selection.confidence == pytest.approx(100 * 19 / 27, abs=5)  # 1000 samples: three standard errors are 4.3
+    assert selection.confidence == pytest.approx(75, abs=5)  # 1000 samples: three standard errors are 4.1
+
+
+def test_a_run_that_prefers_seen_classes_gets_an_offset_and_is_compared_with_it(tmp_path: Path) -> None:
+    """Every class is recognized among its own kind, but seen classes are 10 higher: the offset lies within 6 and 14."""
+    runs = {
+        "zero_shot": RUNS["zero_shot"],
+        "taskres": [seed_logits(seed, ALL, ALL, preference=10.0) for seed in (1, 2)],
+    }
+    zero, balanced = selected(tmp_path / "a", runs).runs
+    assert (zero.offsets, balanced.plain) == ({1: 0.0, 2: 0.0}, Predicted(seen=100, unseen=0))
+    assert all(6 < offset < 14 for offset in balanced.offsets.values())
+    assert balanced.balanced == Predicted(seen=100, unseen=100)
+    assert balanced.score == pytest.approx(100)
+    selection = selected(tmp_path / "b", runs, balance=False)
+    assert selection.run == "zero_shot"
+    assert [(run.offsets[1], run.score) for run in selection.runs] == [(0.0, 50.0), (0.0, 0.0)]
+
+
+SMALL = {"task": np.array([1, 1, 1, 0], bool), "fold1": np.array([1, 0, 1], bool), "fold2": np.array([0, 1, 0], bool)}
+
+
+@pytest.mark.parametrize(
+    ("logits", "part"),
+    [
+        (seed_logits(1, ALL, ALL, preference=9.0, fitted_to_images=False), "not fitted"),
+        (seed_logits(1, ALL, ALL, preference=9.0, wrong_on_fold=True), "half as accurate"),
+        (seed_logits(1, ALL, set(), preference=9.0), "0 at every offset"),
+        (seed_logits(1, ALL, ALL, preference=9.0, kinds={"task": KINDS["task"]}), "single seen class"),
+    ],
+    ids=["zero-shot", "trained badly", "hopeless", "no folds"],
+)
+def test_an_offset_that_cannot_be_known_is_zero_with_the_reason(logits: RunLogits, part: str, tmp_path: Path) -> None:
+    selection = selected(tmp_path, {"run": [logits]})
+    (run,) = selection.runs
+    assert run.offsets == {1: 0.0}
+    assert run.reason is not None
+    assert part in run.reason
+    assert run.plain == run.balanced
+    assert run.reason in selection_text(selection)
+
+
+def test_a_fold_with_one_class_on_a_side_gives_no_offset(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(3), 2)
+    logits = RunLogits(
+        labels=dict.fromkeys(SMALL, labels),
+        seeds={1: {name: np.eye(len(kind), dtype=np.float16)[labels] for name, kind in SMALL.items()}},
+        seen=SMALL,
+        margins={
+            1: {
+                name: margins_of(torch.eye(len(kind))[torch.from_numpy(labels)], labels, kind)
+                for name, kind in SMALL.items()
+            }
+        },
+    )
+    (run,) = selected(tmp_path, {"taskres": [logits]}).runs
+    assert run.offsets == {1: 0.0}
+    assert run.reason is not None
+    assert "1 classes" in run.reason
+
+
+def test_a_failed_fit_on_a_fold_leaves_the_run_out_with_the_reason(tmp_path: Path) -> None:
+    failed = RunLogits({"task": LABELS}, {1: {}}, {}, {1: {}}, problems={"fold1": "training diverged"})
+    selection = selected(tmp_path, {"zero_shot": [seed_logits(1, HALF, HALF)], "coop": [failed]})
+    assert selection.run == "zero_shot"
+    assert selection.runs[1].reason == "fold1: training diverged"
 
 
 def test_without_unseen_classes_the_seen_accuracy_decides(tmp_path: Path) -> None:
-    def alone(run_logits: RunLogits) -> RunLogits:
-        seen = {seed: {"seen": by_split["seen"]} for seed, by_split in run_logits.seeds.items()}
-        return RunLogits({"seen": LABELS["seen"]}, seen)
-
-    selection = selected(tmp_path, {run: alone(RUNS[run]) for run in ("zero_shot", "coop", "tip_adapter")})
-    assert selection.run == "coop"
-    assert selection.images == {"seen": 4}
-    assert [run.score for run in selection.runs] == pytest.approx([500 / 6, 100, 100])
+    alone = {"task": np.ones(4, bool)}
+    runs = {name: [seed_logits(1, right, set(), kinds=alone)] for name, right in (("a", HALF), ("b", ALL))}
+    selection = selected(tmp_path, runs)
+    assert selection.run == "b"
+    assert [run.score for run in selection.runs] == pytest.approx([50, 100])
+    assert [run.reason for run in selection.runs] == [None, None]
     assert " H " not in selection_text(selection)
 
 
-def test_a_temperature_is_fitted_to_each_run_with_classes_weighted_equally(tmp_path: Path) -> None:
-    """Right with probability q in the mean over classes: the softmax is q where T = margin / ln(3 q / (1 - q))."""
+def test_no_run_is_selected_without_validation_images_or_without_a_run_that_scores_every_class(tmp_path: Path) -> None:
+    none = np.empty(0, np.int64)
+    empty = RunLogits({"task": none}, {1: {}}, {}, {1: {}})
+    with pytest.raises(InputError, match=r"mine/mine.*validation image"):
+        selected(tmp_path / "a", {"coop": [empty]})
+    with pytest.raises(InputError, match=r"mine/mine.*every class"):
+        selected(tmp_path / "b", {"tip_adapter": RUNS["tip_adapter"]})
+
+
+def test_a_temperature_is_fitted_to_the_balanced_logits_of_both_folds(tmp_path: Path) -> None:
+    """Right with probability q: the softmax is q where T = margin / ln(3 q / (1 - q)), for four classes."""
     (zero,) = selected(tmp_path, {"zero_shot": RUNS["zero_shot"]}).runs
-    right = (2 / 3 + 1 + 1 + 0) / 4  # seen and unseen together
-    q = 8 / 9 * right + 1 / 9 / 4  # of seven images; the ninth part is for all four classes alike
+    q = 9 / 10 * 0.5 + 1 / 10 / 4  # of eight images; the tenth part is for all four classes alike
     assert zero.temperature == pytest.approx(4 / np.log(3 * q / (1 - q)), rel=1e-3)
 
 
@@ -141,16 +233,19 @@ def test_perfect_predictions_do_not_give_a_probability_of_one() -> None:
     ids=["always wrong", "right by a small margin"],
 )
 def test_a_temperature_at_a_bound_causes_a_warning(predicted: list[int], bound: float, tmp_path: Path) -> None:
-    labels = {"seen": np.array([0, 1, 2, 3])}
-    logits = (10.0 if bound == HIGHEST else 1e-4) * np.eye(4)[predicted]
-    run_logits = RunLogits(labels, {1: {"seen": logits.astype(np.float16)}})
-    selection = selected(tmp_path, {"zero_shot": run_logits}, seeds=(1,))
+    labels, seen = np.arange(4), np.ones(4, bool)
+    logits = ((10.0 if bound == HIGHEST else 1e-4) * np.eye(4)[predicted]).astype(np.float32)
+    margins = margins_of(torch.from_numpy(logits), labels, seen)
+    run_logits = RunLogits(
+        {"task": labels}, {1: {"task": logits.astype(np.float16)}}, {"task": seen}, {1: {"task": margins}}
+    )
+    selection = selected(tmp_path / "bound", {"zero_shot": [run_logits]})
     assert selection.runs[0].temperature == bound
     warning = calibration_warning("zero_shot", bound)
     assert warning is not None
     assert "zero_shot" in warning
     assert warning in selection_text(selection)
-    assert warning not in selection_text(selected(tmp_path))
+    assert warning not in selection_text(selected(tmp_path / "plain"))
     assert calibration_warning("zero_shot", 1.0) is None
 
 
@@ -172,45 +267,46 @@ def test_the_same_logits_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
-def test_logits_of_other_images_or_seeds_are_rejected_together(tmp_path: Path) -> None:
-    other: dict[str, NDArray[np.int64]] = {**LABELS, "unseen": np.array([2, 3, 3])}
+def test_logits_of_other_images_are_rejected_together(tmp_path: Path) -> None:
+    others = np.array([0, 0, 1, 1, 2, 2, 2, 3])
     runs = {
         "zero_shot": RUNS["zero_shot"],
-        "coop": RunLogits(other, RUNS["coop"].seeds),
-        "taskres": logits_of({1: RIGHT}),
+        "coop": [seed_logits(seed, ALL, ALL, labels=others) for seed in (1, 2)],
     }
     with pytest.raises(InputError, match="dvc repro") as caught:
         selected(tmp_path, runs)
     _, first, second = str(caught.value).splitlines()
-    assert "taskres: " in first
-    assert "[1]" in first
-    assert "[1, 2]" in first
-    assert "coop: " in second
-    assert "zero_shot" in second
+    for line, seed in ((first, "seed 1"), (second, "seed 2")):
+        assert "coop" in line
+        assert seed in line
+        assert "zero_shot" in line
 
 
-def test_logits_and_labels_are_read_back_unchanged(tmp_path: Path) -> None:
+def test_logits_labels_and_margins_are_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "logits/mine/mine/coop.h5"
-    write_logits(path, RUNS["coop"])
-    run_logits = read_logits(path)
-    assert {name: labels.tolist() for name, labels in run_logits.labels.items()} == {
-        name: labels.tolist() for name, labels in LABELS.items()
-    }
-    for seed, by_split in RUNS["coop"].seeds.items():
-        for name, logits in by_split.items():
-            np.testing.assert_array_equal(run_logits.seeds[seed][name], logits)
-    write_logits(path, RunLogits({"seen": LABELS["seen"]}, RUNS["coop"].seeds))
-    with pytest.raises(InputError, match=r"coop\.h5.*seed=1/unseen"):
+    written = replace(RUNS["coop"][0], problems={"fold2": "é"}, fitted_to_images=False)
+    write_logits(path, written)
+    read = read_logits(path)
+    assert (read.problems, read.fitted_to_images) == ({"fold2": "é"}, False)
+    for name in KINDS:
+        np.testing.assert_array_equal(read.labels[name], written.labels[name])
+        np.testing.assert_array_equal(read.seen[name], written.seen[name])
+        np.testing.assert_array_equal(read.seeds[1][name], written.seeds[1][name])
+        for key, value in vars(written.margins[1][name]).items():
+            np.testing.assert_array_equal(getattr(read.margins[1][name], key), value)
+
+    write_logits(path, replace(written, labels={"task": LABELS}, seen={}, margins={}))
+    with pytest.raises(InputError, match=r"coop\.h5.*seed=1/fold1"):
         read_logits(path)
 
 
 def test_the_text_shows_the_selected_run_its_confidence_and_the_result_of_every_run(tmp_path: Path) -> None:
-    first, images, head, *rows = selection_text(selected(tmp_path)).splitlines()
+    first, images, _, head, *rows = selection_text(selected(tmp_path)).splitlines()
     assert first.startswith("mine: ")
     assert "`coop+ship`, seed 1" in first
-    assert "4 seen and 3 unseen" in images
+    assert "8 validation images" in images
     assert "100 of 100" in images
-    assert head.split() == ["seen", "unseen", "H", "95", "%", "of", "samples"]
-    assert [row.split()[0] for row in rows] == list(RUNS)
-    assert rows[1].split() == ["coop", "100.0", "0.0", "0.0", "0.0", "to", "0.0"]
-    assert rows[3].split() == ["tip_adapter", "–", "–", "–", "–"]
+    assert head.split()[:4] == ["seen", "unseen", "H", "offset"]
+    assert [row.split()[0] for row in rows[:4]] == list(RUNS)
+    assert rows[0].split()[:8] == ["zero_shot", "50.0", "50.0", "50.0", "0.00", "50.0", "50.0", "50.0"]
+    assert set(rows[3].split()[1:]) == {"–"}
