@@ -84,6 +84,11 @@ class Workspace:
             for name, stage in lock.items()
         ]
 
+    def files(self, folder: str) -> list[Path]:
+        """Return the files below a folder of the repository in a fixed order, without hidden ones in `artifacts`."""
+        files = sorted(file for file in (self.repo / folder).rglob("*") if file.is_file())
+        return [file for file in files if not file.relative_to(self.repo / folder).parts[0].startswith(".")]
+
     def now(self) -> dict[str, bytes]:
         """Return every file of `artifacts` by its path; without hidden ones, which stages work in."""
         root = self.repo / "artifacts"

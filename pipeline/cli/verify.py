@@ -30,7 +30,7 @@ def verify_outputs(repair: bool) -> str:
             done = [line for damage in damages for line in damage.repair()]
             return "\n".join([*done, f"{len(damages)} damaged files, {len(files)} files hashed, {size / 1e6:,.1f} MB"])
 
-    bad = [str(path) for damage in damages for path in damage.bad]
+    bad = list(dict.fromkeys(str(path) for damage in damages for path in damage.bad))
     raise_all(
         bad,
         "files are not what dvc.lock records. `shipyard verify --repair` restores them from a whole copy, or removes "
