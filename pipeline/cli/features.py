@@ -27,6 +27,29 @@ def info(store: Store) -> None:
     print(ImageStore.open(store).info())
 
 
+@app.command(epilog=examples(f"shipyard features covariance {STORE}"))
+def covariance(store: Store) -> None:
+    """Show the largest variance of the training features in any direction, within classes and in total.
+
+    A VAE with a KL weight of twice the first number or more learns nothing about an image but its class.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from features.image_store.store import ImageStore
+    from pipeline.metrics.covariance import largest_eigenvalues
+
+    rows = ImageStore.open(store).load("train")
+    features = F.normalize(torch.from_numpy(rows.features[rows.valid][:, 0].astype("float32")), dim=-1)
+    labels = torch.from_numpy(rows.labels[rows.valid].astype("int64"))
+    if len(set(labels.tolist())) == len(labels):
+        raise InputError(f"{store}: no class has two training images, so features have no variance within classes")
+    within, total = largest_eigenvalues(features, labels)
+    print(f"{len(labels):,} training images, {features.shape[1]} dimensions, unit features")
+    print(f"largest eigenvalue of the covariance: {within:.4f} within classes, {total:.4f} in total")
+    print(f"a latent of a VAE pays with a KL weight below {2 * within:.4f}")
+
+
 @app.command(epilog=examples(f"shipyard features verify {STORE}"))
 def verify(store: Store) -> None:
     """Read every byte of a store and verify its checksums."""

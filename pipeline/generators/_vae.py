@@ -10,6 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.generators.base import FittedGenerator, Generator, Log
+from pipeline.metrics.covariance import largest_eigenvalues
 from pipeline.training.data import ClassSet, LabelledFeatures
 from pipeline.training.loop import Batches
 
@@ -30,6 +31,32 @@ class VaeGenerator(Generator):
     batch: PositiveInt = 256  # images per step (code)
     learning_rate: PositiveFloat = 0.001  # AdamW (paper)
     weight_decay: NonNegativeFloat = 0.01  # AdamW (code: torch's default)
+
+
+def collapse_note(settings: VaeGenerator, train: LabelledFeatures) -> str | None:
+    """Return a note if the posterior of a VAE on these features must collapse, else None.
+
+    For a squared error summed over D and a KL weight b, a latent direction pays only if b < 2 lambda. Here lambda is
+    the largest eigenvalue of the covariance that the class leaves unexplained (exact for linear decoders: Lucas et al.
+    2019). docs/latent.md derives it.
+
+    Args:
+        settings: of the loss.
+        train: real features of seen classes, on the host or a device.
+    """
+    labels = train.host_labels
+    if len(set(labels.tolist())) == len(labels) or getattr(settings, "free_bits", 0.0) > 0:
+        return None
+
+    within, _ = largest_eigenvalues(train.centre.cpu(), labels)
+    dimension = train.centre.shape[1]
+    weight = settings.kl_weight * (dimension if settings.reconstruction == "mean" else 1)
+    if weight < 2 * within:
+        return None
+    return (
+        f"the posterior will collapse: the KL weight {weight:g} is {weight / (2 * within):.0f} times the largest with "
+        f"which a latent pays, 2 x {within:.4f} (docs/latent.md)"
+    )
 
 
 class Vae(FittedGenerator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import run_label, weights
 from pipeline.artifacts.task import TrainTask
 from pipeline.generators._prompt_vae import PromptVae
+from pipeline.generators._vae import VaeGenerator, collapse_note
 from pipeline.generators.base import Generator
 from pipeline.steps.nearest_words import Word, nearest_words, write_words
 from pipeline.training.data import LabelledFeatures, check_usable, first_of_each_class
@@ -48,6 +50,8 @@ def train_generator(
         for seed in seeds:
             train = task.seed(seed).to(device)
             check_usable(classes, train=train)
+            if seed == seeds[0] and isinstance(generator, VaeGenerator) and (note := collapse_note(generator, train)):
+                print(f"note: {run_label(out)}: {note}", file=sys.stderr)
 
             # The label "train_generator" is part of the seed: another one would change every result.
             rng = stream(seed, "train_generator")
