@@ -168,13 +168,14 @@ def test_own_images_run_with_their_task_and_another_data_set_resets_the_grid(pro
     assert call("task", "new", "mybirds", "--images", "photos").exit_code == 0
     before = params.load()
     result = call("run", "mybirds")
-    assert result.output.splitlines()[:5] == [
+    *changes, cost, repro, results = result.output.splitlines()[:6]
+    assert changes == [
         "params.yaml: datasets: [twemoji] -> [mybirds]",
         "params.yaml: tasks: [base_to_new] -> [mybirds]",
         "params.yaml: select: [] -> [mybirds]",
-        "(repro)",
-        "(results)",
     ]
+    assert cost.startswith("grid.select: 54 "), "two folds x three seeds x (eight runs and one generator)"
+    assert (repro, results) == ("(repro)", "(results)")
     assert "selection/mybirds/mybirds.json" in str(result.exception), "nothing has run, so no run is selected"
     alone = call("run", "--set", "grid.datasets=[twemoji]")
     assert "tasks.mybirds: " in str(alone.exception)
