@@ -267,6 +267,15 @@ def test_the_readmes_everyday_commands_run(repo: Path) -> None:
         run(repo, *(word.replace("twemoji", "mine").replace("liteclip", "tiny") for word in command))
 
 
+def test_the_command_of_the_page_on_the_latent_runs(repo: Path) -> None:
+    page = (ROOT / "docs/latent.md").read_text(encoding="utf-8")
+    (command,) = (shlex.split(line) for line in re.findall(r"^shipyard features .*$", page, re.M))
+    printed = run(repo, *command[:-1], "artifacts/tiny/features/mine.zarr")
+    within, total, weight = map(float, re.findall(r"\d\.\d{4}", printed))
+    assert 0 < within <= total
+    assert weight == pytest.approx(2 * within, abs=2e-4)
+
+
 def test_the_commands_on_features_of_the_page_on_sharing_run(repo: Path) -> None:
     page = (ROOT / "docs/share.md").read_text(encoding="utf-8")
     commands = [shlex.split(line, comments=True) for line in re.findall(r"^shipyard features .*$", page, re.M)]

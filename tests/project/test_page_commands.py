@@ -91,6 +91,16 @@ TABLE: dict[str, dict[str, list[str]]] = {
         SELF + "test_the_example_generator_runs_only_its_own_cells": [".venv/bin/shipyard run"],
         SUITE: [f"{PYTEST} tests/pipeline tests/project/test_layout.py -k 'linear_map or params'"],
     },
+    "docs/balance.md": {
+        SELF + "test_a_task_is_balanced": [
+            "shipyard run --set 'grid.tasks=[class_incremental]' --set 'grid.select=[class_incremental]'",
+        ],
+    },
+    "docs/latent.md": {
+        "test_repro.py::test_the_command_of_the_page_on_the_latent_runs": [
+            "shipyard features covariance artifacts/liteclip/features/textures-10.zarr",
+        ],
+    },
     "docs/own_images.md": {
         INSTALLS: ["pip install -e '.[export]'"],
         OWN + "test_the_page_is_short_and_every_command_of_it_was_run": [
@@ -330,6 +340,18 @@ def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
         "report",
     }
     assert not ran(output) & UNCHANGED
+
+
+@pytest.mark.system
+def test_a_task_is_balanced(repo: Path) -> None:
+    (line,) = commands(ROOT / "docs/balance.md")
+    settings = ["grid.methods=[zero_shot, taskres]", "methods.taskres.epochs=1", "tasks.class_incremental.shots=1"]
+    output = page_run(repo, "docs/balance.md", line, *(word for one in settings for word in ("--set", one)))
+    of_task = "caltech101-class_incremental"
+    stages = {f"validate@{of_task}-{name}" for name in ("zero_shot", "taskres")}
+    assert ran(output) >= {*stages, f"select@{of_task}", f"evaluate_balanced@{of_task}"}
+    assert re.search(r"^ +taskres( +\S+){3,}", output, re.MULTILINE), "the table of the selection"
+    assert "AUSUC" in output
 
 
 @pytest.mark.system
