@@ -49,7 +49,7 @@ def curve() -> Spec:
     shape = {
         "field": "point",
         "type": "nominal",
-        "title": None,
+        "legend": None,  # the text above the figure names both
         "scale": {"domain": ["plain", "balanced"], "range": ["circle", "diamond"]},
     }
     line = {
@@ -59,8 +59,8 @@ def curve() -> Spec:
     }
     points = {
         "transform": [{"filter": "datum.point !== 'curve'"}],
-        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 1},
-        "encoding": {**position, "color": run, "shape": shape},
+        "mark": {"type": "point", "size": 90, "opacity": 1, "strokeWidth": 0},
+        "encoding": {**position, "fill": {**run, "legend": None}, "shape": shape},  # `fill`: see NO_LEGEND
     }
     return {"height": 340, "layer": [line, points]}
 
