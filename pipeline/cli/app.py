@@ -286,7 +286,7 @@ def verify(
         bool, typer.Option("--repair", help="Restore a damaged file from its whole copy, or remove its output.")
     ] = False,
 ) -> None:
-    """Hash every output in the workspace and in DVC's cache, and list damaged files."""
+    """Find damaged files among all outputs and in DVC's cache."""
     from pipeline.cli.verify import verify_outputs
 
     print(verify_outputs(repair))

@@ -30,13 +30,20 @@ COMMANDS = [
         ["report"],
         ["words"],
         ["doctor"],
+        ["verify"],
+        ["merge-lock"],
+        ["encoders", "list"],
         ["task", "new"],
+        ["task", "check"],
         ["predict"],
         ["export"],
         ["data", "list"],
         ["data", "get"],
     ),
-    *(["features", command] for command in ("info", "verify", "diff", "export", "import")),
+    *(
+        ["features", command]
+        for command in ("info", "covariance", "verify", "diff", "export", "import", "import-texts")
+    ),
 ]
 SLOW = """
 import time
