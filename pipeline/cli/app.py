@@ -121,7 +121,7 @@ def run(
 def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs: int) -> None:
     """Check the settings of every run, then run one after the other."""
     from features.errors import InputError
-    from pipeline.cli.check import check_all
+    from pipeline.cli.check import check_all, fold_cost
     from pipeline.config import recipes
     from pipeline.executor.git import git
     from pipeline.executor.parallel import repro_parallel
@@ -142,7 +142,8 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
             params.write(after)
             for change in overrides.changes(before, after):
                 print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
-        _print_fold_cost(params.parse_text(after))
+        for line in fold_cost(params.parse_text(after)):
+            print(line, flush=True)
         _reindex_changed(params.parse_text(after))
         if jobs == 1:
             repro()
@@ -171,19 +172,6 @@ def _reindex_changed(current: params.Params) -> None:
     for name, changes in stale.items():
         print(f"{name}: images changed since they were indexed: {changes}; indexing them again", flush=True)
     reindex([*stale])
-
-
-def _print_fold_cost(current: params.Params) -> None:
-    """Print how many fits `grid.select` adds; DVC repeats only those whose inputs have changed."""
-    grid = current.grid
-    if grid.select:
-        runs = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
-        fits = 2 * len(grid.datasets) * len(grid.select) * len(grid.seeds) * (runs + len(grid.generators))
-        print(
-            f"grid.select: {fits} more fits, each to half of the seen classes, choose the offset of every run and the "
-            "run for new images (docs/balance.md)",
-            flush=True,
-        )
 
 
 def _print_left_over(settings: Sequence[str]) -> None:

@@ -211,6 +211,18 @@ def _method_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
         )
 
 
+def fold_cost(params: Params) -> Iterator[str]:
+    """Yield a line with the number of fits that `grid.select` adds; DVC repeats only those whose inputs changed."""
+    grid = params.grid
+    if grid.select:
+        runs = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
+        fits = 2 * len(grid.datasets) * len(grid.select) * len(grid.seeds) * (runs + len(grid.generators))
+        yield (
+            f"grid.select: {fits} more fits, each to half of the seen classes, choose the offset of every run and the "
+            "run for new images (docs/balance.md)"
+        )
+
+
 def _selection_conflicts(params: Params, protocols: Mapping[str, Protocol | None]) -> Iterator[str]:
     """Yield one line for each task of `grid.select` that is not run, or whose runs are not judged among all classes."""
     for name in params.grid.select:

@@ -87,23 +87,25 @@ def evaluate(
         cell.fitted(run),
         [joined(list(by_split.values())) for by_split in margins.values() if by_split],
     )
-    write_scores(
-        cell.scores(run),
-        Scores(
-            dataset=header.dataset,
-            trained_on=header.trained_on,
-            task=header.task,
-            protocol=header.protocol,
-            run=run,
-            method=name,
-            generator=generator,
-            shots=header.shots,
-            encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
-            harmonic=header.harmonic,
-            unreadable=dict(header.unreadable),
-            seeds=tuple(seed_scores),
-            missing=dict(header.missing),
-        ),
+    write_scores(cell.scores(run), _scores(header, name, generator, seed_scores))
+
+
+def _scores(header: Header, method: str, generator: str | None, seeds: Sequence[SeedScores]) -> Scores:
+    """Return the content of the score file of a run."""
+    return Scores(
+        dataset=header.dataset,
+        trained_on=header.trained_on,
+        task=header.task,
+        protocol=header.protocol,
+        run=run_name(method, generator),
+        method=method,
+        generator=generator,
+        shots=header.shots,
+        encoder=EncoderId(name=header.encoder, weights_sha256=header.weights_sha256),
+        harmonic=header.harmonic,
+        unreadable=dict(header.unreadable),
+        seeds=tuple(seeds),
+        missing=dict(header.missing),
     )
 
 

@@ -20,8 +20,10 @@ AXIS = {
     "train_generator": "generator",
     "synthesize": "generator",
     "evaluate_generator": "generator",
+    "synthesize_folds": "generator",
     "fit": "method",
     "evaluate": "method",
+    "validate": "method",
 }
 
 
@@ -89,7 +91,11 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
         "fit_synthetic": [cell.fitted(plus)],
         "evaluate": [cell.scores("<method>"), cell.logits("<method>"), cell.diagnostics("<method>")],
         "evaluate_synthetic": [cell.scores(plus), cell.logits(plus), cell.diagnostics(plus)],
+        "synthesize_folds": [cell.fold_features("<generator>")],
+        "validate": [cell.validation_logits("<method>")],
+        "validate_synthetic": [cell.validation_logits(plus)],
         "select": [cell.selection],
+        "evaluate_balanced": [cell.balanced],
         "report": [encoder.report],
     }
     assert {stage: [path.as_posix() for path in places] for stage, places in written.items()} == {
@@ -98,7 +104,8 @@ def test_the_code_writes_where_dvc_yaml_says() -> None:
 
 
 def test_nothing_that_fits_can_see_test_images() -> None:
-    for stage in ("train_generator", "synthesize", "fit", "fit_synthetic", "select"):
+    blind = ("train_generator", "synthesize", "synthesize_folds", "fit", "fit_synthetic", "validate", "select")
+    for stage in (*blind, "validate_synthetic"):
         assert not [dep for dep in deps(stage) if dep.endswith(("test.h5", "/features", "/tasks"))]
 
 
