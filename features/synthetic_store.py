@@ -78,10 +78,11 @@ def load_synthetic(folder: Path) -> SyntheticFeatures:
     tables = [read_sealed(shard, FIX_HINT) for shard in shards]
     with wrap_parser_errors(folder, FIX_HINT):
         table = pa.concat_tables(tables)
+        column(table, "class_name", folder)  # checks it; NumPy would drop a NUL at the end of a name
         synthetic = SyntheticFeatures(
             features=list_column(table, "feature", folder),
             class_ids=column(table, "class_id", folder),
-            class_names=column(table, "class_name", folder).tolist(),
+            class_names=table["class_name"].to_pylist(),
             seed=int(folder.name.removeprefix("seed=")),
             generator_sha256=table.schema.metadata[b"generator_sha256"].decode(),
         )

@@ -18,6 +18,7 @@ from project_root import ROOT
 # A shell that starts the suite in the background (`make test &`) has it ignore Ctrl-C, and every child inherits that.
 # With a handler here, the children get the default: Ctrl-C ends them, as the tests of Ctrl-C need.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup make test` has it ignored in the same way
 
 # Tests start `dvc` by its name. The suite may run without its environment being activated, as `make test` does.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -63,7 +63,7 @@ def read_class_texts(source: Path, classes: Path | None, names: ClassNames, **en
 def _read(source: Path) -> tuple[NDArray[Any], Sequence[str] | None]:
     """Return the features (C, D) of a file, and their names if it has them."""
     if source.suffix.lower() == ".safetensors":
-        tensors, _ = read_tensors(source)
+        tensors, _ = read_tensors(source, own=False)
         if "features" not in tensors and len(tensors) != 1:
             raise InputError(f"{source} has the tensors {', '.join(tensors)}; expected one, called features")
         return tensors.get("features", next(iter(tensors.values()))).float().numpy(), None

@@ -32,19 +32,27 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, **metadata: str) -> 
         part.write_bytes(content)
 
 
-def read_tensors(path: Path, device: torch.device = CPU) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, device: torch.device = CPU, *, own: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and their metadata.
+
+    Args:
+        path: the file.
+        device: where the tensors will be.
+        own: whether this project wrote the file, so that it holds a digest, which is compared.
 
     Raises:
         InputError: The file does not exist or is damaged.
     """
-    check_seal(path, FIX_HINT)
+    if own:
+        check_seal(path, FIX_HINT)
     with wrap_parser_errors(path, FIX_HINT), safe_open(path, "pt", device=str(device)) as file:
         names = file.keys()
         metadata = json.loads((file.metadata() or {}).get(KEY, "{}"))
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise InputError(f"{path}: the metadata {KEY!r} must be an object of texts; {FIX_HINT}")
-        del metadata[DIGEST]
+        metadata.pop(DIGEST, None)  # files of other programs have none
         return {name: file.get_tensor(name) for name in names}, metadata
 
 
