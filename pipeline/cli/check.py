@@ -218,8 +218,8 @@ def fold_cost(params: Params) -> Iterator[str]:
         runs = len(grid.methods) + len(grid.generators) * len(grid.synthetic_methods)
         fits = 2 * len(grid.datasets) * len(grid.select) * len(grid.seeds) * (runs + len(grid.generators))
         yield (
-            f"grid.select: {fits} more fits, each to half of the seen classes, choose the offset of every run and the "
-            "run for new images (docs/balance.md)"
+            f"grid.select: {fits} more fits at most, each to half of the seen classes, choose the offset of every run "
+            "and the run for new images (docs/balance.md)"
         )
 
 

@@ -147,7 +147,7 @@ def open_model(
         names=task.classes.names,
         seen=tuple(task.classes.seen.tolist()),
         temperature=candidate.temperature if candidate else None,
-        offset=candidate.offsets.get(seed, 0.0) if candidate else 0.0,
+        offset=candidate.offsets[seed] if candidate and candidate.offsets else 0.0,
         reading=replace(Reading.from_provenance(task.header.reading), upright=True),
     )
 
@@ -178,7 +178,13 @@ def _select_run(
         )
         raise InputError(f"{cell.task} has no {missing}")
 
-    return run, seed, selection.candidate(run) if selection else None
+    candidate = selection.candidate(run) if selection else None
+    if candidate and candidate.offsets and seed not in candidate.offsets:
+        raise InputError(
+            f"{cell.selection} has no offset for seed {seed} of {run!r}, only for seeds "
+            f"{', '.join(map(str, candidate.offsets))}: run `shipyard run {cell.task}`, or choose one of these seeds"
+        )
+    return run, seed, candidate
 
 
 def names_added_since(params: Params, model: Model) -> list[str]:

@@ -1,8 +1,9 @@
 """The balance between seen and unseen classes: accuracies over an offset of the seen classes' logits, and their area.
 
-A classifier that was fitted to images of the seen classes prefers them. Calibrated stacking (Chao et al. 2016, Eq. 3)
+A classifier that was fitted to images of the seen classes prefers them. Calibrated stacking (Chao et al. 2016)
 subtracts an offset g from the logits of all seen classes. The seen accuracy S(g) falls with g and the unseen accuracy
-U(g) rises. AUSUC is the area under the curve of S over U; it judges a classifier without choosing g (section 4.2).
+U(g) rises. AUSUC, of the same paper, is the area under the curve of S over U. It judges a classifier without choosing
+g.
 
 Two numbers of an image decide everything: how far its best seen class is above its best unseen one, and whether the
 best class of its own group is its label. Both accuracies are means over classes, in percent.
@@ -54,10 +55,16 @@ class Margins:
     def accuracies(self, offset: float) -> tuple[float, float]:
         """Return the seen and the unseen accuracy at an offset, in percent; NaN for a group without images."""
         hits = self.hits(offset)
-        return tuple(  # type: ignore[return-value]
-            float(self.class_weights[group] @ hits[group]) * 100 if group.any() else float("nan")
-            for group in (self.seen, ~self.seen)
-        )
+
+        def mean(group: Bools) -> float:
+            return 100 * float(self.class_weights[group] @ hits[group]) if group.any() else float("nan")
+
+        return mean(self.seen), mean(~self.seen)
+
+    @property
+    def has_both_groups(self) -> bool:
+        """Return whether there are images of seen and of unseen classes."""
+        return bool(self.seen.any() and not self.seen.all())
 
     @cached_property
     def class_weights(self) -> Floats:
@@ -125,7 +132,7 @@ def ausuc(margins: Margins) -> float | None:
 
     None if there are only seen or only unseen images.
     """
-    if margins.seen.all() or not margins.seen.any():
+    if not margins.has_both_groups:
         return None
     seen, unseen = curve(margins)
     return float(np.trapezoid(seen, unseen)) / 100

@@ -83,7 +83,8 @@ def curve_points(seeds: Sequence[Margins], points: int = CURVE_POINTS) -> list[t
     margins = np.concatenate([seed.margin for seed in seeds]).astype(np.float64)
     # Beyond the outermost margins every image is given to one group.
     offsets = np.quantile(margins, np.linspace(0, 1, points - 2))
-    offsets = np.unique(np.concatenate([[margins.min() - 1, 0.0], offsets, [margins.max() + 1]]))
+    offsets = np.concatenate([[margins.min() - 1, 0.0], offsets, [margins.max() + 1]])
+    offsets = np.unique(offsets.round(4) + 0.0)  # as they are written, so that one point alone is at 0, and not at -0
     accuracies = np.array([[seed.accuracies(offset) for seed in seeds] for offset in offsets]).mean(1)
     return [
         (float(offset), float(seen), float(unseen)) for offset, (seen, unseen) in zip(offsets, accuracies, strict=True)
@@ -117,7 +118,7 @@ def write_diagnostics(
     with atomic_folder(out) as part:
         _write_csv(part / "confusion.csv", CONFUSION, confusions)
         _write_csv(part / "reliability.csv", RELIABILITY, reliabilities)
-        if margins and not (margins[0].seen.all() or not margins[0].seen.any()):
+        if margins and margins[0].has_both_groups:
             points = [[round(value, 4) for value in point] for point in curve_points(margins)]
             _write_csv(part / "curve.csv", CURVE, points)
         keep_logs(fitted, part)

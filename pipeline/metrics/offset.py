@@ -64,14 +64,16 @@ def predicted_hits(seed: SeedMargins, offset: float) -> list[Floats]:
     if not seed.folds:
         return hits
 
-    mean, deviation = mean_and_deviation(seed.task)
     as_unseen = np.zeros(len(seed.task.labels))
     for fold in seed.folds:
         unseen = ~fold.seen
-        fold_mean, fold_deviation = mean_and_deviation(fold)
-        same_distance = fold_mean + (offset - mean) / deviation * fold_deviation
-        for reading in (offset, same_distance):
-            as_unseen[unseen] += 0.5 * fold.hits(reading)[unseen]
+        readings = [offset]
+        if fold.has_both_groups:  # else the fold has no mean margin of seen images
+            mean, deviation = mean_and_deviation(seed.task)
+            fold_mean, fold_deviation = mean_and_deviation(fold)
+            readings.append(fold_mean + (offset - mean) / deviation * fold_deviation)
+        for reading in readings:
+            as_unseen[unseen] += fold.hits(reading)[unseen] / len(readings)
     return [*hits, as_unseen]
 
 

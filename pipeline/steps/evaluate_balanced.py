@@ -42,7 +42,7 @@ def _balanced(cell: TaskPaths, candidate: Candidate, seeds: Sequence[int]) -> Ba
     raise_all(missing, f"{path} lacks seeds of the grid; run `dvc repro evaluate`")
 
     by_seed = {seed: joined(list(logits.margins[seed].values())) for seed in seeds if logits.margins.get(seed)}
-    scored = {seed: margins for seed, margins in by_seed.items() if margins.seen.any() and not margins.seen.all()}
+    scored = {seed: margins for seed, margins in by_seed.items() if margins.has_both_groups}
     reason = candidate.reason
     if len(scored) < len(seeds):
         reason = reason or "there are no test images of both kinds of classes"

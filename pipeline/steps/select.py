@@ -64,7 +64,7 @@ def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int], balanc
         raise InputError(f"{cell.dataset}/{cell.task}: no run can score every class, so none can be selected")
 
     # (1 + SAMPLES, R) scores of R runs: of all images first, then of each bootstrap sample.
-    offsets = {run: run_offsets(logits[run], balance=balance) for run in comparable}
+    offsets = {run: _offsets(logits[run], margins, balance=balance) for run, margins in comparable.items()}
     scores = np.stack([_scores(comparable[run], offsets[run].values, labels) for run in comparable], axis=1)
     best = int(scores[0].argmax())
 
@@ -136,12 +136,17 @@ def _why_unscored(logits: Seeds) -> str:
     return problems[0] if problems else "it cannot score every class"
 
 
-def run_offsets(logits: Seeds, *, balance: bool = True) -> Offsets:
+def run_offsets(logits: Seeds) -> Offsets:
     """Return the offsets of a run from its validation logits; zeros with a reason where they cannot be known."""
-    none = (0.0,) * len(logits)
     seeds = _validated(logits)
     if seeds is None:
-        return Offsets(none, _why_unscored(logits))
+        return Offsets((0.0,) * len(logits), _why_unscored(logits))
+    return _offsets(logits, seeds, balance=True)
+
+
+def _offsets(logits: Seeds, seeds: Sequence[SeedMargins], *, balance: bool) -> Offsets:
+    """Return the offsets of a run that can be compared."""
+    none = (0.0,) * len(seeds)
     if not np.isfinite(seeds[0].task.margin).all():
         return Offsets(none)  # no class is unseen, so there is nothing to balance
 

@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,3 +244,10 @@ def test_the_offset_of_the_selection_lowers_seen_classes_in_every_prediction(pro
     without = none.model_copy(update={"runs": (none.runs[0].model_copy(update={"offsets": {1: 0.0}}),)})
     write_sealed_json(selection, without.model_dump(mode="json"))
     assert torch.equal(open_model(params.load(), "mine").logits(crops), plain.logits(crops)), "to the last bit"
+
+
+def test_a_seed_that_the_selection_does_not_know_is_an_error_and_not_an_offset_of_zero(project: Path) -> None:
+    fitted = project / "artifacts/tiny/fitted/mine/mine/zero_shot"
+    shutil.copyfile(fitted / "seed=1.safetensors", fitted / "seed=2.safetensors")
+    with pytest.raises(InputError, match=r"mine\.json.*seed 2.*1.*shipyard run mine"):
+        open_model(params.load(), "mine", seed=2)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.metrics.accuracy import per_class_accuracy
 from pipeline.metrics.balance import Margins, ausuc, curve, joined, margins_of
 from pipeline.metrics.diagnostics import curve_points
-from pipeline.metrics.offset import SeedMargins, choose_offsets, predicted_accuracies, trained_badly
+from pipeline.metrics.offset import SeedMargins, choose_offsets, predicted_accuracies, predicted_hits, trained_badly
 
 SEEN = np.array([True, True, True, False, False])
 LABELS = np.repeat(np.arange(5), [7, 3, 5, 6, 4])
@@ -172,6 +172,14 @@ def test_a_seed_with_logits_of_another_scale_has_an_offset_of_that_scale() -> No
     small, big = choose_offsets([seed, large]) or [0.0, 0.0]
     assert small == pytest.approx(alone, abs=1e-3)
     assert big == pytest.approx(50 * alone, rel=1e-3)
+
+
+def test_a_fold_without_images_of_its_seen_classes_is_read_at_the_offset_alone() -> None:
+    seed = validated(1)
+    rows = np.isin(CLASSES, [1, 3])  # in the first fold these play unseen, and no class that keeps images has any
+    part = [Margins(m.margin[rows], m.correct[rows], m.labels[rows], m.seen[rows]) for m in (seed.task, *seed.folds)]
+    _, as_unseen = predicted_hits(SeedMargins(part[0], tuple(part[1:])), 1.0)
+    np.testing.assert_array_equal(as_unseen, part[1].hits(1.0))
 
 
 def test_no_offset_is_chosen_if_no_unseen_image_is_ever_classified_correctly() -> None:
