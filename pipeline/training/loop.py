@@ -142,12 +142,12 @@ def cosine(steps: int) -> Rate:
 def warm_cosine(batches: Batches, learning_rate: float) -> Rate:
     """Return the schedule of CoOp's code: the first epoch at 1e-5, then a cosine, with one value per epoch.
 
-    Epoch e > 0 of T has the factor (1 + cos(pi e / T)) / 2. Dassl's own scheduler uses e - 1, so that the epoch after
-    the warm-up has the full rate.
+    Epoch e > 0 of T has the factor (1 + cos(pi (e - 1) / T)) / 2: Dassl restarts its cosine after the warm-up epoch
+    (WARMUP_RECOUNT), so the next epoch has the full rate, and the last one does not reach 0.
     """
 
     def rate(step: int) -> float:
         epoch = step // batches.steps_per_epoch
-        return 1e-5 / learning_rate if epoch == 0 else 0.5 * (1 + math.cos(math.pi * epoch / batches.epochs))
+        return 1e-5 / learning_rate if epoch == 0 else 0.5 * (1 + math.cos(math.pi * (epoch - 1) / batches.epochs))
 
     return rate

@@ -36,7 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "clap": {"epochs": 40},
     "clip_adapter": {"epochs": 40, "learning_rate": 0.01},
     "coop": {"epochs": 20, "learning_rate": 0.02},
-    "kgcoop": {"epochs": 20, "learning_rate": 0.02, "batch": 32},
+    "kgcoop": {"epochs": 20, "learning_rate": 0.005, "batch": 32},
     "taskres": {"epochs": 40, "learning_rate": 0.05},
 }
 

@@ -46,7 +46,7 @@ PROMPTS: dict[str, dict[str, Any]] = {
     "kgcoop": {"epochs": 20, "batch": 8, "weight": 0.1, "learning_rate": 0.05},
     "proda": {"epochs": 15, "batch": 8, "prompts": 2, "init": "a photo of a", "learning_rate": 0.05},
     "tcp": {"epochs": 10, "batch": 8, "weight": 0.1},
-    "vpt": {"epochs": 15, "batch": 8, "learning_rate": 0.02},
+    "vpt": {"epochs": 20, "batch": 8, "learning_rate": 0.02},
 }
 # Averages probabilities, which are of a class among the candidates, over its prompts.
 RELATIVE = {"vpt"}
