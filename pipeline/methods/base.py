@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
 import torch
@@ -125,6 +125,10 @@ class FitData:
     def shots(self) -> int:
         """Return the training images per seen class, rounded down."""
         return len(self.train) // max(len(self.classes.seen_ids), 1)
+
+    def without_centre_crop(self) -> FitData:
+        """Return the same data with the augmented views of the training images alone, if there are any."""
+        return replace(self, train=self.train.augmented())
 
     @property
     def text_tower(self) -> TextTower:

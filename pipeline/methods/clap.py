@@ -57,7 +57,16 @@ class Clap(Method):
             penalty = constraint(weights, start, multipliers, self.reduction)
             return F.cross_entropy(logits, target[labels]) + penalty
 
-        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
+        batches = Batches(
+            data.train,
+            data.synthetic,
+            self.epochs,
+            self.batch,
+            self.synthetic_ratio,
+            data.rng,
+            drop_last=True,
+            mix_views=True,
+        )
         optimizer = torch.optim.SGD([weights], self.learning_rate, momentum=0.9)
         descend(batches, loss, optimizer, warm_cosine(batches, self.learning_rate))
 

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._validation import best_on_validation, count_correct
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.training.log import Search, report_search
 from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
 
@@ -120,9 +121,13 @@ class ClipAdapter(Method):
             )
             for down, up, ratio in zip(downs.detach(), ups.detach(), ratios, strict=True)
         ]
-        return best_on_validation(
-            (classifier, count_correct(classifier, data.validation, data.classes.seen_ids)) for classifier in fitted
+        best = best_on_validation(
+            (i, count_correct(classifier, data.validation, data.classes.seen_ids))
+            for i, classifier in enumerate(fitted)
         )
+        if len(tried) > 1:
+            report_search(Search("ratio", tried[best], min(tried), max(tried)))
+        return fitted[best]
 
 
 def _initial_linear(outputs: int, inputs: int, rng: torch.Generator) -> Tensor:

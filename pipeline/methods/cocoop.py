@@ -106,7 +106,9 @@ class CoCoOp(Method):
         def logits(features: Tensor) -> Tensor:
             return model.token_logits(features, names)
 
-        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
+        batches = Batches(
+            data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng, drop_last=True
+        )
         optimizer, rate = dassl_sgd(list(learned.values()), batches, self.learning_rate)
         minimise(batches, logits, index_by_label(ids, len(classes)), optimizer, rate)
 

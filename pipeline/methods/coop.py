@@ -9,12 +9,13 @@ There are two recipes, because the codes of the two papers differ:
 - `ship` (SHIP 492854e): SGD 0.002 without momentum or weight decay, cosine to 0 per step, 200 epochs, 256 real images
   per step.
 - `coop` (CoOp ff61507, Dassl's schedule): SGD 0.002, momentum 0.9, weight decay 5e-4, cosine per epoch after one
-  warm-up epoch at 1e-5, 32 images per step; 50 epochs for 1 shot, 100 for up to 4, else 200.
+  warm-up epoch at 1e-5, 32 images per step without the incomplete last batch; 50 epochs for 1 shot, 100 for up to 4,
+  else 200.
 In both the loss ranges over the seen classes, or over all classes when there are synthetic features. A class-specific
 context of a class without features stays at its start, so such a class cannot be scored.
 
-Differs from CoOp's code: float32 (there: float16); each class starts from the words of `init` (there: `class_specific`
-is ignored when words initialise the context); the last batch of an epoch is kept if it is incomplete (Dassl drops it).
+Differs from CoOp's code (read 2026-11): float32 (there: float16); each class starts from the words of `init` (there:
+`class_specific` is ignored when words initialise the context); stored views (there: fresh crops).
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class CoOp(Method):
             return scale * features @ self._weights(tower, context, names, ids).T
 
         epochs, batch = self._epochs_and_batch(data.shots)
-        batches = Batches(data.train, data.synthetic, epochs, batch, self.synthetic_ratio, data.rng)
+        drop_last = self.recipe == "coop"  # Dassl's loader; SHIP's keeps the last batch
+        batches = Batches(data.train, data.synthetic, epochs, batch, self.synthetic_ratio, data.rng, drop_last)
         minimise(batches, logits, index_by_label(ids, len(classes)), *self._optimizer(context, batches))
 
         scored = everything_scored(classes)

@@ -25,6 +25,7 @@ from features.errors import InputError
 from pipeline.methods._affine import AffineClassifier, affine_classifier, concat_real_synthetic
 from pipeline.methods._validation import count_correct
 from pipeline.methods.base import Classifier, FitData, Method
+from pipeline.training.log import Search, report_search
 from pipeline.training.loop import index_by_label, trained_classes
 
 STEPS_PER_DECADE = 8  # finest steps of the search (CLIP)
@@ -59,7 +60,9 @@ class LinearProbe(Method):
 
         if len(data.validation) == 0:
             return fit_with(self.c)
-        return fit_with(search_peak(lambda c: count_correct(fit_with(c), data.validation, data.classes.seen_ids)))
+        c = search_peak(lambda c: count_correct(fit_with(c), data.validation, data.classes.seen_ids))
+        report_search(Search("c", c, 1e-6, 1e6))
+        return fit_with(c)
 
 
 def regression(features: Tensor, labels: Tensor, c: float, iterations: int) -> tuple[Tensor, Tensor]:

@@ -136,7 +136,7 @@ class Plot(Method):
             return scale * transported_similarity(patches, prompts, self.epsilon, self.iterations, self.threshold)
 
         patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view per image
-        batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng)
+        batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng, drop_last=True)
         optimizer, rate = dassl_sgd([context], batches, self.learning_rate)
         minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, rate)
 

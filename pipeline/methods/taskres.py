@@ -28,10 +28,10 @@ class TaskRes(Method):
     classifier: ClassVar[type[Classifier]] = LinearClassifier
     needs_text_tower: ClassVar[bool] = True
 
-    alpha: Annotated[float, Field(gt=0)] = 0.5  # scale of the residual (paper; 1.0 for Flowers102)
+    alpha: Annotated[float, Field(gt=0)] = 0.5  # scale of the residual (script; 1.0 for Flowers102)
     epochs: Annotated[int, Field(ge=1)] | None = None  # passes over the images; null: 200, below 8 shots 100 (paper)
     batch: Annotated[int, Field(ge=1)] = 256  # real images per step (official config)
-    learning_rate: Annotated[float, Field(gt=0)] = 0.002  # Adam, one epoch at 1e-5, cosine (code; ImageNet 2e-4)
+    learning_rate: Annotated[float, Field(gt=0)] = 0.002  # Adam, one epoch at 1e-5, cosine (script; ImageNet 2e-4)
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # Adam's L2 term (the code: Dassl's default)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
 
@@ -47,7 +47,9 @@ class TaskRes(Method):
             return scale * features @ add_residual(base, residual, self.alpha).T
 
         epochs = self.epochs or (200 if data.shots >= 8 else 100)
-        batches = Batches(data.train, data.synthetic, epochs, self.batch, self.synthetic_ratio, data.rng)
+        batches = Batches(
+            data.train, data.synthetic, epochs, self.batch, self.synthetic_ratio, data.rng, drop_last=True
+        )
         optimizer = torch.optim.Adam([residual], self.learning_rate, weight_decay=self.weight_decay)
         minimise(batches, logits, target, optimizer, warm_cosine(batches, self.learning_rate))
 

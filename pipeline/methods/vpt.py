@@ -5,17 +5,16 @@ unit image feature: Linear D -> D/2, ELU, Linear, ELU, Linear -> W each. With L 
 
     loss = -log (1/L) sum_l p(y | x, r_l) + kl_weight * mean over the W dimensions of KL(N(mu, sigma^2) | N(0, 1)),
 
-and an image is scored by the mean probability over as many draws. With `conditional: false` the nets see zeros in place
-of the image feature, so all images share one posterior. That form reproduces the row `CoOp + VPT` of SHIP Table 1; the
-default is the paper's conditional form.
+and an image is scored by the mean probability over as many draws. With `conditional: false` mu and log sigma^2 are two
+free vectors instead, the same for all images; they start at 0 and in U(0, 1). That form is the row `CoOp + VPT` of SHIP
+Table 1; the default is the paper's conditional form.
 
 Probabilities are relative to the candidate classes, so these logits, unlike those of other methods, depend on which
-candidates there are. The draws of the test are made once, in `fit`, and serve every image. Epochs and L are the
-official ones for Caltech101; they vary by data set there (epochs 10 to 60).
+candidates there are. Epochs and L are the official ones for Caltech101; papers/ship_table_1.yaml has them for every
+data set. They belong to a configuration with the unconditional form (VPT.md); the authors give none for the other.
 
-Differs from the code (Bayesian-Prompt-Learning 8a73fff): the unconditional posterior comes from nets (the code: two
-free vectors); the draws of the test serve every image (the code: new draws for each); float32; stored views (the code:
-fresh augmentations). The official epochs and L belong to a configuration with the unconditional form.
+Differs from the code (Bayesian-Prompt-Learning 8a73fff, read 2026-11): the draws of the test are made once, in `fit`,
+and serve every image (the code: new draws for each); float32 (the code: float16); stored views (the code: fresh crops).
 """
 
 from __future__ import annotations
@@ -43,16 +42,15 @@ class VptClassifier(Classifier):
     """A classifier whose logits are the log of the mean probability over L contexts drawn for each image.
 
     In `inner`, `middle` and `outer` index 0 belongs to the net of mu, 1 to that of log sigma^2, and the last column is
-    the bias.
+    the bias. An unconditional posterior has H = 0 hidden units, so the biases of `outer` are all there is: two vectors.
 
     Attributes:
         tokens: (C, T) int64 of the class names; on the host once the classifier has its text tower.
         context: (M, W) shared context vectors v.
         noise: (L, W) draws of the test.
-        inner: (2, H, D + 1) first layers, H = D/2.
+        inner: (2, H, D + 1) first layers; H is D/2, or 0.
         middle: (2, H, H + 1) second layers.
         outer: (2, W, H + 1) last layers.
-        conditional: () bool, whether the nets see the image; otherwise they see zeros.
         tower: the text tower, not part of what is saved; None until `with_text_tower`.
     """
 
@@ -62,7 +60,6 @@ class VptClassifier(Classifier):
     inner: Tensor
     middle: Tensor
     outer: Tensor
-    conditional: Tensor
     tower: TextTower | None = None
 
     def with_text_tower(self, tower: TextTower) -> Self:
@@ -74,10 +71,15 @@ class VptClassifier(Classifier):
         """Return D of the features that it scores."""
         return self.inner.shape[2] - 1
 
+    @property
+    def conditional(self) -> bool:
+        """Return whether the posterior depends on the image."""
+        return self.inner.shape[1] > 0
+
     def posterior(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mu and log sigma^2 (N, W) for unit features (N, D); (1, W) for all images if not conditional."""
         if not self.conditional:
-            features = torch.zeros_like(features[:1])
+            features = features[:1]  # any row will do
 
         outputs = []
         for inner, middle, outer in zip(self.inner, self.middle, self.outer, strict=True):
@@ -122,7 +124,7 @@ class Vpt(Method):
 
     init: str | None = "a photo of a"  # words the context starts from (official config); null: N(0, 0.02^2)
     context: Annotated[int, Field(ge=1, le=16)] = 4  # M, context vectors (official config)
-    conditional: bool = True  # one posterior per image, or one for all (code: cocoopvpt, coopvpt)
+    conditional: bool = True  # one posterior per image, or one for all (code: cocoopvpt | coopvpt, its default)
     samples: Annotated[int, Field(ge=1)] = 20  # L, draws of the context in training (official, Caltech101)
     test_samples: Annotated[int, Field(ge=1)] = 20  # L at test, the size of the ensemble (official, Caltech101)
     kl_weight: Annotated[float, Field(ge=0)] = 0.001  # of the KL, which is a mean over dimensions (code)
@@ -148,22 +150,20 @@ class Vpt(Method):
             log_p = model.log_probabilities(features, names, noise.to(features.device, non_blocking=True))
             return negative_elbo(log_p, target[labels], *model.posterior(features), self.kl_weight)
 
-        batches = Batches(data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng)
+        batches = Batches(
+            data.train, data.synthetic, self.epochs, self.batch, self.synthetic_ratio, data.rng, drop_last=True
+        )
         descend(batches, loss, *dassl_sgd(list(learned.values()), batches, self.learning_rate))
 
         final: dict[str, Any] = {name: value.detach() for name, value in learned.items()}
         return replace(model, **final)
 
     def _start(self, tower: TextTower, classes: ClassSet, rng: torch.Generator) -> VptClassifier:
-        """Return the context from words, the nets as torch initialises a Linear, and the draws of the test."""
+        """Return the context from words, the start of the posterior, and the draws of the test."""
         d, device = classes.text_features.shape[1], classes.text_features.device
         width = tower.config.width
-        hidden = max(1, d // 2)
-
-        def both_nets(outputs: int, inputs: int) -> Tensor:
-            """Return one layer of both nets (2, outputs, inputs + 1)."""
-            layers = [initial_linear(outputs, inputs, rng) for _ in range(2)]
-            return torch.stack([torch.cat([weight, bias[:, None]], dim=1) for weight, bias in layers]).to(device)
+        layers = initial_nets(d, width, rng) if self.conditional else free_vectors(d, width, rng)
+        inner, middle, outer = (layer.to(device) for layer in layers)
 
         return VptClassifier(
             scale_of(classes),
@@ -171,12 +171,28 @@ class Vpt(Method):
             tokens=classes.tokens,
             context=initial_context(tower, self.init, self.context, rng, method="vpt")[0],
             noise=torch.randn(self.test_samples, width, generator=rng).to(device),
-            inner=both_nets(hidden, d),
-            middle=both_nets(hidden, hidden),
-            outer=both_nets(width, hidden),
-            conditional=torch.tensor(self.conditional),  # on the host, where it is read
+            inner=inner,
+            middle=middle,
+            outer=outer,
             tower=tower,
         )
+
+
+def initial_nets(d: int, width: int, rng: torch.Generator) -> list[Tensor]:
+    """Return the three layers of the nets of mu and log sigma^2, as torch initialises a Linear; see `VptClassifier`."""
+    hidden = max(1, d // 2)
+
+    def of_both(outputs: int, inputs: int) -> Tensor:
+        linear = [initial_linear(outputs, inputs, rng) for _ in range(2)]
+        return torch.stack([torch.cat([weight, bias[:, None]], dim=1) for weight, bias in linear])
+
+    return [of_both(hidden, d), of_both(hidden, hidden), of_both(width, hidden)]
+
+
+def free_vectors(d: int, width: int, rng: torch.Generator) -> list[Tensor]:
+    """Return layers without hidden units, whose last biases are mu = 0 and log sigma^2 from U(0, 1) (code)."""
+    vectors = torch.stack([torch.zeros(width), torch.rand(width, generator=rng)])
+    return [torch.empty(2, 0, d + 1), torch.empty(2, 0, 1), vectors[..., None]]
 
 
 def negative_elbo(log_p: Tensor, labels: Tensor, mean: Tensor, log_var: Tensor, kl_weight: float) -> Tensor:

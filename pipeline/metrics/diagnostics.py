@@ -125,8 +125,9 @@ def write_diagnostics(
 
 
 def keep_logs(fitted: Path, out: Path) -> None:
-    """Copy a fit's training log and the words nearest to its prompts, if it has them, into the folder `out`."""
-    for source, target in {"log.csv": "training.csv", "words.csv": "words.csv"}.items():
+    """Copy a fit's training log, its searches and the words nearest to its prompts, if it has them, into `out`."""
+    kept = {"log.csv": "training.csv", "searches.csv": "searches.csv", "words.csv": "words.csv"}
+    for source, target in kept.items():
         if (fitted / source).is_file():
             check_listed(fitted / source)
             shutil.copyfile(fitted / source, out / target)

@@ -20,6 +20,7 @@ from pipeline.report.figures import FIELDS, figure_csv, figures, shots_figures
 from pipeline.report.formatting import notes
 from pipeline.report.generators import generators_csv, read_qualities, with_generators
 from pipeline.report.page import page
+from pipeline.report.searches import with_searches
 from pipeline.report.summary import Encoder, Summary, build_tables
 
 
@@ -73,7 +74,8 @@ def summarize(
     """Return the tables and notes of a complete grid."""
     spec = params.encoder
     summary_tables = tuple(
-        with_balance(with_generators(table, qualities), scores, balanced) for table in build_tables(params, scores)
+        with_searches(params, with_balance(with_generators(table, qualities), scores, balanced))
+        for table in build_tables(params, scores)
     )
     return Summary(
         encoder=Encoder(

@@ -66,6 +66,10 @@ def caption(table: Table) -> list[str]:
         counts = ", ".join(f"{count} of {name}" for name, count in table.unreadable.items())
         lines.append(f"Images left out because they could not be read (extract.on_bad_image: skip): {counts}.")
 
+    if table.at_edge:
+        ended = "; ".join(f"{run}: {', '.join(settings)}" for run, settings in table.at_edge.items())
+        lines.append(f"Selected on validation images at an end of their range, so a wider one may be better: {ended}.")
+
     if table.harmonic:
         what = "harmonic mean of the means of" if table.averaged else "harmonic mean of"
         lines.append(f"H: {what} {' and '.join(table.harmonic)}, computed per seed, then averaged.")

@@ -123,6 +123,7 @@ class Table(Settings):
     balance: Series[BalanceRow] = ()
     references: Series[Reference] = ()
     averaged: Series[str] = ()
+    at_edge: dict[str, Series[str]] = Field(default_factory=dict)  # run -> selected settings at an end of their range
     missing: dict[str, int] = Field(default_factory=dict)  # partial data set -> number of missing images
 
     @property

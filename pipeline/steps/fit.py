@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from features.formats.files import atomic_folder
 from features.formats.tensors import save_tensors
 from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import run_label, weights
+from pipeline.artifacts.searches import edge_warnings, write_searches
 from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import TrainTask
 from pipeline.methods.base import FitData, Method
 from pipeline.steps.nearest_words import Word, contexts_of, nearest_words, write_words
 from pipeline.training.data import LabelledFeatures, check_usable
-from pipeline.training.log import TrainingLog, log_epochs_to
+from pipeline.training.log import Search, TrainingLog, log_epochs_to, log_searches_to
 from pipeline.training.seeds import stream
 
 
@@ -34,8 +36,10 @@ def fit(
 ) -> None:
     """Fit a method on each seed's images and write the classifiers into the folder `out`.
 
-    The folder holds `seed=<s>.safetensors`; `log.csv` with a row per seed and epoch, for a method that has epochs; and
-    `words.csv` with the words nearest to the learned contexts, for a method that learns prompts.
+    The folder holds `seed=<s>.safetensors`; `log.csv` with a row per seed and epoch, for a method that has epochs;
+    `searches.csv` with the settings that were selected on validation images, if there are any; and `words.csv` with the
+    words nearest to the learned contexts, for a method that learns prompts. A selected value at the end of its range is
+    printed.
 
     Args:
         method: the settings to fit with.
@@ -58,6 +62,7 @@ def fit(
         task.check_tower(tower)
     classes = task.classes.to(device)
     words: list[tuple[int, Sequence[str], Word]] = []
+    searches: list[tuple[int, Search]] = []
 
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
@@ -68,8 +73,10 @@ def fit(
 
             rng = stream(seed, "finetune")  # the label is part of the seed: another one would change every result
             data = FitData(train, classes, synthetic=pool, validation=validation, tower=tower, rng=rng)
-            with log_epochs_to(log.of(seed)):
+            found: list[Search] = []
+            with log_epochs_to(log.of(seed)), log_searches_to(found.append):
                 classifier = method.fit(data)
+            searches += [(seed, search) for search in found]
             save_tensors(classifier.state(), weights(part, seed), weights_sha256=task.header.weights_sha256)
 
             contexts = contexts_of(classifier.state())
@@ -80,6 +87,11 @@ def fit(
 
         if words:
             write_words(part / "words.csv", words)
+        if searches:
+            write_searches(part / "searches.csv", searches)
+
+    for warning in edge_warnings(searches):
+        print(f"{run_label(out)}: {warning}", file=sys.stderr)
 
 
 def _synthetic_pool(folder: Path | None, seed: int, task: TrainTask, device: torch.device) -> LabelledFeatures | None:

@@ -49,6 +49,10 @@ class LabelledFeatures:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def augmented(self) -> LabelledFeatures:
+        """Return the augmented views without the centre crop; the centre crop if there is no other view."""
+        return replace(self, features=self.features[:, 1:]) if self.features.shape[1] > 1 else self
+
     def to(self, device: torch.device) -> LabelledFeatures:
         """Return the same features on another device."""
         patches = None if self.patches is None else self.patches.to(device)

@@ -1,8 +1,8 @@
-"""Training logs: one row per epoch, written to `log.csv` and shown as progress.
+"""What a fit reports: one row per epoch, written to `log.csv` and shown as progress, and the settings that it searched.
 
 `Method.fit` has no parameter for it. The loop that all methods share (`pipeline.training.loop.descend`) calls
 `report_epoch`, and the stage receives the rows by `log_epochs_to`. Without a callback rows are dropped, as in a
-notebook.
+notebook. `report_search` and `log_searches_to` are the same for values that were selected on validation images.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,33 @@ Row = Mapping[str, float]
 LogCallback = Callable[[int, Row], None]  # the number of epochs of the run, and the row of one
 DIGITS = 6  # significant digits in the file; those beyond differ by machine
 
+
+@dataclass(frozen=True)
+class Search:
+    """A setting that was selected on validation images.
+
+    Attributes:
+        setting: its name, such as `alpha`.
+        value: the selected value.
+        lowest: the lowest value that was tried.
+        highest: the highest value that was tried.
+    """
+
+    setting: str
+    value: float
+    lowest: float
+    highest: float
+
+    @property
+    def at_edge(self) -> bool:
+        """Return whether the value is at an end of the range, so that one beyond it may be better."""
+        return self.lowest < self.highest and self.value in (self.lowest, self.highest)
+
+
+SearchCallback = Callable[[Search], None]
+
 _callback: ContextVar[LogCallback | None] = ContextVar("log callback", default=None)
+_search_callback: ContextVar[SearchCallback | None] = ContextVar("search callback", default=None)
 
 
 def report_epoch(row: Row, epochs: int) -> None:
@@ -38,6 +65,22 @@ def log_epochs_to(callback: LogCallback) -> Iterator[None]:
         yield
     finally:
         _callback.reset(token)
+
+
+def report_search(search: Search) -> None:
+    """Pass on a setting that was selected on validation images."""
+    if callback := _search_callback.get():
+        callback(search)
+
+
+@contextmanager
+def log_searches_to(callback: SearchCallback) -> Iterator[None]:
+    """Call `callback` with each search that is reported inside the context."""
+    token = _search_callback.set(callback)
+    try:
+        yield
+    finally:
+        _search_callback.reset(token)
 
 
 class TrainingLog:

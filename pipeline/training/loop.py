@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # features (B, D), labels (B,) -> ()
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of one training run: every real image once per epoch, in a random view, with synthetic features added.
+    """Batches of one training run: real images once per epoch, in a random view, with synthetic features added.
 
     SHIP section 4.1: "randomly synthesize a batch of new class features and combine them with the original batch".
 
@@ -28,9 +29,12 @@ class Batches:
         train: (N, K, D) real features.
         synthetic: (M, 1, D) synthetic features, or None.
         epochs: passes over the N images.
-        batch: real images per step; the last batch of an epoch may be smaller, and is kept.
+        batch: real images per step; the last batch of an epoch may be smaller.
         synthetic_ratio: synthetic features per real one in a step.
         rng: on the CPU; draws order, views and synthetic features.
+        drop_last: whether that smaller batch is left out, as Dassl does if there are enough images for a full one.
+        mix_views: whether the batches are drawn from all N K views instead, so that an image can come in several views
+            (CLAP's code). The number of steps stays the same.
     """
 
     train: LabelledFeatures
@@ -39,11 +43,14 @@ class Batches:
     batch: int
     synthetic_ratio: float
     rng: torch.Generator
+    drop_last: bool = False
+    mix_views: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Return the optimizer steps in one pass over the real images."""
-        return math.ceil(len(self.train) / self.batch)
+        count = len(self.train)
+        return max(1, count // self.batch) if self.drop_last else math.ceil(count / self.batch)
 
     @property
     def steps(self) -> int:
@@ -52,19 +59,26 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield unit features (B, D) on the device and their labels (B,) on the host, where steps are laid out."""
-        n, views = self.train.features.shape[:2]
         for _ in range(self.epochs):
-            order = torch.randperm(n, generator=self.rng)
-            view = torch.randint(views, (n,), generator=self.rng)
-
-            for rows in torch.split(order, self.batch):
-                features = gather(self.train.unit, rows, view[rows])
+            for rows, views in islice(self._shuffled(), self.steps_per_epoch):
+                features = gather(self.train.unit, rows, views)
                 labels = self.train.host_labels[rows]
                 if self.synthetic is not None:
                     drawn = self._draw_synthetic(self.synthetic, len(rows))
                     features = torch.cat([features, gather(self.synthetic.centre, drawn)])
                     labels = torch.cat([labels, self.synthetic.host_labels[drawn]])
                 yield features, labels
+
+    def _shuffled(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the images (B,) of each batch of an epoch, and the view (B,) of each."""
+        n, k = self.train.features.shape[:2]
+        if self.mix_views:
+            order = torch.randperm(n * k, generator=self.rng)
+            rows, views = order // k, order % k
+        else:
+            rows = torch.randperm(n, generator=self.rng)
+            views = torch.randint(k, (n,), generator=self.rng)[rows]
+        return zip(torch.split(rows, self.batch), torch.split(views, self.batch), strict=True)
 
     def _draw_synthetic(self, synthetic: LabelledFeatures, real: int) -> Tensor:
         """Return rows drawn with replacement; uniform over classes, because the pool has equally many of each."""

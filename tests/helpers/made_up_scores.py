@@ -80,6 +80,9 @@ def put_diagnostics(run: str, folder: Path) -> None:
         f"{eval_split},{b},10,{c},{a}\n" for eval_split in ("base", "new") for b, c, a in ((3, 25, 20), (14, 97, 90))
     ]
     (folder / "reliability.csv").write_text("eval_split,bin,images,confidence,accuracy\n" + "".join(bins))
+    if "tip_adapter_f" in run:
+        ended = "1,alpha,9.505,0.1,9.505\n1,beta,3,0.1,7\n2,alpha,9.505,0.1,9.505\n"
+        (folder / "searches.csv").write_text("seed,setting,value,lowest,highest\n" + ended)
     if "coop" in run:
         near = [f"1,,,0,{vector},{rank},7,word{vector}{rank},0.5\n" for vector in (0, 1) for rank in (2, 1)]
         (folder / "words.csv").write_text("seed,class,image,context,vector,rank,token,word,distance\n" + "".join(near))

@@ -29,11 +29,13 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.formats.tensors import load_tensors, save_tensors
-from pipeline.artifacts.task import Header, Rows, load_train, save_train
+from pipeline.artifacts.searches import read_searches
+from pipeline.artifacts.task import Header, Rows, TrainTask, load_train, save_train
 from pipeline.methods._prompt_learning import class_weights, initial_context
 from pipeline.methods.base import Classifier, FitData
 from pipeline.steps.fit import fit as fit_step
 from pipeline.training.data import LabelledFeatures, check_usable
+from pipeline.training.log import Search
 from pipeline.training.seeds import stream
 
 CPU = torch.device("cpu")
@@ -200,12 +202,31 @@ def test_fitting_rejects_all_unusable_features_in_one_error() -> None:
     check_usable(CLASSES, train=TRAIN, validation=VALIDATION, synthetic=SYNTHETIC)
 
 
-def test_unusable_features_stop_stage_fit_before_it_writes(tmp_path: Path) -> None:
+def saved(folder: Path, *, broken: bool = False) -> TrainTask:
+    """Write the small task, if wanted with a feature that is not a number, and return it."""
     features = TRAIN.features.numpy().astype(np.float16)
-    features[3, 1, 5] = np.nan
+    if broken:
+        features[3, 1, 5] = np.nan
     header = Header("d", "d", "t", "base_to_new", 8, ("base", "new"), "tiny", TOWER.config.weights_sha256)
-    save_train(tmp_path / "train.h5", header, CLASSES, {1: Rows(features, TRAIN.labels.numpy(), np.arange(32))})
-    task, out = load_train(tmp_path / "train.h5"), tmp_path / "out"
+    save_train(folder / "train.h5", header, CLASSES, {1: Rows(features, TRAIN.labels.numpy(), np.arange(32))})
+    return load_train(folder / "train.h5")
+
+
+def test_unusable_features_stop_stage_fit_before_it_writes(tmp_path: Path) -> None:
+    task, out = saved(tmp_path, broken=True), tmp_path / "out"
     with pytest.raises(InputError, match="train: 1 of 32 images have features that are NaN or infinite"):
         fit_step(method("coop"), task, task, seeds=[1], tower=TOWER, synthetic=None, device=CPU, out=out)
     assert not out.exists()
+
+
+def test_stage_fit_keeps_what_was_searched_and_prints_the_end_of_a_range(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, out = saved(tmp_path), tmp_path / "out"
+    settings = method("tip_adapter", alpha_points=2, beta_points=1)  # equal accuracies: the lowest alpha
+    fit_step(settings, task, task, seeds=[1], tower=None, synthetic=None, device=CPU, out=out)
+    alpha, beta = read_searches(out / "searches.csv")
+    assert alpha == (1, Search("alpha", 0.1, 0.1, 5.05))
+    assert not beta[1].at_edge
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "alpha ended at 0.1" in line

@@ -195,6 +195,35 @@ def test_batches_have_each_image_once_per_epoch_and_synthetic_features() -> None
     assert all(tuple(row) in views for row in seen)
 
 
+def test_batches_drop_the_incomplete_batch_only_if_there_is_a_full_one() -> None:
+    def sizes(batch: int) -> list[int]:
+        batches = Batches(TRAIN, None, 1, batch, synthetic_ratio=0.0, rng=stream(0, "x"), drop_last=True)
+        return [len(labels) for _, labels in batches]
+
+    assert sizes(12) == [12, 12]  # of 32 images
+    assert sizes(32) == [32]
+    assert sizes(50) == [32]
+
+
+def test_mixed_views_fill_a_step_with_several_views_of_an_image() -> None:
+    """32 images in 3 views: one step of 50 of the 96, as in CLAP's code, and no view twice."""
+    batches = Batches(TRAIN, None, 2, 50, synthetic_ratio=0.0, rng=stream(0, "x"), drop_last=True, mix_views=True)
+    epochs = list(batches)
+    assert [len(labels) for _, labels in epochs] == [50, 50]
+    label_of = dict(zip(map(tuple, TRAIN.unit.flatten(0, 1).tolist()), TRAIN.labels.repeat_interleave(3), strict=True))
+    for features, labels in epochs:
+        rows = [tuple(row) for row in features.tolist()]
+        assert len(set(rows)) == 50
+        assert [int(label_of[row]) for row in rows] == labels.tolist()
+
+
+def test_the_centre_crop_is_left_out_only_if_there_are_other_views() -> None:
+    assert torch.equal(TRAIN.augmented().features, TRAIN.features[:, 1:])
+    assert torch.equal(VALIDATION.augmented().features, VALIDATION.features)
+    without = TipAdapter(centre_crop=False).fit(fit_data(validation=NO_VALIDATION)).keys
+    torch.testing.assert_close(without, F.normalize(TRAIN.features[:, 1:].mean(1), dim=-1))
+
+
 def test_the_loss_ranges_over_seen_or_over_all_classes() -> None:
     classes = ClassSet(**{**vars(CLASSES), "seen": torch.tensor([True, False, True, False, False, False])})
     ids = trained_classes(classes, None)

@@ -19,6 +19,7 @@ from pipeline.methods.gda import Gda, GdaClassifier, discriminant, precision
 from pipeline.methods.linear_probe import regression, search_peak
 from pipeline.methods.lp_plus_plus import Probe
 from pipeline.methods.taskres import add_residual
+from pipeline.training.log import Search, log_searches_to
 
 Array = NDArray[np.float64]
 
@@ -174,11 +175,61 @@ def test_gda_discriminant_is_that_of_the_paper() -> None:
     np.testing.assert_allclose(found.numpy(), 20 * FEATURES @ TEXTS.T + 0.1 * (FEATURES @ w.T + b), rtol=1e-6)
 
 
+def test_gda_takes_the_pseudo_inverse_of_the_mean_covariance_where_classes_are_only_named() -> None:
+    views = TRAIN.unit[:, 1:].flatten(0, 1).double().numpy()  # the centre crop is not one of them
+    labels = TRAIN.labels.repeat_interleave(2).numpy()
+    inverse = np.linalg.pinv(np.mean([np.cov(views[labels == c].T) for c in range(4)], axis=0), rcond=32 * 2**-23)
+    means = np.stack([views[labels == c].mean(0) for c in range(4)])
+    fitted = method("gda").fit(fit_data(validation=NO_VALIDATION)).state()
+    np.testing.assert_allclose(fitted["weights"][:4].numpy(), means @ inverse, rtol=1e-3)
+
+    only_seen = CLASSES.subset(CLASSES.seen_ids)
+    one, other = (
+        method("gda", seen_precision=which).fit(fit_data(classes=only_seen, validation=NO_VALIDATION)).state()
+        for which in ("pinv", "ridge")
+    )
+    assert torch.equal(one["weights"], other["weights"])
+
+
+SEARCHES = {
+    "clip_adapter": [("ratio", 0.2, 0.8)],
+    "gda": [("alpha", 1e-4, 1e2)],
+    "linear_probe": [("c", 1e-6, 1e6)],
+    "tip_adapter": [("alpha", 0.1, 9.505), ("beta", 0.1, 11.9405)],
+    "tip_adapter_f": [("alpha", 0.1, 9.505), ("beta", 0.1, 11.9405)],
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_on_validation_reports_its_value_and_its_range(name: str) -> None:
+    found: list[Search] = []
+    settings = {"ratios": [0.2, 0.8]} if name == "clip_adapter" else {}
+    with log_searches_to(found.append):
+        fitted = fit(name, epochs=2, **settings) if name.endswith("_f") else method(name, **settings).fit(fit_data())
+    assert [(s.setting, s.lowest, s.highest) for s in found] == [
+        (setting, pytest.approx(low), pytest.approx(high)) for setting, low, high in SEARCHES[name]
+    ]
+    state = fitted.state()
+    assert all(s.value == pytest.approx(float(state[s.setting])) for s in found if s.setting in state)
+
+    found.clear()
+    with log_searches_to(found.append):
+        method(name, **settings).fit(fit_data(validation=NO_VALIDATION))
+    assert found == []
+
+
+def test_a_search_ends_at_an_edge_only_if_a_range_was_tried() -> None:
+    assert Search("alpha", 3.0, 0.1, 3.0).at_edge
+    assert Search("alpha", 0.1, 0.1, 3.0).at_edge
+    assert not Search("alpha", 1.0, 0.1, 3.0).at_edge
+    assert not Search("alpha", 1.0, 1.0, 1.0).at_edge
+
+
 def test_gda_represents_a_class_without_features_by_views_near_its_name() -> None:
     views, texts = TRAIN.unit.flatten(0, 1).double().numpy(), CLASSES.text_features[4:].double().numpy()
     near = [views[np.argsort(-(views @ t))[:10]] for t in texts]
     means = np.stack([(n.sum(0) + 16 * t) / 26 for n, t in zip(near, texts, strict=True)])
     inverse = np.mean([precision(*tensors(n - t)).numpy() for n, t in zip(near, texts, strict=True)], axis=0)
-    fitted = method("gda", neighbours=10).fit(fit_data(validation=NO_VALIDATION))
+    fitted = method("gda", neighbours=10, centre_crop=True).fit(fit_data(validation=NO_VALIDATION))
     np.testing.assert_allclose(fitted.state()["weights"][4:].numpy(), means @ inverse, rtol=1e-3, atol=1e-4)
     assert float(fitted.state()["alpha"]) == pytest.approx(Gda().alpha)

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
-from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit, method
+from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit
 from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import class_weights, initial_linear, knowledge_distance
@@ -172,14 +172,23 @@ def test_vpt_posterior_net_is_three_layers_with_elu() -> None:
             hidden = np.where(hidden > 0, hidden, np.exp(np.minimum(hidden, 0)) - 1)
         layer = fitted.outer[net].numpy()
         np.testing.assert_allclose(ours.numpy(), hidden @ layer[:, :-1].T + layer[:, -1], rtol=1e-6)
-    shared = replace(fitted, conditional=torch.tensor(False))
-    assert shared.posterior(VALIDATION.centre.double())[0].shape == (1, 16)
 
 
-def test_vpt_without_the_image_trains_and_scores() -> None:
-    fitted = fit("vpt", conditional=False, epochs=1, validation=NO_VALIDATION)
-    assert fitted.logits(TRAIN.centre, torch.arange(6)).shape == (32, 6)
-    assert method("vpt").model_dump()["conditional"] is True
+def test_vpt_without_the_image_has_two_free_vectors() -> None:
+    start = wide(fit("vpt", conditional=False, epochs=1, learning_rate=1e-12, validation=NO_VALIDATION))
+    mean, log_var = start.posterior(VALIDATION.centre.double())
+    assert mean.shape == log_var.shape == (1, 16)
+    assert sum(getattr(start, name).numel() for name in ("inner", "middle", "outer")) == 2 * 16
+    assert float(mean.abs().max()) < 1e-3  # the first epoch is at 1e-5
+    assert 0 <= float(log_var.min()) < 0.3
+    assert 0.7 < float(log_var.max()) <= 1
+
+    trained = wide(fit("vpt", conditional=False, epochs=3, validation=NO_VALIDATION))
+    moved_mean, moved_log_var = trained.posterior(VALIDATION.centre.double())
+    assert bool((moved_mean != mean).all())
+    assert bool((moved_log_var != log_var).all())
+    assert trained.dimension == 32
+    assert trained.logits(TRAIN.centre.double(), torch.arange(6)).shape == (32, 6)
 
 
 def test_linear_layers_are_initialised_as_by_torch() -> None:

@@ -15,7 +15,7 @@ from pipeline.artifacts.scores import EncoderId, grid_runs, read_scores, score_p
 from pipeline.config.params import Params
 from pipeline.report import published
 from pipeline.report.build import read_grid, summarize, write_report
-from pipeline.report.formatting import gain_sentences, notes
+from pipeline.report.formatting import caption, gain_sentences, notes
 from pipeline.report.generators import read_qualities
 from pipeline.report.published import ENCODERS, Identity, identify
 from pipeline.report.summary import Table
@@ -122,6 +122,15 @@ def test_known_weights_decide_whatever_the_definition_says(name: str, monkeypatc
     assert identify(file, "c" * 64) == Identity(None, checked=False)
     stated = file.model_copy(update={"published_as": name})
     assert identify(stated, "c" * 64) == Identity(encoder, checked=False)
+
+
+def test_a_table_names_what_its_runs_selected_at_the_end_of_a_range() -> None:
+    table = made_table()
+    assert set(table.at_edge) == {"tip_adapter_f", "tip_adapter_f+ship"}
+    (sentence,) = table.at_edge["tip_adapter_f"]
+    assert "alpha ended at 9.505" in sentence
+    assert "seed 1, 2" in sentence
+    assert any(sentence in line for line in caption(table))
 
 
 def test_stand_ins_and_other_encoders_are_noted() -> None:
