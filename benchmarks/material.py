@@ -57,6 +57,7 @@ def class_set(tower: TextTower, names: list[str]) -> ClassSet:
         names=tuple(names),
         seen=torch.arange(len(names)) < len(names) // 2,
         text_features=F.normalize(torch.randn(len(names), tower.config.embed_dim, generator=rng), dim=-1),
+        text_norms=torch.ones(len(names)),
         tokens=class_tokens(names, context_length=tower.config.context_length, prompt=4),
         logit_scale=tower.config.logit_scale,
     )

@@ -95,6 +95,7 @@ def class_set(
         names=names,
         seen=torch.arange(len(names)) < len(seen),
         text_features=torch.from_numpy(texts.zero_shot_weights()),
+        text_norms=torch.from_numpy(texts.text_norms()),
         tokens=torch.from_numpy(texts.tokens),
         logit_scale=texts.logit_scale,
     ).to(clip.encoder.device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from features.datasets.base import SPLITS, Image, Listing, Origin, Split
 from features.errors import InputError, raise_all
 from features.exchange.formats.base import FeatureFile, format_of
+from features.exchange.official_split import official_split, only_classes, with_image_paths
 from features.exchange.rows import ImportRequest, SplitArrays, split_rows
 from features.formats.files import sha256
 from features.image_store.provenance import FORMAT
@@ -52,7 +53,16 @@ def read_features(request: ImportRequest) -> Imported:
     content = file_format.read(request.source, request.keys)
     provenance = _provenance(request, content, file_format.files(request.source))
 
+    official = official_split(request.split_of) if request.split_of else None
+    if official:
+        content = replace(content, classes=official.classes)
+        request = replace(request, templates=request.templates or official.templates)
+
     splits, classes, templates = split_rows(content, request)
+    if official:
+        splits = with_image_paths(splits, official)
+    if request.only:
+        splits, classes = only_classes(splits, classes, request.only)
     listing = _listing(request, splits, classes, templates)
     raise_all(list(mistakes(listing)), f"{request.source} cannot be imported")
     return Imported(splits, listing, provenance)

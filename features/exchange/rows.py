@@ -31,10 +31,12 @@ class ImportRequest:
         encoder: The encoder that computed the features; None if the file states it, as an export does.
         weights_sha256: Digest of the encoder's weights; None if the file states it.
         classes: A file with the class names by id: a text with one name per line, or an index's JSON.
-        templates: Prompts; if empty, those of the JSON, else `TEMPLATES`.
+        templates: Prompts; if empty, those of the JSON or of `split_of`, else `TEMPLATES`.
         rows: A CSV with some of the columns labels, splits and ids, one line per row of the features.
         keys: The names in the file of some of `FIELDS`.
         split: The split of every row.
+        split_of: A reader whose official split the rows follow; it gives class names, prompts and the paths of images.
+        only: A text file with the names of the classes to keep, one per line; None keeps all.
         to_float16: Round values that are not float16.
     """
 
@@ -47,6 +49,8 @@ class ImportRequest:
     rows: Path | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
     split: Split | None = None
+    split_of: str | None = None
+    only: Path | None = None
     to_float16: bool = False
 
 

@@ -46,6 +46,11 @@ class ClassTexts:
         mean = F.normalize(torch.from_numpy(self.text_features), dim=-1).mean(0)
         return F.normalize(mean, dim=-1).numpy()
 
+    def text_norms(self) -> NDArray[np.float32]:
+        """Return the length (C,) of each class's text feature as the tower gives it, the mean over templates."""
+        norms: NDArray[np.float32] = np.linalg.norm(self.text_features.mean(0), axis=-1)
+        return norms
+
 
 def encode_classes(
     names: Sequence[str],

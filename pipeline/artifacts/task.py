@@ -155,7 +155,7 @@ def save_train(path: Path, header: Header, classes: ClassSet, draws: Mapping[int
         group = file.create_group("classes")
         group.attrs["names"] = json.dumps(classes.names, ensure_ascii=False)
         group.attrs["logit_scale"] = classes.logit_scale
-        for name in ("seen", "text_features", "tokens"):
+        for name in ("seen", "text_features", "text_norms", "tokens"):
             group[name] = getattr(classes, name).numpy()
 
         for seed, rows in draws.items():
@@ -174,6 +174,7 @@ def load_train(path: Path) -> TrainTask:
             names=hdf5.text_list_attribute(group, "names"),
             seen=torch.from_numpy(read_array(group, "seen")),
             text_features=torch.from_numpy(read_array(group, "text_features")),
+            text_norms=torch.from_numpy(read_array(group, "text_norms")),
             tokens=torch.from_numpy(read_array(group, "tokens")),
             logit_scale=float(group.attrs["logit_scale"]),
         )

@@ -107,6 +107,7 @@ def export_store(
     epilog=examples(
         "shipyard features import twemoji.h5 mine",
         "shipyard features import lab.npz lab --encoder vit_b16 --weights-sha256 HEX --classes names.txt",
+        "shipyard features import caches/caltech101 mine --encoder api --weights-sha256 HEX --split-of caltech101",
     ),
 )
 def import_file(
@@ -137,6 +138,16 @@ def import_file(
     split: Annotated[
         Literal["train", "val", "test"] | None, typer.Option(help="Split of all rows: train, val or test.")
     ] = None,
+    split_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="READER", help="Published data set whose official split the rows follow, such as caltech101."
+        ),
+    ] = None,
+    only: Annotated[
+        Path | None,
+        typer.Option(help="Text file with the classes to keep, one name per line; other rows are left out."),
+    ] = None,
     to_float16: Annotated[
         bool, typer.Option("--to-float16", help="Round features of another data type to float16.")
     ] = False,
@@ -145,6 +156,8 @@ def import_file(
     from features.exchange.rows import ImportRequest
     from pipeline.cli.import_features import import_dataset
 
+    if split_of and (classes or rows or split):
+        raise InputError("--split-of gives the class names and the split; leave out --classes, --rows and --split")
     request = ImportRequest(
         source=source,
         dataset=dataset,
@@ -155,6 +168,8 @@ def import_file(
         rows=rows,
         keys=_parse_keys(key or []),
         split=split,
+        split_of=split_of,
+        only=only,
         to_float16=to_float16,
     )
     print(import_dataset(request))

@@ -6,9 +6,8 @@ is held. The weights are normalised when they score. Reproduces the rows "CLAP" 
 class without features keeps its zero-shot weight.
 
 The paper sums the constraint over classes, its code averages it (`reduction`). As in the code the weights start at the
-length of the text tower's features. Differs from the code (dbdf409): the length is that of the bare class name (the
-code: of the template; a task stores only directions); 10 stored views (the code: 20 augmented ones); Dassl drops the
-last batch of an epoch if it is incomplete, here it is kept.
+length of the text tower's features. Differs from the code (dbdf409): 10 stored views (the code: 20 augmented ones);
+Dassl drops the last batch of an epoch if it is incomplete, here it is kept.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.methods._affine import class_means, concat_real_synthetic
-from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
@@ -32,7 +30,6 @@ class Clap(Method):
     """Settings of CLAP."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
-    needs_text_tower: ClassVar[bool] = True
 
     reduction: Reduction = "mean"  # of the constraint over classes (code: mean, paper: sum)
     epochs: Annotated[int, Field(ge=1)] = 300  # passes over the training images (official config)
@@ -45,7 +42,7 @@ class Clap(Method):
         ids = trained_classes(data.classes, data.synthetic)
         target = index_by_label(ids, len(data.classes))
         scale = scale_of(data.classes)
-        start = unnormalized_text_features(data.classes, data.text_tower)[ids]
+        start = data.classes.unnormalized_text[ids]
         weights = nn.Parameter(start.clone())
 
         features, labels = concat_real_synthetic(data, every_view=True)

@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.errors import InputError
 from pipeline.methods._affine import class_means, concat_real_synthetic
 from pipeline.methods._validation import best_on_validation, count_correct
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
@@ -114,11 +115,20 @@ class Gda(Method):
 
 
 def precision(deviations: Tensor) -> Tensor:
-    """Return the ridge estimate (D, D) of the inverse covariance from deviations (N, D)."""
+    """Return the ridge estimate (D, D) of the inverse covariance from deviations (N, D).
+
+    Raises:
+        InputError: all deviations are zero, as with a single view of a single image of each class.
+    """
     n, d = deviations.shape
     deviations = deviations.double()  # small eigenvalues would drown beside tr(S) in float32
 
     scatter = deviations.T @ deviations
+    if not scatter.any():
+        raise InputError(
+            "gda: each class has one feature, so the covariance within classes is zero; use more `shots`, or a store "
+            "with views (`extract.views`)"
+        )
     ridge = scatter.trace() / max(n - 1, 1) * torch.eye(d, dtype=deviations.dtype, device=deviations.device)
     inverse: Tensor = torch.linalg.inv(scatter + ridge)
     return d * inverse

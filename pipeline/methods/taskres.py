@@ -3,9 +3,8 @@
 t' = t + alpha * x, then normalised; x starts at 0. Reproduces the rows "TaskRes" (regular base) of the paper's few-shot
 comparison. A class without features keeps x = 0, which is its zero-shot weight.
 
-As in the official code t has the length of the text tower's output. Differs from the code (5195359): the length is that
-of the bare class name (the code: of the template; a task stores only directions); stored views (the code: fresh
-augmentations); Dassl drops the last batch of an epoch if it is incomplete, here it is kept.
+As in the official code t has the length of the text tower's output. Differs from the code (5195359): stored views (the
+code: fresh augmentations).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes, warm_cosine
 
@@ -26,7 +24,6 @@ class TaskRes(Method):
     """Settings of TaskRes."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
-    needs_text_tower: ClassVar[bool] = True
 
     alpha: Annotated[float, Field(gt=0)] = 0.5  # scale of the residual (script; 1.0 for Flowers102)
     epochs: Annotated[int, Field(ge=1)] | None = None  # passes over the images; null: 200, below 8 shots 100 (paper)
@@ -40,7 +37,7 @@ class TaskRes(Method):
         ids = trained_classes(data.classes, data.synthetic)
         target = index_by_label(ids, len(data.classes))
         scale = scale_of(data.classes)
-        base = unnormalized_text_features(data.classes, data.text_tower)[ids]
+        base = data.classes.unnormalized_text[ids]
         residual = nn.Parameter(torch.zeros_like(base))
 
         def logits(features: Tensor) -> Tensor:

@@ -81,10 +81,12 @@ def class_set(plan: Plan, sources: Mapping[str, Source]) -> ClassSet:
         padded[: len(row)] = row
 
     weights = {name: source.texts.zero_shot_weights() for name, source in sources.items()}
+    norms = {name: source.texts.text_norms() for name, source in sources.items()}
     return ClassSet(
         names=names,
         seen=torch.arange(len(refs)) < len(plan.seen),
         text_features=torch.from_numpy(np.stack([weights[ref.dataset][ref.class_id] for ref in refs])),
+        text_norms=torch.from_numpy(np.stack([norms[ref.dataset][ref.class_id] for ref in refs])),
         tokens=torch.from_numpy(tokens),
         logit_scale=next(iter(sources.values())).texts.logit_scale,
     )

@@ -67,6 +67,7 @@ class ClassSet:
         names: C class names.
         seen: (C,) bool, true where there are training images.
         text_features: (C, D) float32 unit rows: the zero-shot weights from the data set's template(s).
+        text_norms: (C,) float32: length of the text tower's output for each class (`ClassTexts.text_norms`).
         tokens: (C, T) int64: [SOS] name . [EOS], padded with zeros. They are on the host whatever the device of the
             rest (`features.text.text_tower` says why).
         logit_scale: factor of CLIP's cosines, exp(learned value): 100 for OpenAI's.
@@ -75,11 +76,20 @@ class ClassSet:
     names: tuple[str, ...]
     seen: Tensor
     text_features: Tensor
+    text_norms: Tensor
     tokens: Tensor
     logit_scale: float
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def unnormalized_text(self) -> Tensor:
+        """Return the text features (C, D) at the length of the tower's output.
+
+        The length decides how far a step of the optimizer turns a vector that starts there.
+        """
+        return self.text_features * self.text_norms[:, None]
 
     @property
     def seen_ids(self) -> Tensor:
@@ -104,6 +114,7 @@ class ClassSet:
             names=tuple(self.names[i] for i in ids.tolist()),
             seen=self.seen[ids],
             text_features=self.text_features[ids],
+            text_norms=self.text_norms[ids],
             tokens=tokens[:, :longest],
         )
 
@@ -116,12 +127,18 @@ class ClassSet:
             names=self.names + others.names,
             seen=torch.cat([self.seen, others.seen]),
             text_features=torch.cat([self.text_features, others.text_features]),
+            text_norms=torch.cat([self.text_norms, others.text_norms]),
             tokens=torch.cat(padded),
         )
 
     def to(self, device: torch.device) -> ClassSet:
         """Return the same classes on another device."""
-        return replace(self, seen=self.seen.to(device), text_features=self.text_features.to(device))
+        return replace(
+            self,
+            seen=self.seen.to(device),
+            text_features=self.text_features.to(device),
+            text_norms=self.text_norms.to(device),
+        )
 
 
 def gather(table: Tensor, *indices: Tensor) -> Tensor:

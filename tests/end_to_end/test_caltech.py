@@ -70,6 +70,7 @@ def photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Photos:
         names=texts.names,
         seen=torch.arange(CLASSES) < BASE,
         text_features=torch.from_numpy(texts.zero_shot_weights()),
+        text_norms=torch.from_numpy(texts.text_norms()),
         tokens=torch.from_numpy(texts.tokens),
         logit_scale=texts.logit_scale,
     )

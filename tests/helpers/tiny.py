@@ -41,10 +41,12 @@ def tower(
 def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:
     """Return classes of these names, the first `seen` of them seen."""
     tokens = class_tokens(names, context_length=text.config.context_length, prompt=16)
+    encoded = text.encode(tokens)
     return ClassSet(
         names=names,
         seen=torch.arange(len(names)) < seen,
-        text_features=F.normalize(text.encode(tokens), dim=-1),
+        text_features=F.normalize(encoded, dim=-1),
+        text_norms=encoded.norm(dim=-1),
         tokens=tokens,
         logit_scale=text.config.logit_scale,
     )

@@ -43,7 +43,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 def classes() -> ClassSet:
     """Return three seen classes and one unseen class."""
     tokens = class_tokens(NAMES, context_length=77, prompt=4)
-    return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), tokens, 10.0)
+    return ClassSet(NAMES, torch.tensor([True, True, True, False]), unit(4, D), torch.ones(4), tokens, 10.0)
 
 
 def fitted(method: str) -> Classifier:

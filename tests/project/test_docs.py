@@ -119,6 +119,7 @@ CLASSES = ClassSet(
     names=("a", "b", "c"),
     seen=torch.tensor([True, True, False]),
     text_features=AXES[:3],
+    text_norms=torch.ones(3),
     tokens=torch.zeros(3, 4, dtype=torch.int64),
     logit_scale=10.0,
 )

@@ -20,6 +20,7 @@ from features.lookup import find, names
 from features.settings import Settings, parse
 
 FIELDS = ("features", "labels", "splits", "ids", "valid")  # names of arrays and columns in every format
+FOLDERS = {"clip_retrieval": "**/img_emb_*.npy", "tip_adapter": "test_f.pt"}  # formats of folders, and their files
 FIX_HINT = "get a new copy, or convert it with the program that wrote it"
 KEY = "shipyard"  # an export stores a JSON text under this key, with everything that its arrays do not hold
 
@@ -107,12 +108,12 @@ def format_of(path: Path) -> Format:
     known = names(features.exchange.formats)
     name = path.suffix.lower().removeprefix(".")
     if path.is_dir():
-        name = "clip_retrieval" if any(path.glob("**/img_emb_*.npy")) else "pt"
-    elif name not in known or name == "clip_retrieval":
-        suffixes = [f".{suffix}" for suffix in known if suffix != "clip_retrieval"]
+        name = next((folder for folder, files in FOLDERS.items() if any(path.glob(files))), "pt")
+    elif name not in known or name in FOLDERS:
+        suffixes = [f".{suffix}" for suffix in known if suffix not in FOLDERS]
         raise InputError(
-            f"{path}: unknown suffix; a file of features ends in one of {', '.join(suffixes)}; "
-            "a folder is clip-retrieval's (img_emb_*.npy) or CLIP_benchmark's (features_*.pt)"
+            f"{path}: unknown suffix; a file of features ends in one of {', '.join(suffixes)}; a folder is "
+            "clip-retrieval's (img_emb_*.npy), CLIP_benchmark's (features_*.pt) or Tip-Adapter's (test_f.pt)"
         )
     return find(features.exchange.formats, name, Format)()
 

@@ -34,7 +34,7 @@ class Pt(Format):
     def read(self, source: Path, keys: Mapping[str, str]) -> FeatureFile:
         """Read the tensors that `FIELDS` names; a single tensor without a name is the features."""
         if not source.is_dir():
-            return FeatureFile([block_of(_load(source), keys, str(source), None)])
+            return FeatureFile([block_of(load_tensors(source), keys, str(source), None)])
 
         splits = _splits(source)
         if "test" not in splits:
@@ -44,8 +44,8 @@ class Pt(Format):
             )
         blocks = []
         for split in splits:
-            features = _load(source / FEATURES.format(split))["features"]
-            labels = _load(source / TARGETS.format(split))["features"]
+            features = load_tensors(source / FEATURES.format(split))["features"]
+            labels = load_tensors(source / TARGETS.format(split))["features"]
             blocks.append(block_of({"features": features, "labels": labels}, {}, f"{source}: {split}", split))
         return FeatureFile(blocks)
 
@@ -54,7 +54,7 @@ def _splits(folder: Path) -> list[Any]:
     return [split for split in SPLITS if (folder / FEATURES.format(split)).is_file()]
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Return the tensors of a file by name; a single one without a name is called `features`."""
     with wrap_parser_errors(path, FIX_HINT):
         # mmap is for safety: a storage is then a slice of the file, whatever length the file claims for it.

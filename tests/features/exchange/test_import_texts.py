@@ -32,7 +32,7 @@ CLASSES = ("cat", "sea horse", "kite", "drum")
 NAMES = ClassNames(CLASSES, ("a photo of a {}.",), Origin("x", "x", "x", "x"), 0, {})
 TEXTS = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
 GIVEN = ["drum", "owl", "cat", "kite", "sea horse"]  # another order, and one class more
-METHODS = ["zero_shot", "linear_probe", "clip_adapter", "tip_adapter"]
+METHODS = ["zero_shot", "linear_probe", "clip_adapter", "tip_adapter", "taskres", "clap"]
 
 
 def read(source: Path, classes: Path | None = None) -> ClassTexts:
@@ -60,6 +60,7 @@ def test_each_class_gets_the_feature_of_its_name(suffix: str, tmp_path: Path) ->
     texts = read(tmp_path / f"texts{suffix}", save(tmp_path / f"texts{suffix}"))
     assert texts.names == CLASSES
     np.testing.assert_array_equal(texts.text_features[0], TEXTS[[2, 4, 3, 0]])
+    np.testing.assert_allclose(texts.text_norms(), np.linalg.norm(TEXTS[[2, 4, 3, 0]], axis=1), rtol=1e-6)
     assert texts.tokens.shape == (4, 0)
     assert texts.logit_scale == 50
 
@@ -93,7 +94,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "grid": {**PARAMS["grid"], **grid},
             "encoders": {"api": {"model": "imported"}},
             "data": {"root": "data", "sets": {"lab": {"reader": "imported"}}},
-            "methods": {**PARAMS["methods"], "linear_probe": {}, "clip_adapter": {"epochs": 1}},
+            "methods": {
+                **PARAMS["methods"],
+                "linear_probe": {},
+                **{name: {"epochs": 1} for name in ("clip_adapter", "taskres", "clap")},
+            },
         },
     )
     order = [GIVEN.index(name) for name in np.repeat(CLASSES, 6)]

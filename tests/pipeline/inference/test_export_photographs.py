@@ -61,6 +61,7 @@ def models(encoder: Encoder, photographs: dict[str, Tensor], pixels: Tensor) -> 
         names=texts.names,
         seen=torch.ones(len(texts.names), dtype=torch.bool),
         text_features=torch.from_numpy(texts.zero_shot_weights()),
+        text_norms=torch.from_numpy(texts.text_norms()),
         tokens=torch.from_numpy(texts.tokens),
         logit_scale=texts.logit_scale,
     )

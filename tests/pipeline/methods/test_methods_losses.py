@@ -21,7 +21,6 @@ from torch import Tensor
 from features.text.text_tower import TextTower
 from features.text.tokenizer import CLIP
 from pipeline.methods._prompt_learning import Position, class_weights
-from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.base import Classifier, FitData
 from pipeline.methods.linear_probe import regression
 from pipeline.methods.tcp import encode_with_class_context
@@ -217,7 +216,7 @@ def test_zero_shot_logits_are_equation_1(task: Task) -> None:
 
 def test_taskres_and_clap_move_text_features_of_the_towers_length(task: Task) -> None:
     """LOSSES cannot see this at the start, so it is checked after one step."""
-    long = unnormalized_text_features(task.classes, task.tower).numpy()
+    long = task.classes.unnormalized_text.numpy()
     for name in ("taskres", "clap"):
         _, fitted = task.fit(name)
         np.testing.assert_allclose(fitted.state()["weights"].numpy(), unit(long), atol=1e-3)

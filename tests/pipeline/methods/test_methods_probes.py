@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TOWER, TRAIN, fit, fit_data, method
+from small_task import CLASSES, NO_VALIDATION, SYNTHETIC, TRAIN, fit, fit_data, method
 from torch.nn import functional as F
 
 from features.errors import InputError
 from pipeline.methods._affine import affine_classifier, class_means, concat_real_synthetic
-from pipeline.methods._unnormalized_text import unnormalized_text_features
 from pipeline.methods.clap import class_multipliers, constraint
 from pipeline.methods.gda import Gda, GdaClassifier, discriminant, precision
 from pipeline.methods.linear_probe import regression, search_peak
@@ -101,12 +100,6 @@ def test_taskres_weights_are_text_plus_residual() -> None:
     base, x = 3 * TEXTS, RNG.normal(size=(3, 8))
     ours = add_residual(*tensors(base, x), 0.5).numpy()
     np.testing.assert_allclose(ours, unit(base + 0.5 * x), rtol=1e-6)
-
-
-def test_unnormalized_text_features_have_the_length_of_the_towers_features() -> None:
-    long = unnormalized_text_features(CLASSES, TOWER)
-    torch.testing.assert_close(F.normalize(long, dim=-1), CLASSES.text_features)
-    torch.testing.assert_close(long.norm(dim=-1), TOWER.encode(CLASSES.tokens).norm(dim=-1))
 
 
 @pytest.mark.parametrize("name", ["taskres", "clap"])
@@ -223,6 +216,11 @@ def test_a_search_ends_at_an_edge_only_if_a_range_was_tried() -> None:
     assert Search("alpha", 0.1, 0.1, 3.0).at_edge
     assert not Search("alpha", 1.0, 0.1, 3.0).at_edge
     assert not Search("alpha", 1.0, 1.0, 1.0).at_edge
+
+
+def test_gda_refuses_one_feature_of_each_class() -> None:
+    with pytest.raises(InputError, match="shots"):
+        precision(torch.zeros(3, 8))
 
 
 def test_gda_represents_a_class_without_features_by_views_near_its_name() -> None:
