@@ -40,7 +40,7 @@ def rows(cell: TaskPaths, seeds: Sequence[int]) -> list[Row]:
 
         test = [joined(list(logits.margins[seed].values())) for seed in seeds]
         validated = [read_logits(logits_file(cell.validation_logits(candidate.run), seed)) for seed in seeds]
-        own = [SeedMargins(v.margins[seed][TASK], ()) for v, seed in zip(validated, seeds, strict=True)]
+        own = [SeedMargins(v.margins[seed][TASK], (), ()) for v, seed in zip(validated, seeds, strict=True)]
 
         def h(offsets: Sequence[float], test: Sequence[Margins] = test) -> float:
             return fmean(harmonic_mean(*m.accuracies(g)) or 0.0 for m, g in zip(test, offsets, strict=True))

@@ -31,6 +31,8 @@ class CacheClassifier(Classifier):
         beta: () sharpness.
     """
 
+    searched: ClassVar[tuple[str, ...]] = ("alpha", "beta")
+
     weights: Tensor
     keys: Tensor
     key_labels: Tensor

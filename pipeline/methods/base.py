@@ -24,7 +24,11 @@ class Classifier(ABC):
     Attributes:
         logit_scale: () float32, the factor of a cosine.
         scored: (C,) bool, the classes of the task that it can score.
+        searched: names of the tensors that were selected on validation images after everything else was fitted. A fit
+            on a fold takes those of the run, because with others it would not be the same classifier.
     """
+
+    searched: ClassVar[tuple[str, ...]] = ()
 
     logit_scale: Tensor
     scored: Tensor

@@ -50,6 +50,8 @@ class GdaClassifier(Classifier):
         alpha: () weight of the discriminant.
     """
 
+    searched: ClassVar[tuple[str, ...]] = ("alpha",)
+
     texts: Tensor
     weights: Tensor
     bias: Tensor

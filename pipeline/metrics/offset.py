@@ -9,11 +9,18 @@ chosen once for all seeds. It is the mean of all distances, weighted with H^16, 
 A flat or jagged H therefore does not push the offset to an edge.
 
 U of a fold is read at two places: at the offset g of the run itself, and at the offset of the fold that has the same
-distance. Each counts half. `benchmarks/balance.py` compares this rule with others.
+distance. Each counts half.
+
+A fold has fewer unseen candidates than the task, so its U is too high. If a run has accuracy a among n unseen classes,
+it is expected to have a^(log m / log n) among m. This is exact for a run that guesses (1 / n gives 1 / m) and for one
+that is always right, and it needs no constant. U is multiplied with the ratio of the two.
+
+`benchmarks/balance.py` compares this rule with others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,10 +43,12 @@ class SeedMargins:
         task: of the run itself, with all classes as candidates.
         folds: of its fit on each fold, with the seen classes as candidates; the images are the same. There are none
             without unseen classes, or with a single seen class.
+        unseen: number of candidates that are unseen classes, in the task and then in each fold.
     """
 
     task: Margins
     folds: tuple[Margins, ...]
+    unseen: tuple[int, ...]
 
     def offset(self, distance: float) -> float:
         """Return the offset at a distance from the mean margin of the seen images."""
@@ -58,23 +67,40 @@ def predicted_hits(seed: SeedMargins, offset: float) -> list[Floats]:
 
     Returns:
         (N,) with 1 or 0, by the run itself. Then, if there are folds, (N,) with the share of the two readings in which
-        an image is classified correctly while its class plays unseen.
+        an image is classified correctly while its class plays unseen, times the factor `among`.
     """
     hits = [seed.task.hits(offset).astype(np.float64)]
     if not seed.folds:
         return hits
 
     as_unseen = np.zeros(len(seed.task.labels))
-    for fold in seed.folds:
+    for fold, candidates in zip(seed.folds, seed.unseen[1:], strict=True):
         unseen = ~fold.seen
         readings = [offset]
         if fold.has_both_groups:  # else the fold has no mean margin of seen images
             mean, deviation = mean_and_deviation(seed.task)
             fold_mean, fold_deviation = mean_and_deviation(fold)
             readings.append(fold_mean + (offset - mean) / deviation * fold_deviation)
+        share = among(seed.unseen[0], fold, candidates) / len(readings)
         for reading in readings:
-            as_unseen[unseen] += fold.hits(reading)[unseen] / len(readings)
+            as_unseen[unseen] += share * fold.hits(reading)[unseen]
     return [*hits, as_unseen]
+
+
+def among(wanted: int, fold: Margins, candidates: int) -> float:
+    """Return the factor that the accuracy on unseen classes of a fold is expected to change by in the task.
+
+    Args:
+        wanted: number of unseen candidates in the task.
+        fold: margins of the fold.
+        candidates: number of unseen candidates in the fold.
+    """
+    unseen = ~fold.seen
+    accuracy = float(fold.class_weights[unseen] @ fold.correct[unseen])
+    if candidates < SMALLEST or accuracy == 0:  # it tells nothing, or there is nothing to change
+        return 1.0
+    factor: float = accuracy ** (math.log(wanted) / math.log(candidates) - 1)
+    return factor
 
 
 def predicted_accuracies(seeds: Sequence[SeedMargins], offsets: Sequence[float]) -> list[float]:

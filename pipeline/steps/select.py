@@ -126,7 +126,9 @@ def _validated(logits: Seeds) -> tuple[SeedMargins, ...] | None:
         margins = values.margins[seed]
         if margins.keys() != values.seen.keys() or values.problems:
             return None
-        seeds.append(SeedMargins(margins[TASK], tuple(margins[name] for name in sorted(margins) if name != TASK)))
+        folds = [name for name in sorted(margins) if name != TASK]
+        unseen = tuple(int((~values.seen[name]).sum()) for name in (TASK, *folds))
+        seeds.append(SeedMargins(margins[TASK], tuple(margins[name] for name in folds), unseen))
     return tuple(seeds)
 
 

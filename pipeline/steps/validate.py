@@ -135,6 +135,7 @@ def validate_seed(
         try:
             with log_epochs_to(logs.get(fold.name, _no_log)):
                 fitted = with_tower(method.fit(on_fold), type(method), data.tower)
+                fitted = replace(fitted, **{name: getattr(classifier, name) for name in classifier.searched})
         except InputError as error:
             result.problems[fold.name] = str(error)
         else:

@@ -1,4 +1,4 @@
-"""Recipes of the papers' tables: each can be run unchanged and has the settings of the authors' code."""
+"""Recipes: each can be run unchanged, and those of the papers' tables have the settings of the authors' code."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pipeline.protocols.base import ClassCounts, Protocol, Transfer
 
 SHIPPED = params.read(ROOT / "params.yaml")
 PAPERS = sorted((ROOT / "papers").glob("*.yaml"))
+RESULTS = sorted((ROOT / "docs/results").glob("*.yaml"))
 
 
 def runs(path: Path) -> list[Params]:
@@ -42,6 +43,12 @@ def test_every_run_of_a_recipe_passes_the_check(path: Path) -> None:
         check(other)
     assert path.stem.replace("_", " ").lower() in recipes.read(path).title.lower()
     assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_every_recipe_of_the_results_passes_the_check(path: Path) -> None:
+    for run_params in runs(path):
+        check(run_params)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pipeline.metrics.accuracy import per_class_accuracy
 from pipeline.metrics.balance import Margins, ausuc, curve, joined, margins_of
 from pipeline.metrics.diagnostics import curve_points
-from pipeline.metrics.offset import SeedMargins, choose_offsets, predicted_accuracies, predicted_hits, trained_badly
+from pipeline.metrics.offset import (
+    SeedMargins,
+    among,
+    choose_offsets,
+    predicted_accuracies,
+    predicted_hits,
+    trained_badly,
+)
 
 SEEN = np.array([True, True, True, False, False])
 LABELS = np.repeat(np.arange(5), [7, 3, 5, 6, 4])
@@ -119,7 +126,7 @@ def validated(seed: int, *, scale: float = 1.0, accurate: float = 1.0) -> SeedMa
     for kept in FOLDS:
         values = scale * (rng.normal(size=(24, 4)) + 2.5 * accurate * np.eye(4)[CLASSES] + 2.0 * kept)
         folds.append(margins_of(torch.from_numpy(values.astype(np.float32)), CLASSES, kept))
-    return SeedMargins(task, tuple(folds))
+    return SeedMargins(task, tuple(folds), (2, 2, 2))
 
 
 def predicted_by_hand(seeds: list[SeedMargins], distance: float) -> tuple[float, float]:
@@ -167,6 +174,7 @@ def test_a_seed_with_logits_of_another_scale_has_an_offset_of_that_scale() -> No
     large = SeedMargins(
         *(replace(m, margin=50 * m.margin) for m in (seed.task,)),
         tuple(replace(fold, margin=50 * fold.margin) for fold in seed.folds),
+        seed.unseen,
     )
     (alone,) = choose_offsets([seed]) or [0.0]
     small, big = choose_offsets([seed, large]) or [0.0, 0.0]
@@ -178,14 +186,44 @@ def test_a_fold_without_images_of_its_seen_classes_is_read_at_the_offset_alone()
     seed = validated(1)
     rows = np.isin(CLASSES, [1, 3])  # in the first fold these play unseen, and no class that keeps images has any
     part = [Margins(m.margin[rows], m.correct[rows], m.labels[rows], m.seen[rows]) for m in (seed.task, *seed.folds)]
-    _, as_unseen = predicted_hits(SeedMargins(part[0], tuple(part[1:])), 1.0)
+    _, as_unseen = predicted_hits(SeedMargins(part[0], tuple(part[1:]), seed.unseen), 1.0)
     np.testing.assert_array_equal(as_unseen, part[1].hits(1.0))
 
 
 def test_no_offset_is_chosen_if_no_unseen_image_is_ever_classified_correctly() -> None:
     seed = validated(1)
     hopeless = [Margins(fold.margin, fold.correct & fold.seen, fold.labels, fold.seen) for fold in seed.folds]
-    assert choose_offsets([SeedMargins(seed.task, tuple(hopeless))]) is None
+    assert choose_offsets([SeedMargins(seed.task, tuple(hopeless), seed.unseen)]) is None
+
+
+@pytest.mark.parametrize("right", [1, 2, 3, 6])
+def test_more_unseen_candidates_lower_the_predicted_accuracy_by_a_power_of_it(right: int) -> None:
+    labels = np.repeat(np.arange(4), 6)
+    kept = labels < 2
+    correct = np.tile(np.arange(6) < right, 4)  # accuracy right / 6 among the two classes that play unseen
+    fold = Margins(np.where(kept, 1.0, -1.0).astype(np.float32), correct, labels, kept)
+    accuracy = right / 6
+    assert among(2, fold, 2) == 1.0
+    assert accuracy * among(8, fold, 2) == pytest.approx(accuracy**3)
+    assert accuracy * among(1, fold, 2) == pytest.approx(1.0), "a single unseen class cannot be confused with another"
+
+
+def test_guessing_among_few_classes_predicts_guessing_among_many() -> None:
+    seed = validated(1)
+    more = replace(seed, unseen=(8, 2, 2))
+    for fold in seed.folds:
+        unseen = ~fold.seen
+        guessed = fold.correct.copy()
+        guessed[unseen] = np.arange(unseen.sum()) % 2 == 0
+        assert among(8, replace(fold, correct=guessed), 2) * 0.5 == pytest.approx(1 / 8)
+    assert predicted_accuracies([more], [1.0])[1] < predicted_accuracies([seed], [1.0])[1]
+    assert predicted_accuracies([more], [1.0])[0] == predicted_accuracies([seed], [1.0])[0]
+
+
+def test_a_fold_whose_unseen_classes_are_never_recognized_or_single_changes_nothing() -> None:
+    fold = validated(1).folds[0]
+    assert among(8, replace(fold, correct=fold.correct & fold.seen), 2) == 1.0
+    assert among(8, fold, 1) == 1.0
 
 
 def test_a_fold_that_trained_badly_is_recognized() -> None:

@@ -22,12 +22,14 @@ from pipeline.artifacts.logits import TASK, RunLogits, read_logits, write_logits
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, logits_file, weights
 from pipeline.artifacts.selection import Candidate, Predicted, Selection
 from pipeline.artifacts.task import Header, Rows, TrainTask, load_task, load_train, save_train
+from pipeline.methods.base import FitData
 from pipeline.metrics.balance import margins_of
 from pipeline.steps.evaluate_balanced import evaluate_balanced
 from pipeline.steps.synthesize_folds import synthesize_folds
-from pipeline.steps.validate import validate
+from pipeline.steps.validate import validate, validate_seed
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.folds import folds
+from pipeline.training.seeds import stream
 
 SHA = "0" * 64
 HEADER = Header("d", "d", "t", "own_images", 8, ("seen", "unseen"), "tiny", SHA)
@@ -117,6 +119,19 @@ def test_images_of_the_classes_that_play_unseen_influence_neither_a_fit_nor_a_ge
         results.append(validated(paths, "clip_adapter", "ship").seeds[1])
     np.testing.assert_array_equal(results[0]["fold1"], results[1]["fold1"])
     assert (results[0]["fold2"] != results[1]["fold2"]).any()
+
+
+def test_a_fit_on_a_fold_takes_what_the_run_searched_on_validation_images() -> None:
+    searched = replace(fit("gda"), alpha=torch.tensor(0.002))  # type: ignore[call-arg]  # of no search
+    data = FitData(TRAIN, CLASSES, synthetic=None, validation=VALIDATION, tower=TOWER, rng=stream(1))
+    logits = validate_seed(method("gda"), searched, data, seed=1, fold_features=lambda _: None)
+
+    fold = next(folds(SEEN))
+    on_fold = replace(data, train=fold.images(TRAIN), classes=fold.classes, validation=fold.images(VALIDATION))
+    expected = replace(method("gda").fit(on_fold), alpha=torch.tensor(0.002))  # type: ignore[call-arg]
+    np.testing.assert_array_equal(
+        logits.seeds[1][fold.name], expected.logits(VALIDATION.centre, fold.position).numpy().astype(np.float16)
+    )
 
 
 def fold_features(paths: TaskPaths) -> None:
