@@ -41,6 +41,7 @@ from features.lookup import find
 from features.runtime.devices import pick_device
 from features.settings import Settings, parse
 from features.text.classes import encode_classes
+from features.text.hugging_face import HuggingFaceTower
 from features.text.text_tower import TextTower
 from pipeline.config.params import PATH, Params, load
 from pipeline.generators.base import Generator
@@ -78,11 +79,15 @@ def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None =
     """Load any CLIP that open_clip supports; the default is LiteCLIP, the small stand-in of this project.
 
     Raises:
-        InputError: an unknown model, or weights that are neither on disk nor can be downloaded.
+        InputError: an unknown model, one whose text tower cannot learn prompts, or weights that are neither on disk nor
+            can be downloaded.
     """
     spec = EncoderSpec(model=model, pretrained=pretrained)
     encoder = load_encoder(model.rpartition("/")[2], spec, pick_device(device))
-    return Clip(encoder, text_tower_of(encoder, spec).to(encoder.device).freeze())
+    tower = text_tower_of(encoder, spec)
+    if isinstance(tower, HuggingFaceTower):
+        raise InputError(f"{model} has a text tower of transformers, which runs in the pipeline alone (params.yaml)")
+    return Clip(encoder, tower.to(encoder.device).freeze())
 
 
 def class_set(

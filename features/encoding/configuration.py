@@ -13,7 +13,7 @@ from features.encoding.definition import IMPORTED, EncoderSpec
 from features.encoding.text_support import text_support
 from features.encoding.weights import CONFIG, HUB, LOCAL, MissingWeightsError, local_folder, place_of, unreachable
 from features.errors import InputError, raise_all
-from features.runtime.lazy_open_clip import import_open_clip
+from features.runtime.lazy_open_clip import INSTALL, TRANSFORMERS, import_open_clip
 from features.text import tokenizer
 from features.text.tokenizer import CLIP, ClipTokenizer, Tokenizer, read_tokenizer
 
@@ -60,7 +60,10 @@ def check_supported(name: str, spec: EncoderSpec) -> None:
     config = model_config(spec)
     if config is None:
         return
-    problems = list(text_support(config).problems)
+    support = text_support(config)
+    problems = list(support.problems)
+    if support.hugging_face and importlib.util.find_spec(TRANSFORMERS) is None:
+        problems.append(INSTALL)
     image_model = str(config.get("vision_cfg", {}).get("timm_model_name") or "")
     if image_model.startswith("naflexvit"):
         problems.append(f"its image tower reads images in their own resolution ({image_model}, NaFlex)")

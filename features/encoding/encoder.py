@@ -19,7 +19,7 @@ from features.encoding.folding import fold_batch_norms
 from features.encoding.weights import Source, locate, place_of
 from features.errors import InputError
 from features.runtime.devices import Precision, autocast, one_thread
-from features.runtime.lazy_open_clip import import_open_clip
+from features.runtime.lazy_open_clip import import_hugging_face, import_open_clip
 
 LINE = 600  # characters of a line of open_clip's message that are shown
 CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "model_state_dict")  # keys of other programs' checkpoints
@@ -113,6 +113,8 @@ def weights_sha256(module: nn.Module) -> str:
 def _build(source: Source, where: str) -> nn.Module:
     """Build the model on the CPU and fill it with its weights; `where` names the encoder in messages."""
     open_clip = import_open_clip()
+    if open_clip.get_model_config(source.model)["text_cfg"].get("hf_model_name"):
+        import_hugging_face()
 
     options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "weights_only": True, "pretrained_text": False}
     if source.preprocess:

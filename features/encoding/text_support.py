@@ -14,6 +14,7 @@ from features.text.tokenizer import Clean
 
 CLEANS = ("lower", "whitespace", "canonicalize")
 CUSTOM_BLOCKS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
+HF_POOLERS = ("mean_pooler", "max_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 POOLS: Mapping[str, Pool] = {"argmax": "eot", "eos": "eot", "last": "last"}
 INSTEAD = "encode the class names with another program and import them with `shipyard features import-texts`"
 
@@ -32,6 +33,7 @@ class TextSupport:
         causal: whether a token attends only to tokens before it.
         pool: the row that becomes the feature.
         sigmoid: whether the model was trained with a sigmoid loss, and has a bias beside its logit scale.
+        hugging_face: whether it is a tower of transformers, which encodes class names and learns no prompts.
     """
 
     problems: tuple[str, ...]
@@ -43,11 +45,12 @@ class TextSupport:
     causal: bool
     pool: Pool
     sigmoid: bool
+    hugging_face: bool
 
     @property
     def shares_prefix(self) -> bool:
         """Return whether states at the beginning of a prompt do not depend on its end."""
-        return self.causal and self.pool == "eot"
+        return self.causal and self.pool == "eot" and not self.hugging_face
 
 
 def text_support(model_cfg: Mapping[str, Any]) -> TextSupport:
@@ -69,6 +72,7 @@ def text_support(model_cfg: Mapping[str, Any]) -> TextSupport:
         causal=causal,
         pool="class_token" if class_token else POOLS.get(pool, "last"),
         sigmoid=model_cfg.get("init_logit_bias") is not None,
+        hugging_face=bool(text.get("hf_model_name")),
     )
 
 
@@ -82,9 +86,15 @@ def _kind(text: Mapping[str, Any], *, causal: bool, class_token: bool) -> str:
 
 def _problems(text: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
     if text.get("hf_model_name"):
-        yield f"its text tower is a Hugging Face model ({text['hf_model_name']}); {INSTEAD}"
-        return  # its other settings do not apply
+        if text.get("hf_pooler_type", HF_POOLERS[0]) not in HF_POOLERS:
+            yield f"its text tower pools in a way that is not supported (hf_pooler_type: {text['hf_pooler_type']})"
+    else:
+        yield from _unsupported_blocks(text)
+    yield from _unsupported_tokenizer(text, kwargs)
 
+
+def _unsupported_blocks(text: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what of a tower of open_clip's own is not supported."""
     custom = [name for name in CUSTOM_BLOCKS if text.get(name)]
     if custom or text.get("block_type") == "custom":
         yield f"its text tower has blocks of another kind ({', '.join(custom) or 'block_type'}); {INSTEAD}"
@@ -92,6 +102,9 @@ def _problems(text: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Iterator[st
         yield f"the blocks of its text tower scale their layers (ls_init_value); {INSTEAD}"
     if text.get("pool_type", "argmax") not in POOLS:
         yield f"its text tower pools in a way that is not supported (pool_type: {text['pool_type']}); {INSTEAD}"
+
+
+def _unsupported_tokenizer(text: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
     if text.get("tokenizer_mode"):
         yield f"its tokenizer has a special mode (tokenizer_mode: {text['tokenizer_mode']}); {INSTEAD}"
 

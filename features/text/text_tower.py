@@ -32,16 +32,18 @@ from features.formats.tensors import read_tensors, save_tensors
 from features.formats.untrusted import wrap_parser_errors
 from features.runtime.devices import Precision, autocast
 from features.text.attention import additive_mask, attend, insert_context, pad
-from features.text.tokenizer import CLIP, ClipTokenizer, JsonTokenizer, Tokenizer, text_lengths
+from features.text.tokenizer import CLIP, Tokenizer, text_lengths, tokenizer_from_file, tokenizer_to_file
 
 Pool = Literal["eot", "last", "class_token"]
 Position = Literal["end", "middle", "front"]
+
+FIX_HINT = "recreate it with `dvc repro text_tower`"
+HUGGING_FACE = "hugging_face"  # the metadata of a tower of transformers (`features.text.hugging_face`)
 
 # Most bytes that one pass through the tower keeps for its gradient; bounds the memory at a thousand classes.
 PASS_BYTES = 4_000_000_000
 # Floats that a block keeps for each token, in units of the width W: inputs, heads, and the 4 W wide hidden layer twice.
 KEPT_FLOATS = 24
-TOKENIZER = "tokenizer"  # the tensor that holds the text of a `tokenizer.json`
 
 
 @dataclass(frozen=True)
@@ -363,13 +365,8 @@ def save_tower(tower: TextTower, path: Path) -> None:
     config = {name: value for name, value in asdict(tower.config).items() if value != defaults[name]}
     metadata = {"config": json.dumps(config, sort_keys=True)}
 
-    state = dict(tower.state_dict())
-    if tower.tokenizer != CLIP:
-        settings = asdict(tower.tokenizer)  # type: ignore[call-overload]
-        if "content" in settings:  # of megabytes, so it is stored beside the weights
-            state[TOKENIZER] = torch.frombuffer(bytearray(settings.pop("content").encode()), dtype=torch.uint8)
-        metadata["tokenizer"] = json.dumps(settings, sort_keys=True)
-    save_tensors(state, path, **metadata)
+    tensors, settings = tokenizer_to_file(tower.tokenizer)
+    save_tensors({**tower.state_dict(), **tensors}, path, **metadata, **settings)
 
 
 def save_absent_tower(path: Path, encoder: str) -> None:
@@ -388,9 +385,11 @@ def load_tower(path: Path) -> TextTower:
         raise InputError(
             f"encoder {metadata['absent']!r} has no text tower: its class texts are imported, so nothing can be encoded"
         )
-    with wrap_parser_errors(path, "recreate it with `dvc repro text_tower`"):
+    if HUGGING_FACE in metadata:
+        raise InputError(f"{path} is a text tower of transformers, with which prompts cannot be learned")
+    with wrap_parser_errors(path, FIX_HINT):
         config = TypeAdapter(TowerConfig).validate_json(metadata["config"], strict=True)
-        tokenizer = _read_tokenizer(state, metadata)
+        tokenizer = tokenizer_from_file(state, metadata)
         blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
         if len(blocks) != config.layers or config.heads < 1:
             raise InputError(
@@ -402,11 +401,3 @@ def load_tower(path: Path) -> TextTower:
             tower = TextTower(config, tokenizer)
         tower.load_state_dict(state, assign=True)
     return tower.freeze()
-
-
-def _read_tokenizer(state: dict[str, Tensor], metadata: dict[str, str]) -> Tokenizer:
-    """Take the tokenizer out of the tensors and metadata of a file."""
-    settings = json.loads(metadata.get("tokenizer", "{}"))
-    if TOKENIZER not in state:
-        return ClipTokenizer(**settings)
-    return JsonTokenizer(bytes(state.pop(TOKENIZER).numpy()).decode(), **settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Clean = Literal["lower", "whitespace", "canonicalize"]  # open_clip's names of what it does to a text first
 FILE = "tokenizer.json"
+TENSOR = "tokenizer"  # in the file of a tower: the tensor of the text of a `tokenizer.json`, and its metadata
 SETTINGS = "tokenizer_config.json"  # beside it; names the padding token
 
 
@@ -231,3 +232,22 @@ def _padding(content: str, settings: Path) -> int | None:
             found: int | None = tokenizer.token_to_id(token)
             return found
     return None if tokenizer.padding is None else int(tokenizer.padding["pad_id"])
+
+
+def tokenizer_to_file(tokenizer: Tokenizer) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata that keep a tokenizer in a file; none for CLIP's."""
+    if tokenizer == CLIP:
+        return {}, {}
+    settings = asdict(tokenizer)  # type: ignore[call-overload]
+    tensors = {}
+    if "content" in settings:  # of megabytes, so it is stored beside the weights
+        tensors[TENSOR] = torch.frombuffer(bytearray(settings.pop("content").encode()), dtype=torch.uint8)
+    return tensors, {TENSOR: json.dumps(settings, sort_keys=True)}
+
+
+def tokenizer_from_file(state: dict[str, Tensor], metadata: dict[str, str]) -> Tokenizer:
+    """Take the tokenizer out of the tensors and metadata of a file."""
+    settings = json.loads(metadata.get(TENSOR, "{}"))
+    if TENSOR not in state:
+        return ClipTokenizer(**settings)
+    return JsonTokenizer(bytes(state.pop(TENSOR).numpy()).decode(), **settings)

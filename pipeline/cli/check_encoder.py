@@ -31,7 +31,8 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
     """
     name, spec = params.grid.encoder, params.encoder
     if spec.model == IMPORTED:
-        yield from _without_tower(params, methods)
+        reason = f"encoder {name!r} has none, because its class texts are imported"
+        yield from _without_prompts(params, methods, f"needs a text tower, and {reason}")
         return
 
     problems = Problems()
@@ -45,6 +46,10 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
     if config is None:
         return
     support = text_support(config)
+    if support.hugging_face:
+        need = f"learns prompts, or encodes texts of its own. Encoder {name!r} has {support.kind}, which can do neither"
+        yield from _without_prompts(params, methods, need)
+        return
     unable = [key for key, method in methods.items() if method is not None and method.needs_shared_prefix]
     if unable and not support.shares_prefix:
         yield (
@@ -53,14 +58,13 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
         )
 
 
-def _without_tower(params: Params, methods: Mapping[str, Method | None]) -> Iterator[str]:
-    """Yield one line for all methods, and one for all generators, that need a text tower where there is none."""
-    reason = f"encoder {params.grid.encoder!r} has none, because its class texts are imported"
+def _without_prompts(params: Params, methods: Mapping[str, Method | None], reason: str) -> Iterator[str]:
+    """Yield one line for all methods, and one for all generators, that need more than the stored class texts."""
     unable = [name for name, method in methods.items() if method is not None and method.uses_text_tower]
     if unable:
-        yield f"grid.methods: {', '.join(unable)} needs a text tower, and {reason}; remove it"
+        yield f"grid.methods: {', '.join(unable)} {reason}; remove it"
     if params.grid.generators:
-        yield f"grid.generators: {', '.join(params.grid.generators)} needs a text tower, and {reason}; remove it"
+        yield f"grid.generators: {', '.join(params.grid.generators)} {reason}; remove it"
 
 
 def prompt_room(

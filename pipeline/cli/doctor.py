@@ -219,14 +219,14 @@ def _tokenizer_of(name: str, params: Params) -> Iterator[Finding]:
 def _weights(params: Params) -> Iterator[Finding]:
     """Show the identity of the encoder's weights, once its text tower is there, and whether they are known."""
     from features.encoding.definition import IMPORTED
-    from features.text.text_tower import load_tower
+    from features.text.hugging_face import load_text_encoder
     from pipeline.report.published import identify, known_weights
 
     path = EncoderPaths(params.artifacts).text_tower
     if not path.exists() or params.encoder.model == IMPORTED:
         return
     try:
-        sha256 = load_tower(path).config.weights_sha256
+        sha256 = load_text_encoder(path).config.weights_sha256
     except InputError as error:
         yield Finding("weights", "stop", _one_line(error))
         return
