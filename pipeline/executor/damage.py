@@ -48,7 +48,7 @@ class Tracked:
 
     def check(self) -> Damage | None:
         """Hash every copy; return what is damaged, None if nothing is."""
-        found = {path: _md5_of(path) for path in self.copies if path.exists()}
+        found = {path: md5_of(path) for path in self.copies if path.exists()}
         bad = tuple(path for path, md5 in found.items() if md5 != self.md5)
         good = next((path for path, md5 in found.items() if md5 == self.md5), None)
         return Damage(self, bad, good) if bad else None
@@ -131,7 +131,7 @@ def _whole_listing(output: Path, cached: Path, md5: str) -> bytes | None:
 def listing_of(folder: Path) -> bytes:
     """Return the listing that DVC makes of a folder: the md5 of each file."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [{"md5": _md5_of(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
+    entries = [{"md5": md5_of(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
     return json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True).encode()
 
 
@@ -148,7 +148,7 @@ def changed_inputs() -> Iterator[Path]:
     deps = {dep["path"]: dep.get("md5") for dep in _entries("deps")}
     for name, md5 in sorted(deps.items()):
         path = Path(name)
-        if md5 and path.is_file() and not _is_artifact(path) and _md5_of(path) != md5:
+        if md5 and path.is_file() and not _is_artifact(path) and md5_of(path) != md5:
             yield path
 
 
@@ -171,7 +171,7 @@ def _is_artifact(path: Path) -> bool:
     return path.resolve().is_relative_to(ROOT.resolve())
 
 
-def _md5_of(path: Path) -> str:
+def md5_of(path: Path) -> str:
     """Return the md5 of a file or of a folder's listing; empty if it cannot be read."""
     if path.is_dir():
         return hashlib.md5(listing_of(path), usedforsecurity=False).hexdigest()

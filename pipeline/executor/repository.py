@@ -62,6 +62,19 @@ def exclusive_run(command: str) -> Iterator[None]:
         lock.release()
 
 
+def run_at_work() -> str | None:
+    """Return which run holds the repository's lock, for messages; None if none does."""
+    from filelock import FileLock, Timeout
+
+    if not RUN_LOCK.is_file():
+        return None
+    try:
+        with FileLock(RUN_LOCK, timeout=0):
+            return None
+    except Timeout:
+        return _owner()
+
+
 def _owner() -> str:
     try:
         owner = json.loads(RUN_OWNER.read_text(encoding="utf-8"))

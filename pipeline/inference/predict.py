@@ -33,6 +33,7 @@ from pipeline.artifacts.selection import Candidate, read_selection
 from pipeline.artifacts.task import load_task
 from pipeline.config.migrations import check_artifact_folder
 from pipeline.config.params import PATH, Params
+from pipeline.inference.lineage import one_lineage, run_named_in_errors
 from pipeline.methods.base import Classifier, Method
 from pipeline.steps.evaluate import open_classifier
 
@@ -111,20 +112,34 @@ def open_model(
         device: device to compute on; None: that of `compute`.
 
     Raises:
-        InputError: the task or the run does not exist, no run is selected, or the encoder's weights have changed.
+        InputError: the task or the run does not exist, no run is selected, the encoder's weights have changed, or the
+            files were not made from one another, as in the middle of a `shipyard run`, which is named.
     """
+    with run_named_in_errors():
+        return _open_model(params, name, run, seed, device)
+
+
+def _open_model(params: Params, name: str, run: str | None, seed: int | None, device: str | None) -> Model:
     if name not in params.tasks or name not in params.data.sets:
         known = sorted({*params.tasks} & {*params.data.sets})
         raise InputError(f"{name!r} is not a task in {PATH}; {nearest(name, known)}; `shipyard task new` creates one")
 
-    encoded = EncoderPaths(params.artifacts)
-    cell = encoded.cell(name, name)
+    cell = EncoderPaths(params.artifacts).cell(name, name)
     run, seed, candidate = _select_run(params, cell, run, seed)
+    with one_lineage(cell, run):
+        torch_device = pick_device(device or params.compute.device)
+        return _load(params, cell, run, seed, candidate=candidate, torch_device=torch_device)
+
+
+def _load(
+    params: Params, cell: TaskPaths, run: str, seed: int, *, candidate: Candidate | None, torch_device: torch.device
+) -> Model:
+    """Load the encoder and the classifier of a run that is selected."""
+    encoded, name = EncoderPaths(params.artifacts), cell.task
     method = find(pipeline.methods, method_of(run), Method)
     task = load_task(cell)
 
     spec = params.encoder
-    torch_device = pick_device(device or params.compute.device)
     encoder = load_encoder(params.grid.encoder, spec, torch_device)
     if encoder.weights_sha256 != task.header.weights_sha256:
         raise InputError(
