@@ -95,6 +95,7 @@ class Scores(Settings):
     unreadable: dict[str, Count] = Field(default_factory=dict)  # images left out; see `Header`
     seeds: Annotated[tuple[SeedScores, ...], Field(min_length=1, strict=False)]
     missing: dict[str, Count] = Field(default_factory=dict)  # partial data set -> number of missing images
+    validation_from: Literal["val", "train", "test"] = "val"  # test: settings were selected on test images
 
     @property
     def eval_splits(self) -> tuple[str, ...]:

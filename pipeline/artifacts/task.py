@@ -24,7 +24,7 @@ from features.formats import hdf5
 from features.formats.hdf5 import get_member, read_array
 from features.text.text_tower import TextTower
 from pipeline.artifacts.paths import FIX_HINT, TaskPaths
-from pipeline.training.data import Average, ClassSet, LabelledFeatures
+from pipeline.training.data import Average, ClassSet, LabelledFeatures, ValidationFrom
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Header:
             in the training and validation splits, under the name of an evaluation split those of that split. Zero
             counts are left out.
         reading: how the images of `trained_on` were read (`features.encoding.images.Reading.provenance`).
+        validation_from: split of the validation images. With `test`, settings are selected on test images.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Header:
     missing: Mapping[str, int] = field(default_factory=dict)
     unreadable: Mapping[str, int] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
+    validation_from: ValidationFrom = "val"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Rows:
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
     patches: NDArray[np.float16] | None = None
+
+    def centre_crops(self) -> Rows:
+        """Return the same images in their first view alone."""
+        return replace(self, features=self.features[:, :1])
 
     def tensors(self) -> LabelledFeatures:
         """Return the input of a method: float32 features, not normalized, and patch tokens as they are stored."""
@@ -262,8 +268,11 @@ def open_task_file(path: Path) -> AbstractContextManager[h5py.File]:
 
 def _write_header(file: Any, header: Header) -> None:
     values = asdict(header)
+    # Left out where they are as in the papers: such a task has the bytes that it always had.
     if not values["reading"]:
-        del values["reading"]  # as in the papers: such a task has the bytes that it always had
+        del values["reading"]
+    if values["validation_from"] == "val":
+        del values["validation_from"]
     file.attrs["header"] = json.dumps(values, sort_keys=True)
 
 

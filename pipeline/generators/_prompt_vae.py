@@ -23,6 +23,7 @@ class PromptGenerator(FittedGenerator):
         latent: Z, the size of z; W if None.
         global_prompt: whether p is learned; without it, p stays 0.
         sequential: whether the MLP gives r_1 .. r_L, one for each vector, instead of one r for all.
+        leak: slope of the MLP's ReLU below 0.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class PromptGenerator(FittedGenerator):
         latent: int | None = None,
         global_prompt: bool = True,
         sequential: bool = False,
+        leak: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent = latent or width
         # r, the bias of an image or sample, which is added to the global prompt vectors.
-        self.bias = mlp(self.latent, hidden, length * width if sequential else width)
+        self.bias = mlp(self.latent, hidden, length * width if sequential else width, leak=leak)
         self.prompt = nn.Parameter(torch.zeros(length, width), requires_grad=global_prompt)
 
     def context(self, z: Tensor) -> Tensor:
@@ -71,6 +73,7 @@ class PromptVae(PromptGenerator, Vae):
         latent: Z, the size of z; W if None.
         global_prompt: as in `PromptGenerator`.
         sequential: as in `PromptGenerator`.
+        leak: as in `PromptGenerator`.
     """
 
     def __init__(
@@ -84,9 +87,16 @@ class PromptVae(PromptGenerator, Vae):
         latent: int | None = None,
         global_prompt: bool = True,
         sequential: bool = False,
+        leak: float = 0.0,
     ) -> None:
         super().__init__(
-            width, length=length, hidden=hidden, latent=latent, global_prompt=global_prompt, sequential=sequential
+            width,
+            length=length,
+            hidden=hidden,
+            latent=latent,
+            global_prompt=global_prompt,
+            sequential=sequential,
+            leak=leak,
         )
         self.encoder = mlp(embed_dim, encoder_width, 2 * self.latent)
 

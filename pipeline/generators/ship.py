@@ -8,8 +8,9 @@ Row "V, T" of the paper's Table 4, and "+ SHIP" of its Tables 1 to 3.
 - Loss (Eq. 2): reconstruction + KL, each summed over its dimensions and averaged over the batch, as in the official
   code. The paper's "MSE" taken as a mean would weigh the reconstruction D times less (`reconstruction: mean`).
 
-Differs from the official code: E is 4096 wide as the paper says (code: 2048, except for ImageNet), and the views of an
-image are drawn from the stored ones instead of being augmented anew.
+Differs from the official code (492854e, read 2026-11): E is 4096 wide as the paper says (code: 2048, except for
+ImageNet), the MLP has a ReLU on ImageNet, too (code: LeakyReLU 0.2 there, see `leak`), and the views of an image are
+drawn from the stored ones instead of being augmented anew.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Ship(VaeGenerator):
     latent: PositiveInt | None = None  # Z, size of z; null: the token width (section 4.1)
     encoder_width: PositiveInt = 4096  # hidden units of E (paper 4096; code 2048, except for ImageNet)
     generator_width: PositiveInt = 4096  # hidden units of the MLP (paper and code)
+    leak: Annotated[float, Field(ge=0, lt=1)] = 0.0  # slope of the MLP's ReLU below 0 (paper; code 0.2 on ImageNet)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> PromptVae:
         """Return E and MLP with weights and prompt from N(0, 0.02^2) and biases 0 (code)."""
@@ -51,6 +53,7 @@ class Ship(VaeGenerator):
             latent=self.latent,
             global_prompt=self.global_prompt,
             sequential=self.sequential,
+            leak=self.leak,
         )
         return init_weights(model, rng)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.methods._cache_model import first_per_label
+from pipeline.methods._validation import first_per_label
 from pipeline.methods.base import Classifier, FitData
 from pipeline.training.data import ClassSet
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.methods._validation import best_on_validation
+from pipeline.methods._validation import best_on_validation, first_per_label
 from pipeline.methods.base import Classifier, FitData, Method, scale_of
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.log import Search, report_search
@@ -79,13 +79,6 @@ def build_cache(data: FitData, alpha: float, beta: float) -> CacheClassifier:
         alpha=torch.tensor(alpha, device=keys.device),
         beta=torch.tensor(beta, device=keys.device),
     )
-
-
-def first_per_label(labels: Tensor, count: int) -> Tensor:
-    """Return a mask (N,) of the first `count` rows of each label; labels (N,)."""
-    one_hot = F.one_hot(labels)
-    rank = one_hot.cumsum(0).gather(1, labels[:, None]).squeeze(1)  # 1 for the first row of a label
-    return rank <= count
 
 
 class CacheMethod(Method):

@@ -5,12 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from pipeline.methods.base import Classifier
+from pipeline.methods.base import Classifier, FitData
 from pipeline.training.data import LabelledFeatures
 
 Option = TypeVar("Option")
+
+
+def budgeted(data: FitData, most: int | None) -> LabelledFeatures:
+    """Return at most `most` validation images of each class, and no more than there are shots, drawn at random.
+
+    Few-shot papers count validation images as part of the budget. `None` returns all images.
+    """
+    if most is None or len(data.validation) == 0:
+        return data.validation
+
+    images = data.validation
+    order = torch.randperm(len(images), generator=data.rng).to(images.labels.device)
+    kept = order[first_per_label(images.labels[order], min(most, max(1, data.shots)))].sort().values
+    return LabelledFeatures(images.features[kept], images.labels[kept])
+
+
+def first_per_label(labels: Tensor, count: int) -> Tensor:
+    """Return a mask (N,) of the first `count` rows of each label; labels (N,)."""
+    one_hot = F.one_hot(labels)
+    rank = one_hot.cumsum(0).gather(1, labels[:, None]).squeeze(1)  # 1 for the first row of a label
+    return rank <= count
 
 
 def count_correct(classifier: Classifier, validation: LabelledFeatures, candidates: Tensor) -> int:

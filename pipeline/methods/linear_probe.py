@@ -2,12 +2,13 @@
 
 Fitted by scikit-learn's L-BFGS with at most 1,000 iterations. C is selected on validation images as CLIP describes: the
 accuracy is measured at 10^-6, 10^-4, .., 10^6, then the interval around the peak is halved down to 8 steps per decade.
-Reproduces "Linear probe CLIP" of CoOp Figure 3 and Table 1. Alone it cannot score classes without images.
+CoOp's Figure 3 and Table 1 have it as "Linear probe CLIP". Alone it cannot score classes without images.
 
 Differs from CLIP: features are unit vectors after the projection, as for all methods here (CLIP: before the projection,
 not normalised); validation images serve the search only (CLIP adds them to the final fit). Differs from CoOp's
-`lpclip`: all validation images are used (there: at most 4 per class), and the C nearest to 1 wins a tie (there: the
-largest).
+`lpclip` (ff61507, read 2026-11): features of unit length; all validation images are used (there: at most 4 per class,
+and test images for ImageNet; see `validation_shots`); the C nearest to 1 wins a tie (there: the largest); and the best
+C of the search is taken (there: its last step).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from features.errors import InputError
 from pipeline.methods._affine import AffineClassifier, affine_classifier, concat_real_synthetic
-from pipeline.methods._validation import count_correct
+from pipeline.methods._validation import budgeted, count_correct
 from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.log import Search, report_search
 from pipeline.training.loop import index_by_label, trained_classes
@@ -37,6 +38,8 @@ class LinearProbe(Method):
     classifier: ClassVar[type[Classifier]] = AffineClassifier
 
     c: Annotated[float, Field(gt=0)] = 31.6  # inverse L2 strength without validation (CLIP: 0.316 on raw features)
+    # validation images per class at most, and no more than shots; null: all (CoOp's lpclip: 4)
+    validation_shots: Annotated[int, Field(ge=1)] | None = None
     iterations: Annotated[int, Field(ge=1)] = 1000  # maximum of L-BFGS (CLIP)
 
     def fit(self, data: FitData) -> AffineClassifier:
@@ -60,7 +63,8 @@ class LinearProbe(Method):
 
         if len(data.validation) == 0:
             return fit_with(self.c)
-        c = search_peak(lambda c: count_correct(fit_with(c), data.validation, data.classes.seen_ids))
+        validation = budgeted(data, self.validation_shots)
+        c = search_peak(lambda c: count_correct(fit_with(c), validation, data.classes.seen_ids))
         report_search(Search("c", c, 1e-6, 1e6))
         return fit_with(c)
 

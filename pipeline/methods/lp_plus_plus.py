@@ -3,14 +3,15 @@
 logits_k = f^T (w_k + alpha_k t_k) + b_k with unit f and t; cross-entropy over all images at once. w_k starts at the sum
 of its class's features, alpha at 250 times the mean cosine between an image and its own text. Both step sizes come from
 bounds on the curvature of the loss: 4 N / the largest eigenvalue of F^T F for w and b (momentum 0.9), and
-N / (4 max_k sum_i (f_i^T t_k)^2) for alpha, which moves every tenth step. Nothing is tuned. Reproduces the rows "LP++"
-of the paper's few-shot comparison. Alone it cannot score classes without images.
+N / (4 max_k sum_i (f_i^T t_k)^2) for alpha, which moves every tenth step. Nothing is tuned. The paper's few-shot
+comparison has it in the rows "LP++". Alone it cannot score classes without images.
 
 The step that is best on validation is returned, the last one on a tie (code).
 
-Differs from the code (f81054f): b starts at 0 (the code: at noise); alpha follows the current gradient, as in the paper
-(the code: the sum of all gradients so far); features are those of the centre crops (the code: of one augmented crop);
-all validation images are used (the code: as many per class as shots).
+Differs from the code (f81054f, read 2026-11): b starts at 0 (the code: at noise); alpha follows the current gradient,
+as in the paper (the code: the sum of all gradients so far); features are those of the centre crops (the code: of one
+augmented crop); float32 (the code: float16). All validation images are used (the code: as many per class as shots, and
+for ImageNet some cut from the training images; see `validation_shots` and `validation_from`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from pipeline.methods._affine import AffineClassifier, affine_classifier, class_means, concat_real_synthetic
-from pipeline.methods._validation import best_on_validation, count_correct
+from pipeline.methods._validation import best_on_validation, budgeted, count_correct
 from pipeline.methods.base import Classifier, FitData, Method
 from pipeline.training.loop import index_by_label, trained_classes
 
@@ -35,6 +36,8 @@ class LpPlusPlus(Method):
 
     classifier: ClassVar[type[Classifier]] = AffineClassifier
 
+    # validation images per class at most, and no more than shots; null: all (code: as many as shots)
+    validation_shots: Annotated[int, Field(ge=1)] | None = None
     steps: Annotated[int, Field(ge=1)] = 300  # steps over all images at once (official config)
     alpha_every: Annotated[int, Field(ge=1)] = 10  # steps of w between two steps of alpha (code)
 
@@ -44,6 +47,7 @@ class LpPlusPlus(Method):
         Raises:
             InputError: the weights are not finite.
         """
+        validation = budgeted(data, self.validation_shots)
         ids = trained_classes(data.classes, data.synthetic)
         features, labels = concat_real_synthetic(data)
         probe = Probe(features, index_by_label(ids, len(data.classes))[labels], data.classes.text_features[ids])
@@ -52,7 +56,7 @@ class LpPlusPlus(Method):
             for step in range(1, self.steps + 1):
                 probe.step(move_alpha=step % self.alpha_every == 0)
                 classifier = affine_classifier(data.classes, ids, *probe.weights())
-                yield classifier, count_correct(classifier, data.validation, data.classes.seen_ids)
+                yield classifier, count_correct(classifier, validation, data.classes.seen_ids)
 
         best = best_on_validation(steps(), ties="last")
         if not bool(best.weights.isfinite().all()):

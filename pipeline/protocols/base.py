@@ -6,16 +6,16 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.datasets.base import Split, canonical_name
 from features.errors import InputError
 from features.settings import Settings
-from pipeline.training.data import Average
+from pipeline.training.data import Average, ValidationFrom
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,18 @@ class Protocol(Settings):
     protocol: str
     shots: Annotated[int, Field(ge=1)] | None = None  # training images per seen class; null: all
     validation_shots: Annotated[int, Field(ge=1)] | None = None  # validation images per seen class; null: all
+    # Split of the validation images. `train` takes images that are not among the shots, for a data set without a
+    # validation split, such as ImageNet. `test` is what some authors' code does there; every table then says so.
+    validation_from: ValidationFrom = "val"
     # seed: draw the shots by seed. Any other value: a folder in draws/ with the draw files of CoOp or of the
     # cross-modal adaptation authors.
     draws: str = "seed"
+
+    @model_validator(mode="after")
+    def _one_source_of_validation(self) -> Self:
+        if self.draws != "seed" and self.validation_from != "val":
+            raise ValueError(f"the files of draws {self.draws!r} name the validation images: leave out validation_from")
+        return self
 
     def datasets(self, dataset: str) -> tuple[str, ...]:
         """Return every data set that the task reads when it runs on `dataset`."""

@@ -52,6 +52,7 @@ def _average(runs: Sequence[Scores]) -> Scores:
             "seeds": tuple(seeds),
             "unreadable": _unreadable(runs),
             "missing": {dataset: count for s in runs for dataset, count in s.missing.items()},
+            "validation_from": "test" if any(s.validation_from == "test" for s in runs) else first.validation_from,
         }
     )
 

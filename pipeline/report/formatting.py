@@ -66,6 +66,12 @@ def caption(table: Table) -> list[str]:
         counts = ", ".join(f"{count} of {name}" for name, count in table.unreadable.items())
         lines.append(f"Images left out because they could not be read (extract.on_bad_image: skip): {counts}.")
 
+    if table.selected_on_test:
+        lines.append(
+            "Methods with a search selected their settings on these test images (validation_from: test), as their "
+            "authors' code does for ImageNet: their numbers are too high for new images."
+        )
+
     if table.at_edge:
         ended = "; ".join(f"{run}: {', '.join(settings)}" for run, settings in table.at_edge.items())
         lines.append(f"Selected on validation images at an end of their range, so a wider one may be better: {ended}.")
@@ -112,6 +118,9 @@ def notes(params: Params, tables: Sequence[Table]) -> tuple[str, ...]:
         lines.append(
             f"{dataset} is a partial copy that lacks {count:,} images: every number from it is marked {PARTIAL}."
         )
+
+    tasks = dict.fromkeys(t.task for t in tables if t.selected_on_test)
+    lines += [f"{task}: settings were selected on test images (validation_from: test)." for task in tasks]
 
     encoders = {t.published.encoder for t in tables if t.published and not t.published.same_encoder}
     for encoder in sorted(encoders):

@@ -123,6 +123,7 @@ class Table(Settings):
     balance: Series[BalanceRow] = ()
     references: Series[Reference] = ()
     averaged: Series[str] = ()
+    selected_on_test: bool = False  # whether methods selected their settings on the test images
     at_edge: dict[str, Series[str]] = Field(default_factory=dict)  # run -> selected settings at an end of their range
     missing: dict[str, int] = Field(default_factory=dict)  # partial data set -> number of missing images
 
@@ -233,6 +234,7 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
         ),
         averaged=averaged,
         missing={name: count for scores in group for name, count in scores.missing.items()},
+        selected_on_test=any(scores.validation_from == "test" for scores in group),
     )
 
 

@@ -110,15 +110,12 @@ def draw_seeds(
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
     train = source.store.load("train").usable_labels
-    validation = source.store.load("val").usable_labels
-
-    # Every class needs training images, but a class without validation images is skipped.
-    present = {c: name for c, name in names.items() if (validation == c).any()}
+    validation = source.store.load(protocol.validation_from).usable_labels
     drawn = {}
     for seed in seeds:
         if protocol.draws == "seed":
             train_rows = draw(train, names, protocol.shots, seed)
-            validation_rows = draw(validation, present, protocol.validation_shots, seed)
+            validation_rows = draw_validation(protocol, validation, names, seed, train_rows)
         else:
             file = draw_file(protocol.draws, dataset, protocol.shots, seed)
             index = index_of(source.store, dataset)
@@ -126,10 +123,39 @@ def draw_seeds(
 
         drawn[seed] = (
             _take(source.store, "train", train_rows, positions),
-            _take(source.store, "val", validation_rows, positions),
+            _take(source.store, protocol.validation_from, validation_rows, positions).centre_crops(),
         )
 
     return drawn
+
+
+def draw_validation(
+    protocol: Protocol,
+    labels: NDArray[np.integer],
+    names: Mapping[int, str],
+    seed: int,
+    train_rows: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the validation images of a seed as rows of the split `validation_from`; see `Protocol`.
+
+    Every class needs training images, but a class without validation images is skipped.
+
+    Args:
+        protocol: the protocol.
+        labels: (N,) class of each image of the split.
+        names: class id -> name of the seen classes.
+        seed: seed of the draw.
+        train_rows: the training images of the seed, as rows of `train`; they are no validation images.
+
+    Raises:
+        InputError: a class has fewer images than `validation_shots`.
+    """
+    if protocol.validation_from == "train":
+        labels = labels.copy()
+        labels[train_rows] = -1
+
+    present = {class_id: name for class_id, name in names.items() if (labels == class_id).any()}
+    return draw(labels, present, protocol.validation_shots, seed)
 
 
 def index_of(store: ImageStore, dataset: str) -> Index:
@@ -167,9 +193,10 @@ def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) 
     return EvalRows(eval_split.name, eval_split.average, candidates, joined)
 
 
-def unreadable(plan: Plan, sources: Mapping[str, Source]) -> dict[str, int]:
+def unreadable(plan: Plan, sources: Mapping[str, Source], validation_from: Split = "val") -> dict[str, int]:
     """Return the number of images that are left out because they could not be read; see `Header.unreadable`."""
-    counts = {"training": _invalid(sources, "train", plan.seen) + _invalid(sources, "val", plan.seen)}
+    splits: set[Split] = {"train", validation_from}
+    counts = {"training": sum(_invalid(sources, split, plan.seen) for split in splits)}
     for eval_split in plan.eval_splits:
         counts[eval_split.name] = _invalid(sources, eval_split.split, eval_split.classes)
 
@@ -234,8 +261,9 @@ def build_task(
         encoder=texts.encoder,
         weights_sha256=texts.weights_sha256,
         missing={name: source.texts.missing for name, source in sources.items() if source.texts.missing},
-        unreadable=unreadable(plan, sources),
+        unreadable=unreadable(plan, sources, protocol.validation_from),
         reading=sources[trained_on].store.meta.reading.provenance(),
+        validation_from=protocol.validation_from,
     )
 
     classes = class_set(plan, sources)

@@ -106,6 +106,7 @@ def _scores(header: Header, method: str, generator: str | None, seeds: Sequence[
         unreadable=dict(header.unreadable),
         seeds=tuple(seeds),
         missing=dict(header.missing),
+        validation_from=header.validation_from,
     )
 
 

@@ -68,8 +68,14 @@ def validate(
         out: the folder to write.
 
     Raises:
-        InputError: a classifier is missing or of another encoder, or features do not fit the task.
+        InputError: a classifier is missing or of another encoder, features do not fit the task, or the validation
+            images are test images.
     """
+    if validation_task.header.validation_from == "test":
+        raise InputError(
+            f"task {task.header.task!r} has `validation_from: test`, so a run would be selected on test images: remove "
+            "the task from grid.select, or set `validation_from: train`"
+        )
     if tower is not None:
         task.check_tower(tower)
     classes = task.classes.to(device)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from features.errors import raise_all
 from features.text.tokenizer import text_lengths
 
+ValidationFrom = Literal["val", "train", "test"]  # split of a data set that validation images come from
 Average = Literal["micro", "per_class"]  # accuracy of an evaluation split: over images, or over classes (Xian et al.)
 
 

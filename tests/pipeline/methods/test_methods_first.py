@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from features.errors import InputError
 from features.text.prompts import format_prompts
 from features.text.tokenizer import CLIP
-from pipeline.methods._cache_model import CacheClassifier, build_cache, first_per_label
+from pipeline.methods._cache_model import CacheClassifier, build_cache
 from pipeline.methods._prompt_learning import class_weights
+from pipeline.methods._validation import budgeted, first_per_label
 from pipeline.methods.clip_adapter import adapt
 from pipeline.methods.coop import CoOp
 from pipeline.methods.tip_adapter import TipAdapter
@@ -107,6 +108,22 @@ def test_an_unseen_class_gets_as_many_keys_as_a_seen_one_has_images() -> None:
     cache = build_cache(fit_data(SYNTHETIC), 1.0, 1.0)
     assert np.bincount(cache.key_labels.numpy()).tolist() == [8] * 6
     assert first_per_label(torch.tensor([1, 0, 1, 1]), 2).tolist() == [True, True, True, False]
+
+
+def test_a_budget_leaves_as_many_validation_images_per_class_as_there_are_shots() -> None:
+    noisy = tiny.features([0, 1, 2, 3], 25, 1, noise=0.25)
+
+    def counts(most: int | None) -> list[int]:
+        return np.bincount(budgeted(fit_data(validation=noisy), most).labels.numpy()).tolist()
+
+    assert counts(4) == [4] * 4
+    assert counts(16) == [8] * 4  # 8 shots
+    assert counts(None) == [25] * 4
+    one, same, other = (budgeted(fit_data(seed=seed, validation=noisy), 4).features for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    rows = {tuple(row) for row in noisy.features[:, 0].tolist()}
+    assert {tuple(row) for row in one[:, 0].tolist()} <= rows
 
 
 def test_the_search_equals_scoring_every_point() -> None:

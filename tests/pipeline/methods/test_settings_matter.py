@@ -22,7 +22,7 @@ from pipeline.training.seeds import stream
 # Noisy enough that a search has differences to find, and training something left to learn.
 HARD = tiny.with_patches(tiny.features([0, 1, 2, 3], 8, 3, noise=0.3))
 NOISY = tiny.with_patches(tiny.features([0, 1, 2, 3], 25, 1, noise=0.15))
-SEARCHED = {"ratios", "alpha_points", "beta_points", "alpha_max", "beta_max"}
+SEARCHED = {"ratios", "alpha_points", "beta_points", "alpha_max", "beta_max", "validation_shots"}
 
 # Another value than the default's: of a field, or of one method's.
 OTHER: dict[str, Any] = {
@@ -68,6 +68,7 @@ OTHER: dict[str, Any] = {
     "test_samples": 5,
     "text_copies": 2,
     "threshold": 1.0,
+    "validation_shots": 1,
     "weight": 0.5,
     "weight_decay": 0.3,
 }
@@ -126,6 +127,7 @@ GENERATED: dict[str, Any] = {
     "gradient_penalty": 0.1,
     "kl_weight": 0.01,
     "latent": 5,
+    "leak": 0.2,
     "learning_rate": 0.01,
     "mean_soul_weight": 9.0,
     "prompt_length": 8,

@@ -18,7 +18,7 @@ from pipeline.protocols.domain_generalization import DomainGeneralization
 from pipeline.protocols.few_shot import FewShot
 from pipeline.protocols.generalized_zero_shot import GeneralizedZeroShot
 from pipeline.protocols.own_images import OwnImages
-from pipeline.steps.build_task import Source, class_set
+from pipeline.steps.build_task import Source, class_set, draw_validation
 from pipeline.steps.sampling import draw
 
 
@@ -195,6 +195,22 @@ def test_a_draw_has_the_shots_of_each_class_and_depends_on_the_seed() -> None:
 def test_the_draw_of_a_class_does_not_depend_on_other_classes() -> None:
     alone, among = draw(LABELS, {3: "d"}, 4, seed=1), draw(LABELS, dict.fromkeys(range(5), "x"), 4, seed=1)
     assert np.array_equal(alone, among[LABELS[among] == 3])
+
+
+def test_validation_images_of_the_training_split_are_none_of_the_shots() -> None:
+    protocol = FewShot(protocol="few_shot", shots=7, validation_from="train")
+    shots = draw(LABELS, {0: "a", 3: "d"}, 7, seed=1)
+    rows = draw_validation(protocol, LABELS, {0: "a", 3: "d"}, 1, shots)
+    assert sorted([*rows, *shots]) == [*range(10), *range(30, 40)]
+
+    two = protocol.model_copy(update={"validation_shots": 2})
+    assert np.bincount(LABELS[draw_validation(two, LABELS, {0: "a", 3: "d"}, 1, shots)]).tolist() == [2, 0, 0, 2]
+    assert draw_validation(protocol, LABELS, {0: "a"}, 1, np.arange(10)).tolist() == []  # all are shots
+
+
+def test_draw_files_decide_the_validation_images() -> None:
+    with pytest.raises(ValueError, match="validation_from"):
+        FewShot(protocol="few_shot", draws="coop", validation_from="test")
 
 
 def test_shots_none_returns_all_rows() -> None:

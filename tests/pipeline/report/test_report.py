@@ -133,6 +133,15 @@ def test_a_table_names_what_its_runs_selected_at_the_end_of_a_range() -> None:
     assert any(sentence in line for line in caption(table))
 
 
+def test_a_table_says_that_settings_were_selected_on_test_images() -> None:
+    params = made_params()
+    put_scores(params, validation_from="test")
+    summary = summarize(params, read_grid(params), read_qualities(params), [])
+    assert summary.tables[0].selected_on_test
+    assert any("validation_from: test" in line for line in caption(summary.tables[0]))
+    assert any("validation_from: test" in note for note in summary.notes)
+
+
 def test_stand_ins_and_other_encoders_are_noted() -> None:
     params = made_params(datasets=["twemoji", "caltech101"])
     put_scores(params)

@@ -69,6 +69,15 @@ def validated(paths: TaskPaths, name: str, generator: str | None = None, task: T
     return read_logits(logits_file(paths.validation_logits(run), 1))
 
 
+def test_runs_are_not_selected_on_test_images(tmp_path: Path) -> None:
+    paths = cell(tmp_path)
+    header = replace(HEADER, validation_from="test")
+    save_train(paths.validation, header, SEEN, {1: rows(VALIDATION)})
+    assert load_train(paths.validation).header == header
+    with pytest.raises(InputError, match=r"grid\.select"):
+        validated(paths, "zero_shot")
+
+
 def test_every_seen_class_plays_unseen_in_exactly_one_fold() -> None:
     one, two = folds(tiny.classes(TOWER, seen=5).subset(torch.arange(5)))
     assert (one.seen.tolist(), two.seen.tolist()) == (
