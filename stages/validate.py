@@ -31,7 +31,7 @@ def main(dataset: Dataset, task: Task, method: MethodName, generator: OptionalGe
         train_task,
         load_train(cell.validation),
         seeds=params.grid.seeds,
-        tower=load_text_tower(params, device) if settings.needs_text_tower else None,
+        tower=load_text_tower(params, device) if settings.uses_text_tower else None,
         fitted=cell.fitted(run),
         synthetic=cell.fold_features(generator) if generator else None,
         device=device,

@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import Field
 
 import features.datasets
 from features.errors import InputError, Problems, combined_error, nearest
@@ -179,17 +181,22 @@ class Reader(Settings):
         raise NotImplementedError
 
 
+Templates = Annotated[tuple[str, ...], Field(strict=False)]  # YAML has lists only
+
+
 class Published(Reader):
     """Base of the readers of published data sets, which describe them in class attributes.
 
     Attributes:
         allow_partial: Accept a copy that lacks images. They are left out and counted, and the report marks every
             number.
+        templates: Hand-crafted prompts, each with one `{}` for the class name. The defaults are CoOp's
+            (trainers/zsclip.py).
     """
 
     allow_partial: bool = False
+    templates: Templates = ("a photo of a {}.",)
 
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}.",)  # CoOp's, trainers/zsclip.py
     origin: ClassVar[Origin]
 
     def unreadable(self, problems: Problems) -> InputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits.xian_split import XLSA17, XianReader
 
 
@@ -18,7 +18,7 @@ class Cub200(XianReader):
     source: ClassVar[str] = "`shipyard data get cub200` fetches it"
     images: ClassVar[tuple[str, ...]] = ("images",)
     xian_name: ClassVar[str] = "CUB"
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of bird.",)  # CLIP's of Birdsnap
+    templates: Templates = ("a photo of a {}, a type of bird.",)  # CLIP's of Birdsnap
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address: CaltechDATA's; md5: as other loaders of that address have it
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits.split_zhou import SplitReader
 
 
@@ -19,7 +19,7 @@ class DescribableTextures(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("images", "dtd/images")  # the second: torchvision's downloader
     split_file: ClassVar[str] = "split_zhou_DescribableTextures.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
-    templates: ClassVar[tuple[str, ...]] = ("{} texture.",)
+    templates: Templates = ("{} texture.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.DTD
             "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits.split_zhou import SplitReader
 
 
@@ -19,7 +19,7 @@ class EuroSat(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("2750", "EuroSAT_RGB")  # the second: the archive at Zenodo
     split_file: ClassVar[str] = "split_zhou_EuroSAT.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
-    templates: ClassVar[tuple[str, ...]] = ("a centered satellite photo of {}.",)
+    templates: Templates = ("a centered satellite photo of {}.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.EuroSAT
             "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",

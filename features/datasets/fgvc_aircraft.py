@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from features.datasets.base import SPLITS, Archive, Counts, Listing, Origin, Published, Rows
+from features.datasets.base import SPLITS, Archive, Counts, Listing, Origin, Published, Rows, Templates
 from features.errors import InputError, Problems
 from features.splits.listed import listing_of
 
@@ -21,7 +21,7 @@ class FgvcAircraft(Published):
     )
     source: ClassVar[str] = "`shipyard data get fgvc_aircraft` fetches it"
     images: ClassVar[tuple[str, ...]] = ("images", "data/images")  # the second: the unpacked archive
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of aircraft.",)
+    templates: Templates = ("a photo of a {}, a type of aircraft.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         # Address: torchvision.datasets.FGVCAircraft. sha256: that of the file as sent, 2,753,340,328 bytes, as several
         # projects record it. tensorflow_datasets has that of the tar inside, because its client unpacks the gzip.

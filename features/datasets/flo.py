@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from features.datasets.base import Counts, Origin
+from features.datasets.base import Counts, Origin, Templates
 from features.splits.oxford_flowers import flower_names
 from features.splits.xian_split import XianReader
 
@@ -26,7 +26,7 @@ class Flo(XianReader):
     )
     images: ClassVar[tuple[str, ...]] = ("jpg",)
     xian_name: ClassVar[str] = "FLO"
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of flower.",)
+    templates: Templates = ("a photo of a {}, a type of flower.",)
     origin: ClassVar[Origin] = Origin(
         title="Oxford Flowers 102, zero-shot split",
         licence="not stated; for research",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits import oxford_flowers
 from features.splits.split_zhou import SplitReader
 
@@ -20,7 +20,7 @@ class Flowers102(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("jpg",)
     split_file: ClassVar[str] = "split_zhou_OxfordFlowers.json"
     packaged_split: ClassVar[Path | None] = oxford_flowers.SPLIT
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of flower.",)
+    templates: Templates = ("a photo of a {}, a type of flower.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.Flowers102
             "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits.split_zhou import SplitReader
 
 
@@ -20,7 +20,7 @@ class Food101(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("images",)
     split_file: ClassVar[str] = "split_zhou_Food101.json"
     split_url: ClassVar[str] = "https://drive.google.com/file/d/1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl/view"
-    templates: ClassVar[tuple[str, ...]] = ("a photo of {}, a type of food.",)
+    templates: Templates = ("a photo of {}, a type of food.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.Food101
             "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",

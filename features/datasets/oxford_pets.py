@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from features.datasets.base import Archive, Counts, Origin
+from features.datasets.base import Archive, Counts, Origin, Templates
 from features.splits.split_zhou import SplitReader
 
 
@@ -19,7 +19,7 @@ class OxfordPets(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("images",)
     split_file: ClassVar[str] = "split_zhou_OxfordPets.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a {}, a type of pet.",)
+    templates: Templates = ("a photo of a {}, a type of pet.",)
     archives: ClassVar[tuple[Archive, ...]] = (
         Archive(  # address and md5: torchvision.datasets.OxfordIIITPet
             "https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",

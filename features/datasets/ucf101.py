@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from features.datasets.base import Counts, Origin
+from features.datasets.base import Counts, Origin, Templates
 from features.splits.split_zhou import SplitReader
 
 VIDEOS = "UCF-101"
@@ -33,7 +33,7 @@ class Ucf101(SplitReader):
     images: ClassVar[tuple[str, ...]] = ("UCF-101-midframes", VIDEOS)
     split_file: ClassVar[str] = "split_zhou_UCF101.json"
     packaged_split: ClassVar[Path | None] = Path(__file__).with_suffix(".json.gz")
-    templates: ClassVar[tuple[str, ...]] = ("a photo of a person doing {}.",)
+    templates: Templates = ("a photo of a person doing {}.",)
     origin: ClassVar[Origin] = Origin(
         title="UCF101, middle frames",
         licence="not stated; for research",

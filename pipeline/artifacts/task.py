@@ -61,6 +61,11 @@ class Header:
     reading: Mapping[str, Any] = field(default_factory=dict)
     validation_from: ValidationFrom = "val"
 
+    @property
+    def transfer(self) -> bool:
+        """Return whether the images of another data set are classified than those that are learned from."""
+        return self.dataset != self.trained_on
+
 
 @dataclass(frozen=True)
 class Rows:

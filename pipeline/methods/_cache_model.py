@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, first_per_label
-from pipeline.methods.base import Classifier, FitData, Method, scale_of
+from pipeline.methods.base import Classifier, FitData, scale_of
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.log import Search, report_search
 
@@ -81,7 +82,7 @@ def build_cache(data: FitData, alpha: float, beta: float) -> CacheClassifier:
     )
 
 
-class CacheMethod(Method):
+class CacheMethod(TemplatedMethod):
     """Settings of the cache and of the search of alpha and beta.
 
     Tip-Adapter's configurations (d0e2d6f, configs/*.yaml, read 2026-11) have an alpha and a grid for each of eleven

@@ -116,6 +116,7 @@ class FitData:
         validation: V validation images of the seen classes (V, 1, D); V may be 0.
         tower: the frozen text tower, for a method that `needs_text_tower`; else it may be None.
         rng: source of all randomness in `fit`; on the CPU, so that a seed draws the same numbers on every device.
+        transfer: whether the unseen classes belong to another data set than the images.
     """
 
     train: LabelledFeatures
@@ -124,6 +125,7 @@ class FitData:
     validation: LabelledFeatures
     tower: TextTower | None
     rng: torch.Generator
+    transfer: bool = False
 
     @property
     def shots(self) -> int:

@@ -2,12 +2,13 @@
 
 Loss = cross-entropy + the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the zero-shot probability of the
 right class, averaged over the training views of class c: the better zero-shot CLIP knows a class, the more its weight
-is held. The weights are normalised when they score. Reproduces the rows "CLAP" of the paper's few-shot comparison. A
-class without features keeps its zero-shot weight.
+is held. The weights are normalised when they score. The paper's few-shot comparison has it in the rows "CLAP". A class
+without features keeps its zero-shot weight.
 
-The paper sums the constraint over classes, its code averages it (`reduction`). As in the code the weights start at the
-length of the text tower's features. Differs from the code (dbdf409): 10 stored views (the code: 20 augmented ones);
-Dassl drops the last batch of an epoch if it is incomplete, here it is kept.
+The paper sums the constraint over classes, its code averages it (`reduction`). As in the code (dbdf409, read 2026-11)
+the weights start at the length of the text tower's features, a step takes its batch from all views of all images, and
+there are N / batch steps in an epoch, at least one. Differs from it: the stored views, of which one is the centre crop
+(the code: 20 augmented crops).
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.methods._affine import class_means, concat_real_synthetic
-from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods._templates import TemplatedMethod
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
 Reduction = Literal["mean", "sum"]
 
 
-class Clap(Method):
+class Clap(TemplatedMethod):
     """Settings of CLAP."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
+    unit_templates: ClassVar[bool] = False  # code
 
     reduction: Reduction = "mean"  # of the constraint over classes (code: mean, paper: sum)
     epochs: Annotated[int, Field(ge=1)] = 300  # passes over the training images (official config)
@@ -39,6 +42,7 @@ class Clap(Method):
 
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the weights of the classes that have features."""
+        data = self.with_templates(data)
         ids = trained_classes(data.classes, data.synthetic)
         target = index_by_label(ids, len(data.classes))
         scale = scale_of(data.classes)

@@ -23,8 +23,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, count_correct
-from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, everything_scored, scale_of
 from pipeline.training.log import Search, report_search
 from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
@@ -68,7 +69,7 @@ class AdapterClassifier(Classifier):
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class ClipAdapter(Method):
+class ClipAdapter(TemplatedMethod):
     """Settings of CLIP-Adapter."""
 
     classifier: ClassVar[type[Classifier]] = AdapterClassifier
@@ -86,6 +87,7 @@ class ClipAdapter(Method):
 
         Of several ratios the best on validation is returned, the first of them on a tie.
         """
+        data = self.with_templates(data)
         d = data.train.features.shape[-1]
         device = data.train.features.device
         tried = self.ratios if self.ratios and len(data.validation) else [self.ratio]

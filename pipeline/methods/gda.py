@@ -31,8 +31,9 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from pipeline.methods._affine import class_means, concat_real_synthetic
+from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, count_correct
-from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, everything_scored, scale_of
 from pipeline.training.log import Search, report_search
 from pipeline.training.loop import index_by_label, trained_classes
 
@@ -62,7 +63,7 @@ class GdaClassifier(Classifier):
         return self.logit_scale * features @ self.texts[class_ids].T + self.alpha * discriminant
 
 
-class Gda(Method):
+class Gda(TemplatedMethod):
     """Settings of GDA."""
 
     classifier: ClassVar[type[Classifier]] = GdaClassifier
@@ -76,6 +77,7 @@ class Gda(Method):
 
     def fit(self, data: FitData) -> GdaClassifier:
         """Estimate the Gaussians, then select alpha."""
+        data = self.with_templates(data)
         ids = trained_classes(data.classes, data.synthetic)
         data = data if self.centre_crop else data.without_centre_crop()
         features, labels = concat_real_synthetic(data, every_view=True)

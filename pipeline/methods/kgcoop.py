@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
-from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.methods._templates import TemplatedMethod
+from pipeline.methods.base import Classifier, FitData, PromptedClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes
 
 
-class KgCoOp(Method):
+class KgCoOp(TemplatedMethod):
     """Settings of KgCoOp."""
 
     classifier: ClassVar[type[Classifier]] = PromptedClassifier
@@ -40,6 +41,7 @@ class KgCoOp(Method):
 
     def fit(self, data: FitData) -> PromptedClassifier:
         """Train the context; the classifier holds the text features of the learned prompts, one per class."""
+        data = self.with_templates(data)
         tower = data.text_tower
         context = nn.Parameter(initial_context(tower, self.init, self.context, data.rng, method="kgcoop"))
         ids = trained_classes(data.classes, data.synthetic)

@@ -26,12 +26,13 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from pipeline.methods._affine import AffineClassifier, affine_classifier, class_means, concat_real_synthetic
+from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, budgeted, count_correct
-from pipeline.methods.base import Classifier, FitData, Method
+from pipeline.methods.base import Classifier, FitData
 from pipeline.training.loop import index_by_label, trained_classes
 
 
-class LpPlusPlus(Method):
+class LpPlusPlus(TemplatedMethod):
     """Settings of LP++."""
 
     classifier: ClassVar[type[Classifier]] = AffineClassifier
@@ -47,6 +48,7 @@ class LpPlusPlus(Method):
         Raises:
             InputError: the weights are not finite.
         """
+        data = self.with_templates(data)
         validation = budgeted(data, self.validation_shots)
         ids = trained_classes(data.classes, data.synthetic)
         features, labels = concat_real_synthetic(data)

@@ -1,10 +1,10 @@
 """TaskRes: a learned residual on each class's frozen text feature (Yu et al. 2023).
 
-t' = t + alpha * x, then normalised; x starts at 0. Reproduces the rows "TaskRes" (regular base) of the paper's few-shot
-comparison. A class without features keeps x = 0, which is its zero-shot weight.
+t' = t + alpha * x, then normalised; x starts at 0. The paper's few-shot comparison has it in the rows "TaskRes"
+(regular base). A class without features keeps x = 0, which is its zero-shot weight.
 
-As in the official code t has the length of the text tower's output. Differs from the code (5195359): stored views (the
-code: fresh augmentations).
+As in the official code t has the length of the text tower's output. Differs from the code (5195359, read 2026-11):
+stored views (the code: fresh crops).
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods._templates import TemplatedMethod
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes, warm_cosine
 
 
-class TaskRes(Method):
+class TaskRes(TemplatedMethod):
     """Settings of TaskRes."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
+    unit_templates: ClassVar[bool] = False  # code
 
     alpha: Annotated[float, Field(gt=0)] = 0.5  # scale of the residual (script; 1.0 for Flowers102)
     epochs: Annotated[int, Field(ge=1)] | None = None  # passes over the images; null: 200, below 8 shots 100 (paper)
@@ -34,6 +36,7 @@ class TaskRes(Method):
 
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the residuals of the classes that have features."""
+        data = self.with_templates(data)
         ids = trained_classes(data.classes, data.synthetic)
         target = index_by_label(ids, len(data.classes))
         scale = scale_of(data.classes)

@@ -23,11 +23,12 @@ from torch.nn import functional as F
 from features.text.text_tower import Block, TextTower
 from features.text.tokenizer import text_lengths
 from pipeline.methods._prompt_learning import initial_context, initial_linear, knowledge_distance
-from pipeline.methods.base import Classifier, FitData, LinearClassifier, Method, everything_scored, scale_of
+from pipeline.methods._templates import TemplatedMethod
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
 
-class Tcp(Method):
+class Tcp(TemplatedMethod):
     """Settings of TCP."""
 
     classifier: ClassVar[type[Classifier]] = LinearClassifier
@@ -47,6 +48,7 @@ class Tcp(Method):
 
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the shared context and the net; the classifier holds the text features, one per class."""
+        data = self.with_templates(data)
         classes, tower = data.classes, data.text_tower
         learned = self._start(tower, classes.text_features.shape[1], data.rng)
         shared, net = learned[0], learned[1:]

@@ -19,6 +19,7 @@ class TipAdapter(CacheMethod):
 
     def fit(self, data: FitData) -> CacheClassifier:
         """Build the cache, then select alpha and beta."""
+        data = self.with_templates(data)
         data = data if self.centre_crop else data.without_centre_crop()
         cache = build_cache(data, self.alpha, self.beta)
         return self.search(cache, data.validation, data.classes.seen_ids)

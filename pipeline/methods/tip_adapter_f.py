@@ -34,6 +34,7 @@ class TipAdapterF(CacheMethod):
 
     def fit(self, data: FitData) -> CacheClassifier:
         """Build the cache, train its keys, then select alpha and beta."""
+        data = self.with_templates(data)
         data = data if self.centre_crop else data.without_centre_crop()
         cache = build_cache(data, self.alpha, self.beta)
         dtype = torch.float16 if self.precision == "float16" else cache.keys.dtype

@@ -72,7 +72,15 @@ def fit(
             check_usable(classes, train=train, validation=validation, synthetic=pool)
 
             rng = stream(seed, "finetune")  # the label is part of the seed: another one would change every result
-            data = FitData(train, classes, synthetic=pool, validation=validation, tower=tower, rng=rng)
+            data = FitData(
+                train,
+                classes,
+                synthetic=pool,
+                validation=validation,
+                tower=tower,
+                rng=rng,
+                transfer=task.header.transfer,
+            )
             found: list[Search] = []
             with log_epochs_to(log.of(seed)), log_searches_to(found.append):
                 classifier = method.fit(data)

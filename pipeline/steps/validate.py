@@ -96,7 +96,15 @@ def validate(
             run_logits = validate_seed(
                 method,
                 classifier,
-                FitData(train, classes, synthetic=None, validation=validation, tower=tower, rng=stream(seed)),
+                FitData(
+                    train,
+                    classes,
+                    synthetic=None,
+                    validation=validation,
+                    tower=tower,
+                    rng=stream(seed),
+                    transfer=task.header.transfer,
+                ),
                 seed=seed,
                 fold_features=partial(_fold_features, synthetic, seed, device),
                 logs={name: log.of(seed) for name, log in logs.items()},

@@ -89,7 +89,12 @@ def test_the_description_is_complete(name: str) -> None:
     assert origin.counts
     assert all((origin.title, origin.licence, origin.home, origin.citation, reader.layout, reader.source))
     assert origin.home.startswith("https://")
-    assert all(template.count("{}") == 1 for template in reader.templates)
+    own = reader_from({"reader": name, "templates": ["{} here"]}, "")
+    assert isinstance(own, Published)
+    assert own.templates == ("{} here",)
+    usual = reader_from({"reader": name}, "")
+    assert isinstance(usual, Published)
+    assert all(template.count("{}") == 1 for template in usual.templates)
     assert reader.archives or "data.root" in reader.source, "explain where to get it and where to put it"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -14,11 +16,13 @@ from features.text.prompts import format_prompts
 from features.text.tokenizer import CLIP
 from pipeline.methods._cache_model import CacheClassifier, build_cache
 from pipeline.methods._prompt_learning import class_weights
+from pipeline.methods._templates import imagenet_templates
 from pipeline.methods._validation import budgeted, first_per_label
 from pipeline.methods.clip_adapter import adapt
 from pipeline.methods.coop import CoOp
+from pipeline.methods.gda import Gda
+from pipeline.methods.taskres import TaskRes
 from pipeline.methods.tip_adapter import TipAdapter
-from pipeline.methods.zero_shot import imagenet_templates
 from pipeline.training.data import ClassSet
 from pipeline.training.loop import Batches, cosine, index_by_label, trained_classes, warm_cosine
 from pipeline.training.seeds import stream
@@ -42,12 +46,29 @@ def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
 def test_clips_ensembles_and_templates_without_exactly_one_place_for_the_name() -> None:
     assert len(imagenet_templates("imagenet_80")) == 80
     assert len(imagenet_templates("imagenet_7")) == 7
+    assert imagenet_templates("imagenet_8") == [*imagenet_templates("imagenet_7"), "a photo of a {}."]
     assert all(text.count("{}") == 1 for text in imagenet_templates("imagenet_80"))
     assert fit("zero_shot", templates="imagenet_7").state()["weights"].shape == (6, 32)
     with pytest.raises(InputError, match=r"methods\.zero_shot\.templates") as caught:
         fit("zero_shot", templates=["a photo", "{} {}", "fine {}"])
     assert "'a photo'" in str(caught.value)
     assert "'fine {}'" not in str(caught.value)
+
+
+def test_templates_change_all_text_features_but_those_of_another_data_set() -> None:
+    texts = ["a photo of a {}.", "itap of a {}."]
+    raw = np.mean([TOWER.encode(CLIP.tokenize(format_prompts(t, CLASSES.names), room=77)).numpy() for t in texts], 0)
+    changed = TaskRes(templates=texts).with_templates(fit_data()).classes
+    np.testing.assert_allclose(changed.unnormalized_text.numpy(), raw, rtol=1e-4, atol=1e-5)
+
+    unit = Gda(templates=texts).with_templates(fit_data()).classes.text_features
+    assert not torch.allclose(unit, changed.text_features, atol=1e-4)
+    np.testing.assert_allclose(unit.numpy(), fit("zero_shot", templates=texts).state()["weights"].numpy(), rtol=1e-5)
+
+    transferred = TaskRes(templates=texts).with_templates(replace(fit_data(), transfer=True)).classes
+    assert torch.equal(transferred.text_features[:4], changed.text_features[:4])
+    assert torch.equal(transferred.text_features[4:], CLASSES.text_features[4:])
+    assert torch.equal(transferred.text_norms[4:], CLASSES.text_norms[4:])
 
 
 def test_clip_adapter_mix_is_equations_3_to_5() -> None:
