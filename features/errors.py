@@ -60,3 +60,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def shown(path: str) -> str:
     """Return a path as one line: unchanged, or quoted with escapes if it holds a line break or a control character."""
     return path if path.isprintable() else repr(path)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 class`, `2 classes`, `1,000 images`."""
+    plural = noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")
+    return f"{count:,} {plural}"

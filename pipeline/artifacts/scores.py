@@ -54,7 +54,7 @@ class SeedScores(Settings):
 
     Attributes:
         seed: the seed.
-        eval_splits: evaluation split -> its score.
+        eval_splits: evaluation split -> its score; empty without test images.
         harmonic_mean: H of the two evaluation splits of `Scores.harmonic`.
         plain: for a task that classifies images of both kinds among all classes: seen and unseen accuracy of the
             logits as they are.
@@ -62,7 +62,7 @@ class SeedScores(Settings):
     """
 
     seed: Annotated[int, Field(ge=0)]
-    eval_splits: Annotated[dict[str, SplitScore], Field(min_length=1)]
+    eval_splits: dict[str, SplitScore]
     harmonic_mean: Percent | None = None
     plain: Balance | None = None
     ausuc: Percent | None = None

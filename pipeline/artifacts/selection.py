@@ -11,7 +11,7 @@ from pydantic import Field
 from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import Settings, parse
-from pipeline.artifacts.scores import Count, Percent
+from pipeline.artifacts.scores import Percent
 from pipeline.artifacts.selection_doubts import doubts
 from pipeline.config.migrations import check_artifact_folder
 from pipeline.metrics.accuracy import harmonic_mean
@@ -77,16 +77,18 @@ class Selection(Settings):
         confidence: percentage of bootstrap samples in which the run is better than each other.
         chance: the score of a run that guesses, in percent.
         runs: all runs that were compared, in the order of the grid.
+        reason: why the runs could not be compared, so that `run` is the first of the grid that can score every class.
     """
 
     dataset: str
     task: str
     run: str
     seed: int
-    images: Count
+    images: Annotated[int, Field(ge=0)]
     confidence: Percent
     chance: Percent = 0.0
     runs: Annotated[tuple[Candidate, ...], Field(min_length=1, strict=False)]
+    reason: str | None = None
 
     def candidate(self, run: str) -> Candidate | None:
         """Return the result of a run, or None if it was not compared."""
@@ -105,6 +107,13 @@ def read_selection(path: Path) -> Selection:
 
 def selection_text(selection: Selection) -> str:
     """Return the selected run, how reliable the selection is, and a table of all runs as text."""
+    if selection.reason is not None:
+        return (
+            f"{selection.dataset}: run `{selection.run}`, seed {selection.seed}, is used for new images\n"
+            f"  runs cannot be compared: {selection.reason}. The first run that scores every class is used, and its\n"
+            "  probabilities are not calibrated. `shipyard predict --run RUN` uses another"
+        )
+
     lines = [
         f"{selection.dataset}: run `{selection.run}`, seed {selection.seed}, is selected for new images",
         f"  {selection.images} validation images; the best run in {selection.confidence:.0f} of 100 bootstrap samples",
@@ -117,16 +126,21 @@ def selection_text(selection: Selection) -> str:
         head = ["", "seen", "unseen", "H", "offset", "seen *", "unseen *", "H *", "95 % of samples"]
     else:
         head = ["", "seen", "95 % of samples"]
-    rows = [head, *([candidate.run, *_cells(candidate, has_folds)] for candidate in selection.runs)]
+    compared = [candidate for candidate in selection.runs if candidate.plain]
+    rows = [head, *([candidate.run, *_cells(candidate, has_folds)] for candidate in compared)]
     lines += [f"  {line}".rstrip() for line in text_table(rows)]
 
+    # One line for all runs with the same reason.
+    reasons: dict[str, list[str]] = {}
     for candidate in selection.runs:
+        what = "no offset" if candidate.plain else "not compared"
         if candidate.reason is not None:
-            lines.append(f"  {candidate.run}: no offset: {candidate.reason}")
-        warning = calibration_warning(candidate.run, candidate.temperature)
-        if warning:
-            lines.append(f"  {warning}")
+            reasons.setdefault(f"{what}: {candidate.reason}", []).append(candidate.run)
+    lines += [f"  {', '.join(runs)}: {reason}" for reason, runs in reasons.items()]
 
+    selected = selection.candidate(selection.run)
+    if selected and (warning := calibration_warning(selected.run, selected.temperature)):
+        lines.append(f"  {warning}")
     lines += [f"  {doubt}" for doubt in doubts(selection)]
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, Problems, nearest, raise_all
+from features.errors import InputError, Problems, counted, nearest, raise_all
 from features.formats.files import atomic_file
 from features.index import mistakes
 from features.splits.class_names import read_names
@@ -273,6 +273,8 @@ def _too_few_images(listing: Listing, shots: int | None) -> Iterator[str]:
     counts = Counter(image.class_id for image in listing.images if image.split == "train")
     if listing.images and not counts:
         yield "no class has training images: every folder is listed in --unseen"
+    if counts and len(listing.classes) == 1:
+        yield f"{listing.classes[0]!r} is the only class, so there is nothing to tell it from: name others in --unseen"
     for class_id, count in counts.items():
         if shots is not None and count < shots:
             yield f"{listing.classes[class_id]!r} has {count} training images, fewer than --shots {shots}"
@@ -322,12 +324,12 @@ def class_notes(listing: Listing) -> Iterator[str]:
     with_images = {image.class_id for image in listing.images}
     names = listing.classes
     for what, ids in (
-        ("classes with training images", sorted(seen)),
-        ("classes from their names alone, with test images", sorted(with_images - seen)),
-        ("classes from their names alone", sorted({*range(len(names))} - with_images)),
+        ("with training images", sorted(seen)),
+        ("from the name alone, with test images", sorted(with_images - seen)),
+        ("from the name alone", sorted({*range(len(names))} - with_images)),
     ):
         if ids:
-            yield f"{len(ids)} {what}: {_listed(names[class_id] for class_id in ids)}"
+            yield f"{counted(len(ids), 'class')} {what}: {_listed(names[class_id] for class_id in ids)}"
 
     # A misspelled folder makes a new class: `test/kestrels` beside `train/kestrel`.
     seen_names = [names[class_id] for class_id in seen]
@@ -347,14 +349,22 @@ def _listed(names: Iterable[str]) -> str:
 def too_small_splits(listing: Listing) -> Iterator[str]:
     """Yield a note for each split in which seen classes have no images to be evaluated on."""
     seen = seen_ids(listing)
-    for split, kind, consequence in (
-        ("val", "validation", "they are ignored when a run is selected"),
-        ("test", "test", "they are not included in test results"),
+    for split, kind, if_some, if_all in (
+        ("val", "validation", "they are ignored when a run is selected", "runs cannot be compared"),
+        ("test", "test", "they are not included in test results", "nothing is evaluated"),
     ):
         missing = sorted(seen - {image.class_id for image in listing.images if image.split == split})
-        if missing:
+        if not missing:
+            continue
+        if not any(image.split == split for image in listing.images):
+            yield f"no class has {kind} images, so {if_all}: the smallest class has too few images"
+        else:
             listed = _listed(listing.classes[class_id] for class_id in missing)
-            yield f"{len(missing)} of {len(seen)} classes have no {kind} images, so {consequence}: {listed}"
+            verb = "has" if len(missing) == 1 else "have"
+            yield f"{len(missing)} of {counted(len(seen), 'class')} {verb} no {kind} images, so {if_some}: {listed}"
+
+    if len(seen) == 1 and len(listing.classes) > 1:
+        yield "a single class has images, so runs cannot be compared: nothing shows how they treat the other classes"
 
 
 def seen_ids(listing: Listing) -> frozenset[int]:

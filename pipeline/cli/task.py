@@ -113,6 +113,7 @@ def check(
 
 def _print_listing(name: str, listing: Listing) -> None:
     """Print how many images and which classes were found, and everything that may not be as the user thinks."""
+    from features.errors import counted
     from features.splits.image_files import passed_over_lines
     from pipeline.cli.new_task import class_notes, seen_ids, split_counts, too_small_splits
 
@@ -121,8 +122,9 @@ def _print_listing(name: str, listing: Listing) -> None:
     images_of_unseen = len(listing.images) - sum(counts.values())
     images_of_seen = ", ".join(f"{count} {split}" for split, count in counts.items())
 
-    print(f"{name}: {seen} classes with {images_of_seen} images")
-    print(f"{' ' * len(name)}  {len(listing.classes) - seen} classes with only names, {images_of_unseen} test images")
+    named = counted(len(listing.classes) - seen, "class")
+    print(f"{name}: {counted(seen, 'class')} with {images_of_seen} images")
+    print(f"{' ' * len(name)}  {named} with only names, {counted(images_of_unseen, 'test image')}")
     for line in class_notes(listing):
         print(f"  {line}")
     for note in [*listing.notes, *passed_over_lines(listing.passed_over), *too_small_splits(listing)]:

@@ -8,7 +8,7 @@ joins lists that span several lines, re-indents sequences and rewrites `~`, `Tru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from io import StringIO
 from itertools import pairwise
@@ -81,12 +81,26 @@ def insert(text: str, block: str, name: str, value: Mapping[str, Any]) -> str:
 
 
 def changes(before: str, after: str) -> list[str]:
-    """Return the lines that `apply` changed, as `key: old -> new`, without their comments."""
+    """Return the values that differ between two texts, as `dotted.key: old -> new`."""
+    old, new = _leaves(before), _leaves(after)
     return [
-        f"{_without_comment(old)} -> {_without_comment(new).partition(':')[2].strip()}"
-        for old, new in zip(before.splitlines(), after.splitlines(), strict=True)
-        if old != new
+        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
     ]
+
+
+def _leaves(text: str) -> dict[str, str]:
+    """Return the text of each value that is no mapping, by its dotted key."""
+
+    def walk(prefix: str, node: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(node, MappingNode) and node.value:
+            for name, value in node.value:
+                yield from walk(f"{prefix}.{name.value}" if prefix else name.value, value)
+        else:
+            yield prefix, " ".join(text[node.start_mark.index : node.end_mark.index].split())
+
+    return dict(walk("", _composed(text)))
 
 
 def _span_of_value(text: str, key: str) -> tuple[int, int]:
@@ -177,8 +191,3 @@ def _as_one_line(assignment: str, value: str) -> str:
 def _load(text: str) -> object:
     """Return the plain value of a YAML text."""
     return YAML(typ="safe", pure=True).load(text)
-
-
-def _without_comment(line: str) -> str:
-    """Return a line without its comment and its indentation."""
-    return line.partition(" #")[0].strip()

@@ -42,7 +42,7 @@ class SeedMargins:
     Attributes:
         task: of the run itself, with all classes as candidates.
         folds: of its fit on each fold, with the seen classes as candidates; the images are the same. There are none
-            without unseen classes, or with a single seen class.
+            without unseen classes.
         unseen: number of candidates that are unseen classes, in the task and then in each fold.
     """
 

@@ -69,7 +69,7 @@ class Plan:
     Attributes:
         seen: classes with training images.
         unseen: classes known by name only.
-        eval_splits: at least one evaluation split.
+        eval_splits: the evaluation splits; none if there is no test image, so that nothing can be evaluated.
         harmonic: names of the two evaluation splits whose harmonic mean is reported, or None.
         same: class of the target data set -> the seen class of the source data set that is the same class.
     """

@@ -8,7 +8,7 @@ from features.formats.seal import read_sealed_json
 from features.runtime.text_table import text_table
 from features.settings import parse
 from pipeline.report.balance import balance_caption, balance_cells
-from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus
+from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, over_seeds, plus_minus
 from pipeline.report.summary import Row, Summary, Table
 from pipeline.report.tables import published_cells, reference_name
 
@@ -20,13 +20,12 @@ def read_summary(folder: Path) -> Summary:
         InputError: there is no report yet, or it is damaged.
     """
     path = folder / "summary.json"
-    return parse(Summary, read_sealed_json(path, "run `dvc repro` (or `make demo`) first"), str(path))
+    return parse(Summary, read_sealed_json(path, "run `shipyard run` first"), str(path))
 
 
 def results_text(summary: Summary, folder: Path, page: Path) -> str:
     """Return the output of `shipyard report`: every table, and the paths of the page and of the numbers."""
-    seeds = ", ".join(map(str, summary.seeds))
-    parts = [f"Encoder {summary.encoder.name}, seeds {seeds}: mean ± sample standard deviation, percent"]
+    parts = [f"Encoder {summary.encoder.name}, {over_seeds(summary.seeds)}, percent"]
     parts += [f"Note: {note}" for note in summary.notes]
     parts += [table_text(table) for table in summary.tables]
     parts += [f"Report: {page} (open in a browser). Numbers: {folder / 'results.csv'}"]
@@ -38,7 +37,7 @@ def table_text(table: Table) -> str:
     reasons = footnotes(table)
 
     lines = [["", *(heading(column) for column in table.columns)]]
-    for row in table.rows:
+    for row in table.scored:
         lines.append([row.run, *(plus_minus(row.values[column], reasons) for column in table.columns)])
         if any(value.published is not None for value in row.values.values()):
             lines.append(_published_line(table, row))
@@ -46,11 +45,11 @@ def table_text(table: Table) -> str:
         values = (reference.values.get(column) for column in table.columns)
         lines.append([reference_name(reference), *(DASH if value is None else number(value) for value in values)])
 
-    text = [f"{table.dataset}, {table.task}", *text_table(lines)]
+    text = [table.title, *text_table(lines)]
     text += [f"[{i}] {reason}" for i, reason in enumerate(reasons, start=1)]
     text += [*caption(table), *gain_sentences(table)]
     if table.balance:
-        text += ["", f"{table.dataset}, {table.task}: seen and unseen classes in balance"]
+        text += ["", f"{table.title}: seen and unseen classes in balance"]
         text += [*text_table(balance_cells(table.balance)), *balance_caption(table.balance)]
     return "\n".join(text)
 

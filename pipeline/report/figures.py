@@ -134,11 +134,9 @@ def figures(table: Table, diagnostics: Diagnostics) -> list[Figure]:
     records |= {"accuracy": _accuracies(table), "gain": _gains(table)}
 
     # The menus start with the run that has the highest value in the last column.
-    last = table.columns[-1]
-    best = max(table.rows, key=lambda row: row.values[last].mean or 0.0)
-    initial = {"run": best.run, "measure": "reconstruction", "projection": "umap"}
+    initial = {"run": table.best.run, "measure": "reconstruction", "projection": "umap"}
 
-    label = f"{table.dataset}, {table.task}"
+    label = table.title
     return [Figure(name, label, records[name], initial) for name in FIELDS if records.get(name)]
 
 

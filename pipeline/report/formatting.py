@@ -34,6 +34,13 @@ def plus_minus(value: Value, footnotes: Sequence[str] = ()) -> str:
     return f"{number(value.mean)}{std}{PARTIAL if value.partial else ''}"
 
 
+def over_seeds(seeds: Sequence[int]) -> str:
+    """Return what the numbers of a table are: of one seed, or the mean over several."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"seeds {', '.join(map(str, seeds))}: mean ± sample standard deviation"
+
+
 def heading(column: str) -> str:
     """Return the heading of a column: the name of the evaluation split, or H."""
     return "H" if column == HARMONIC_MEAN else column
@@ -41,8 +48,17 @@ def heading(column: str) -> str:
 
 def footnotes(table: Table) -> list[str]:
     """Return the reasons of a table's dashes without duplicates, in the order of the cells."""
-    reasons = [row.values[column].reason for row in table.rows for column in table.columns]
+    reasons = [row.values[column].reason for row in table.scored for column in table.columns]
     return list(dict.fromkeys(reason for reason in reasons if reason))
+
+
+def unscored_reasons(table: Table) -> list[str]:
+    """Return a sentence for each reason why runs are not in the table."""
+    by_reason: dict[str, list[str]] = {}
+    for row in table.unscored:
+        reason = next(reason for value in row.values.values() if (reason := value.reason))
+        by_reason.setdefault(reason, []).append(row.run)
+    return [f"Not in the table: {', '.join(runs)}, because {reason}." for reason, runs in by_reason.items()]
 
 
 def caption(table: Table) -> list[str]:
@@ -50,6 +66,8 @@ def caption(table: Table) -> list[str]:
     if table.averaged:
         names = ", ".join(table.averaged)
         lines = [f"Mean over {len(table.averaged)} data sets with equal weight: {names}."]
+    elif not table.eval_splits:
+        lines = ["Nothing was evaluated, because no class has a test image: add a second image to some classes."]
     else:
         lines = [f"Top-1 accuracy in percent; {'; '.join(_images(split) for split in table.eval_splits)}."]
 
@@ -79,6 +97,9 @@ def caption(table: Table) -> list[str]:
     if table.harmonic:
         what = "harmonic mean of the means of" if table.averaged else "harmonic mean of"
         lines.append(f"H: {what} {' and '.join(table.harmonic)}, computed per seed, then averaged.")
+
+    for reason in unscored_reasons(table):
+        lines.append(reason)
 
     if table.published:
         published = table.published

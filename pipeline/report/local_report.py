@@ -161,9 +161,8 @@ def _times() -> dict[str, float]:
 
 def _mistakes(params: Params, table: Table) -> Mistakes:
     """Return some mistakes of a table with their images, or the reason why there are none."""
-    last = table.columns[-1]
-    best = max(table.rows, key=lambda row: row.values[last].mean or 0.0).run
-    mistakes = Mistakes(f"{table.dataset}, {table.task}", best)
+    best = table.best.run
+    mistakes = Mistakes(table.title, best)
     if table.averaged:
         return mistakes
 

@@ -133,6 +133,29 @@ class Table(Settings):
         names = tuple(eval_split.name for eval_split in self.eval_splits)
         return (*names, HARMONIC_MEAN) if self.harmonic else names
 
+    @property
+    def title(self) -> str:
+        """Data set and task; one name for the task of a user's own images."""
+        return self.dataset if self.task == self.dataset else f"{self.dataset}, {self.task}"
+
+    @property
+    def scored(self) -> tuple[Row, ...]:
+        """The rows with a number, ours or a published one; all rows if none has any."""
+        rows = [
+            row for row in self.rows if any(v.mean is not None or v.published is not None for v in row.values.values())
+        ]
+        return tuple(rows) or self.rows
+
+    @property
+    def unscored(self) -> tuple[Row, ...]:
+        """The rows that are not in `scored`, such as a cache of images on a task that has classes without any."""
+        return tuple(row for row in self.rows if row not in self.scored)
+
+    @property
+    def best(self) -> Row:
+        """The row with the highest mean in the last column; the first one if there are no columns."""
+        return max(self.rows, key=lambda row: [row.values[column].mean or 0.0 for column in self.columns[-1:]])
+
 
 class Encoder(Settings):
     """The encoder that computed the features."""

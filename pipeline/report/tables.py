@@ -86,15 +86,20 @@ def markdown(summary: Summary) -> str:
     encoder = summary.encoder
     model = ", ".join(filter(None, (encoder.model, encoder.pretrained)))
 
-    lines = [f"# Results with {encoder.name}", "", "Top-1 accuracy in percent, mean ± sample standard deviation over"]
-    lines += [f"seeds {', '.join(map(str, summary.seeds))}. Encoder: {encoder.name} (`{model}`), weights sha256"]
-    lines += [f"`{encoder.weights_sha256}`.", ""]
+    lines = [f"# Results with {encoder.name}", ""]
+    if len(summary.seeds) == 1:
+        lines += [f"Top-1 accuracy in percent, of seed {summary.seeds[0]}."]
+        lines += [f"Encoder: {encoder.name} (`{model}`), weights sha256 `{encoder.weights_sha256}`.", ""]
+    else:
+        lines += ["Top-1 accuracy in percent, mean ± sample standard deviation over"]
+        lines += [f"seeds {', '.join(map(str, summary.seeds))}. Encoder: {encoder.name} (`{model}`), weights sha256"]
+        lines += [f"`{encoder.weights_sha256}`.", ""]
     for note in summary.notes:
         lines += [f"> {note}", ">"]
     lines = [*lines[:-1], ""] if summary.notes else lines
 
     for table in summary.tables:
-        lines += [f"## {table.dataset}, {table.task}", "", *_markdown_table(table), ""]
+        lines += [f"## {table.title}", "", *_markdown_table(table), ""]
         lines += [f"[{i}] {reason}  " for i, reason in enumerate(footnotes(table), start=1)]
         lines += ["", " ".join(caption(table)), ""]
         lines += [f"- {sentence}" for sentence in gain_sentences(table)]
@@ -102,13 +107,13 @@ def markdown(summary: Summary) -> str:
 
         if table.balance:
             head, *rows = balance_cells(table.balance)
-            lines += [f"### {table.dataset}, {table.task}: seen and unseen classes in balance", "", _bar(head)]
+            lines += [f"### {table.title}: seen and unseen classes in balance", "", _bar(head)]
             lines += [_bar(["---"] + ["--:"] * (len(head) - 1)), *map(_bar, rows), ""]
             lines += [" ".join(balance_caption(table.balance)), ""]
 
         if table.generators:
             head, *rows = generator_cells(table.generators)
-            lines += [f"### {table.dataset}, {table.task}: synthetic features", "", _bar(head)]
+            lines += [f"### {table.title}: synthetic features", "", _bar(head)]
             lines += [_bar(["---"] + ["--:"] * (len(head) - 1)), *map(_bar, rows), ""]
             lines += [generator_caption(table.generators), ""]
 
@@ -124,7 +129,7 @@ def _markdown_table(table: Table) -> list[str]:
         head += [heading(column), "published", "difference"] if table.published else [heading(column)]
     lines = [_bar(head), _bar(["---"] + ["--:"] * (len(head) - 1))]
 
-    for row in table.rows:
+    for row in table.scored:
         cells = [f"`{row.run}`"]
         for column in table.columns:
             value = row.values[column]

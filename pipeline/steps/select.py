@@ -40,8 +40,11 @@ def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int], balanc
     """Choose an offset for each run, compare the runs with their offsets, and write which one is the best.
 
     The best run has the highest score: the harmonic mean of the measured seen and the predicted unseen accuracy. If two
-    are equal, the first in the grid is selected. Without unseen classes, or with a single seen class, the score is the
-    seen accuracy. The seed is the first one, because what a seed gives on a fold says nothing about another fit.
+    are equal, the first in the grid is selected. Without unseen classes the score is the seen accuracy. The seed is the
+    first one, because what a seed gives on a fold says nothing about another fit.
+
+    Without a validation image, or with a single seen class beside unseen ones, nothing tells which run is better. The
+    first one that can score every class is then selected, and the result says why.
 
     Args:
         cell: paths of the task. The validation logits are read, and the result is written to `cell.selection`.
@@ -50,18 +53,22 @@ def select(cell: TaskPaths, runs: Sequence[str], *, seeds: Sequence[int], balanc
         balance: whether runs get an offset; else every offset is 0.
 
     Raises:
-        InputError: there is no validation image, no run can be scored, or logits are missing, damaged or of other
-            images than the first run's.
+        InputError: no run can score every class, or logits are missing, damaged or of other images than the first
+            run's.
     """
     logits = {
         run: {seed: read_logits(logits_file(cell.validation_logits(run), seed)) for seed in seeds} for run in runs
     }
-    labels = _common_labels(cell, logits)
+    labels = _common_labels(logits)
+    if reason := _no_comparison(labels, logits):
+        selection = _first(cell, logits, seeds, labels, reason)
+        write_sealed_json(cell.selection, selection.model_dump(mode="json"))
+        return selection
 
     validated = {run: _validated(values) for run, values in logits.items()}
     comparable = {run: margins for run, margins in validated.items() if margins is not None}
     if not comparable:
-        raise InputError(f"{cell.dataset}/{cell.task}: no run can score every class, so none can be selected")
+        raise _nothing_to_select(cell)
 
     # (1 + SAMPLES, R) scores of R runs: of all images first, then of each bootstrap sample.
     offsets = {run: _offsets(logits[run], margins, balance=balance) for run, margins in comparable.items()}
@@ -99,7 +106,46 @@ def _chance(runs: Iterable[Seeds]) -> float:
     return 100 / max(len(values.seen[TASK]) for by_seed in runs for values in by_seed.values() if TASK in values.seen)
 
 
-def _common_labels(cell: TaskPaths, logits: Mapping[str, Seeds]) -> list[Labels]:
+def _no_comparison(labels: Sequence[Labels], logits: Mapping[str, Seeds]) -> str:
+    """Return why the runs of a task cannot be compared; empty if they can."""
+    if not all(map(len, labels)):
+        return "no class has a validation image"
+
+    seen = [values.seen[TASK] for by_seed in logits.values() for values in by_seed.values() if TASK in values.seen]
+    if seen and seen[0].sum() == 1 < len(seen[0]):
+        return "a single class has images, so nothing shows what a run does with images of the other classes"
+    return ""
+
+
+def _first(
+    cell: TaskPaths, logits: Mapping[str, Seeds], seeds: Sequence[int], labels: Sequence[Labels], reason: str
+) -> Selection:
+    """Return the first run that can score every class as the selected one.
+
+    Raises:
+        InputError: no run can.
+    """
+    usable = [run for run, by_seed in logits.items() if all(TASK in by_seed[seed].seeds[seed] for seed in seeds)]
+    if not usable:
+        raise _nothing_to_select(cell)
+    return Selection(
+        dataset=cell.dataset,
+        task=cell.task,
+        run=usable[0],
+        seed=seeds[0],
+        images=len(labels[0]),
+        confidence=0.0,
+        chance=_chance(logits.values()),
+        runs=tuple(Candidate(run=run, reason=None if run in usable else _why_unscored(logits[run])) for run in logits),
+        reason=reason,
+    )
+
+
+def _nothing_to_select(cell: TaskPaths) -> InputError:
+    return InputError(f"{cell.dataset}/{cell.task}: no run can score every class, so none can be selected")
+
+
+def _common_labels(logits: Mapping[str, Seeds]) -> list[Labels]:
     """Return the labels (N,) of the validation images of each seed, which all runs must share."""
     first = next(iter(logits))
     problems = [
@@ -110,13 +156,7 @@ def _common_labels(cell: TaskPaths, logits: Mapping[str, Seeds]) -> list[Labels]
     ]
     raise_all(problems, "logits of validation images do not match each other; run `dvc repro validate`")
 
-    labels = [values.labels[TASK] for values in logits[first].values()]
-    if not all(map(len, labels)):
-        raise InputError(
-            f"{cell.dataset}/{cell.task}: no seen class has a validation image, so no run can be selected: add "
-            "validation images, or remove the task from grid.select"
-        )
-    return labels
+    return [values.labels[TASK] for values in logits[first].values()]
 
 
 def _validated(logits: Seeds) -> tuple[SeedMargins, ...] | None:
@@ -163,9 +203,6 @@ def _refusal(logits: Seeds, seeds: Sequence[SeedMargins]) -> str:
     """Return why folds cannot tell the offset of a run; empty if they can."""
     if not all(values.fitted_to_images for values in logits.values()):
         return "it is not fitted to images"
-    if not seeds[0].folds:
-        return "a single seen class cannot be divided into folds"
-
     sides = [fold.labels[group] for seed in seeds for fold in seed.folds for group in (fold.seen, ~fold.seen)]
     smallest = min(len(np.unique(labels)) for labels in sides)
     if smallest < SMALLEST:

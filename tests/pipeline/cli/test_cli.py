@@ -157,8 +157,8 @@ def test_run_writes_the_changes_and_prints_the_results(project: Path) -> None:
     (project / "artifacts/index/caltech101.parquet").touch()
     result = call("run", "caltech101", "--set", "data.root=elsewhere")
     assert result.output.splitlines() == [
-        "params.yaml: datasets: [twemoji] -> [caltech101]",
-        "params.yaml: root: data -> elsewhere",
+        "params.yaml: grid.datasets: [twemoji] -> [caltech101]",
+        "params.yaml: data.root: data -> elsewhere",
         "(repro)",
         "(results)",
     ]
@@ -177,9 +177,9 @@ def test_own_images_run_with_their_task_and_another_data_set_resets_the_grid(pro
     result = call("run", "mybirds")
     *changes, cost, repro, results = result.output.splitlines()[:6]
     assert changes == [
-        "params.yaml: datasets: [twemoji] -> [mybirds]",
-        "params.yaml: tasks: [base_to_new] -> [mybirds]",
-        "params.yaml: select: [] -> [mybirds]",
+        "params.yaml: grid.datasets: [twemoji] -> [mybirds]",
+        "params.yaml: grid.tasks: [base_to_new] -> [mybirds]",
+        "params.yaml: grid.select: [] -> [mybirds]",
     ]
     assert cost.startswith("grid.select: 54 "), "two folds x three seeds x (eight runs and one generator)"
     assert (repro, results) == ("(repro)", "(results)")
@@ -188,9 +188,9 @@ def test_own_images_run_with_their_task_and_another_data_set_resets_the_grid(pro
     assert "tasks.mybirds: " in str(alone.exception)
     assert "--set 'grid.tasks=[base_to_new]'" in str(alone.exception)
     assert call("run", "twemoji").output.splitlines() == [
-        "params.yaml: datasets: [mybirds] -> [twemoji]",
-        "params.yaml: tasks: [mybirds] -> [base_to_new]",
-        "params.yaml: select: [mybirds] -> []",
+        "params.yaml: grid.datasets: [mybirds] -> [twemoji]",
+        "params.yaml: grid.tasks: [mybirds] -> [base_to_new]",
+        "params.yaml: grid.select: [mybirds] -> []",
         "(repro)",
         "(results)",
     ]
@@ -232,13 +232,13 @@ def test_each_run_of_a_recipe_is_saved(project: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(cli, "keep", lambda name: print(f"(keep {name})"))
     result = call("run", "--recipe", "mine.yaml", "--set", "methods.coop.batch=8")
     assert result.output.splitlines() == [
-        "params.yaml: seeds: [1, 2, 3] -> [1]",
-        "params.yaml: epochs: null -> 1",
-        "params.yaml: batch: null -> 8",
+        "params.yaml: grid.seeds: [1, 2, 3] -> [1]",
+        "params.yaml: methods.coop.epochs: null -> 1",
+        "params.yaml: methods.coop.batch: null -> 8",
         "(repro)",
         "(results)",
         "(keep mine-1)",
-        "params.yaml: epochs: 1 -> 2",
+        "params.yaml: methods.coop.epochs: 1 -> 2",
         "(repro)",
         "(results)",
         "(keep mine-2)",
@@ -348,7 +348,7 @@ def test_report_before_any_run_names_the_command(project: Path, monkeypatch: pyt
     monkeypatch.chdir(project)
     result = call("report")
     assert isinstance(result.exception, InputError)
-    assert "dvc repro" in str(result.exception)
+    assert "`shipyard run`" in str(result.exception)
 
 
 def completed(*words: str) -> list[str]:

@@ -153,6 +153,15 @@ def test_classes_with_few_images_are_reported(project: Path) -> None:
         assert [part for part in parts if part not in note] == []
 
 
+def test_one_image_of_one_class_is_enough_and_what_cannot_be_evaluated_is_said(project: Path) -> None:
+    Path("few/tern").mkdir(parents=True)
+    Path("few/tern/1.jpg").touch()
+    result = new("--images", "few", "--unseen", "names.txt")
+    assert result.exit_code == 0
+    notes = " ".join(line for line in result.output.splitlines() if line.startswith("note: "))
+    assert [part for part in ("nothing is evaluated", "cannot be compared") if part not in notes] == []
+
+
 def test_the_same_command_completes_an_interrupted_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt
@@ -191,7 +200,7 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
         (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
         (["--images", "data/birds", "--unseen", "long.txt"], ["76 tokens", "coop"]),
         (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
-        (["--images", "few"], ["test images"]),
+        (["--images", "few"], ["'tern'", "only class"]),
     ],
 )
 def test_unusable_input_is_an_error(project: Path, options: list[str], parts: list[str]) -> None:

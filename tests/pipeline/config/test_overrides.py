@@ -107,4 +107,7 @@ def test_the_rest_of_a_file_is_not_reformatted() -> None:
 
 def test_changes_are_shown_without_comments() -> None:
     after = overrides.apply(SHIPPED, ["grid.datasets=[caltech101]", "data.root=/path/to/data"])
-    assert overrides.changes(SHIPPED, after) == ["datasets: [twemoji] -> [caltech101]", "root: data -> /path/to/data"]
+    assert overrides.changes(SHIPPED, after) == [
+        "grid.datasets: [twemoji] -> [caltech101]",
+        "data.root: data -> /path/to/data",
+    ]

@@ -11,10 +11,11 @@ from made_up_scores import NO_NEW, RUNS, enter, made_params, put_scores, seed_sc
 
 from features.encoding.definition import EncoderSpec
 from features.errors import InputError
-from pipeline.artifacts.scores import EncoderId, grid_runs, read_scores, score_path, write_scores
+from pipeline.artifacts.scores import EncoderId, SeedScores, grid_runs, read_scores, score_path, write_scores
 from pipeline.config.params import Params
 from pipeline.report import published
 from pipeline.report.build import read_grid, summarize, write_report
+from pipeline.report.console import read_summary, results_text, table_text
 from pipeline.report.formatting import caption, gain_sentences, notes
 from pipeline.report.generators import read_qualities
 from pipeline.report.published import ENCODERS, Identity, identify
@@ -58,7 +59,42 @@ def test_a_single_seed_has_no_standard_deviation() -> None:
     write_report(params, Path("report"))
     summary = summarize(params, read_grid(params), read_qualities(params), [])
     assert summary.tables[0].rows[1].values["base"].std is None
-    assert "±" not in Path("report/summary.md").read_text().split("## ")[1]
+    for text in (results_text(summary, Path("report"), Path("page")), Path("report/summary.md").read_text("utf-8")):
+        assert "±" not in text.splitlines()[0] + text.splitlines()[2]
+        assert "seed 1" in text
+    assert "±" not in Path("report/summary.md").read_text("utf-8").split("## ")[1]
+
+
+def test_without_test_images_every_run_is_listed_and_the_report_says_that_nothing_was_evaluated() -> None:
+    put_scores(params := made_params())
+    for cell in grid_runs(params):
+        path = score_path(params.artifacts, cell)
+        scores = read_scores(path)
+        seeds = tuple(SeedScores(seed=seed.seed, eval_splits={}) for seed in scores.seeds)
+        write_scores(path, scores.model_copy(update={"seeds": seeds, "harmonic": None}))
+    write_report(params, Path("report"))
+    (table,) = read_summary(Path("report")).tables
+    assert (table.columns, table.best.run, table.scored) == ((), "zero_shot", table.rows)
+    for text in (
+        table_text(table),
+        *(Path("report", name).read_text("utf-8") for name in ("index.html", "summary.md")),
+    ):
+        assert "Nothing was evaluated" in text
+        assert "coop+ship" in text
+
+
+def test_a_run_that_can_be_scored_nowhere_is_named_below_the_table_with_the_reason() -> None:
+    put_scores(params := made_params())
+    path = next(score_path(params.artifacts, cell) for cell in grid_runs(params) if cell.run == "tip_adapter_f")
+    scores = read_scores(path)
+    nowhere = tuple(seed_scores(seed.seed, (None, None, None)) for seed in scores.seeds)
+    write_scores(path, scores.model_copy(update={"seeds": nowhere}))
+    (table,) = summarize(params, read_grid(params), read_qualities(params), []).tables
+    assert [row.run for row in table.unscored] == ["tip_adapter_f"]
+    lines = table_text(table).splitlines()
+    assert not [line for line in lines if line.startswith("tip_adapter_f ")]
+    (named,) = [line for line in lines if "Not in the table: tip_adapter_f" in line]
+    assert NO_NEW in named
 
 
 def test_a_missing_accuracy_keeps_its_reason_and_is_not_averaged() -> None:

@@ -144,9 +144,8 @@ SMALL = {"task": np.array([1, 1, 1, 0], bool), "fold1": np.array([1, 0, 1], bool
         (seed_logits(1, ALL, ALL, preference=9.0, fitted_to_images=False), "not fitted"),
         (seed_logits(1, ALL, ALL, preference=9.0, wrong_on_fold=True), "half as accurate"),
         (seed_logits(1, ALL, set(), preference=9.0), "0 at every offset"),
-        (seed_logits(1, ALL, ALL, preference=9.0, kinds={"task": KINDS["task"]}), "single seen class"),
     ],
-    ids=["zero-shot", "trained badly", "hopeless", "no folds"],
+    ids=["zero-shot", "trained badly", "hopeless"],
 )
 def test_an_offset_that_cannot_be_known_is_zero_with_the_reason(logits: RunLogits, part: str, tmp_path: Path) -> None:
     selection = selected(tmp_path, {"run": [logits]})
@@ -194,13 +193,34 @@ def test_without_unseen_classes_the_seen_accuracy_decides(tmp_path: Path) -> Non
     assert " H " not in selection_text(selection)
 
 
-def test_no_run_is_selected_without_validation_images_or_without_a_run_that_scores_every_class(tmp_path: Path) -> None:
-    none = np.empty(0, np.int64)
-    empty = RunLogits({"task": none}, {1: {}}, {}, {1: {}})
-    with pytest.raises(InputError, match=r"mine/mine.*validation image"):
-        selected(tmp_path / "a", {"coop": [empty]})
+NO_IMAGES = np.empty(0, np.int64)
+ONE_SEEN = {"task": np.arange(3) < 1}  # no folds: a single class cannot be divided
+
+
+@pytest.mark.parametrize(
+    ("logits", "images", "reason"),
+    [
+        (seed_logits(1, ALL, ALL, labels=NO_IMAGES), 0, "no class has a validation image"),
+        (seed_logits(1, ALL, set(), labels=np.zeros(2, np.int64), kinds=ONE_SEEN), 2, "a single class has images"),
+    ],
+    ids=["no validation images", "one seen class"],
+)
+def test_where_nothing_compares_runs_the_first_that_scores_every_class_is_used_and_the_reason_kept(
+    logits: RunLogits, images: int, reason: str, tmp_path: Path
+) -> None:
+    unable = RunLogits(logits.labels, {1: {}}, logits.seen, {1: {}})
+    selection = selected(tmp_path, {"tip_adapter": [unable], "coop": [logits], "gda": [logits]})
+    assert (selection.run, selection.seed, selection.images, selection.confidence) == ("coop", 1, images, 0.0)
+    assert reason in str(selection.reason)
+    assert reason in selection_text(selection)
+    assert [(run.score, run.temperature, run.offsets) for run in selection.runs] == [(None, None, {})] * 3
     with pytest.raises(InputError, match=r"mine/mine.*every class"):
-        selected(tmp_path / "b", {"tip_adapter": RUNS["tip_adapter"]})
+        selected(tmp_path / "unable", {"tip_adapter": [unable]})
+
+
+def test_no_run_is_selected_if_none_scores_every_class(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine/mine.*every class"):
+        selected(tmp_path, {"tip_adapter": RUNS["tip_adapter"]})
 
 
 def test_a_temperature_is_fitted_to_the_balanced_logits_of_both_folds(tmp_path: Path) -> None:
@@ -307,6 +327,6 @@ def test_the_text_shows_the_selected_run_its_confidence_and_the_result_of_every_
     assert "8 validation images" in images
     assert "100 of 100" in images
     assert head.split()[:4] == ["seen", "unseen", "H", "offset"]
-    assert [row.split()[0] for row in rows[:4]] == list(RUNS)
+    assert [row.split()[0] for row in rows[:3]] == [run for run in RUNS if run != "tip_adapter"]
     assert rows[0].split()[:8] == ["zero_shot", "50.0", "50.0", "50.0", "0.00", "50.0", "50.0", "50.0"]
-    assert set(rows[3].split()[1:]) == {"–"}
+    assert "tip_adapter: not compared: " in "\n".join(rows[3:])
