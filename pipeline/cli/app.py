@@ -16,7 +16,7 @@ from features.runtime.commandline import run_app
 from features.runtime.progress import VERBOSITY
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.selection import read_selection, selection_text
-from pipeline.cli import completion, data, encoders, features, predict, task, words
+from pipeline.cli import completion, data, encoders, features, predict, serve, task, words
 from pipeline.cli.help import DATA, HELP, OWN, RESULTS, STORES, PanelGroup, examples
 from pipeline.config import overrides, params
 from pipeline.executor.repro import keep, repro
@@ -35,6 +35,7 @@ app.add_typer(features.app, name="features", rich_help_panel=STORES)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(encoders.app, name="encoders", rich_help_panel=DATA)
 app.add_typer(task.app, name="task", rich_help_panel=OWN)
+app.add_typer(serve.app)
 app.add_typer(predict.app)  # without a name, its commands become commands of `shipyard` itself
 app.add_typer(words.app)
 

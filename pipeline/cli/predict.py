@@ -95,7 +95,7 @@ def predict(
 
     keep_freed_memory()
     model = inference.open_model(params, name, run=run, seed=seed)
-    for note in _notes(params, model):
+    for note in model_notes(params, model):
         print(f"note: {note}", file=sys.stderr)
     with Progress("predict", len(images)) as progress:
         predictions = list(inference.predict(model, images, top, progress.advance))
@@ -134,7 +134,7 @@ def _images(paths: list[str]) -> list[str]:
     return images
 
 
-def _notes(params: Params, model: Model) -> Iterator[str]:
+def model_notes(params: Params, model: Model) -> Iterator[str]:
     """Yield what a user should know of the model before its predictions."""
     from features.splits.image_files import examples as first
     from pipeline.artifacts.selection import calibration_warning

@@ -85,18 +85,29 @@ class Model:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """Return (N, C) logits of (N, height, width, 3) uint8 crops, after the offset and the temperature."""
-        if self.reads_patches:
-            inputs = encode_with_patches(self.encoder, pixels, self.precision)[1]
-        else:
-            inputs = F.normalize(self.encoder.encode_crops(pixels, self.precision), dim=-1)
-
-        ids = torch.arange(len(self.names), device=self.device)
-        with torch.inference_mode():
-            return (self.classifier.logits(inputs, ids) - self.offsets) / (self.temperature or 1.0)
+        return self._encode(pixels)[1]
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Return the softmax (N, C) of the logits, on the CPU."""
         return F.softmax(self.logits(pixels), dim=1).cpu()
+
+    def classify(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the unit features (N, D) of (N, height, width, 3) uint8 crops and `probabilities`, on the CPU."""
+        features, logits = self._encode(pixels)
+        return features.cpu(), F.softmax(logits, dim=1).cpu()
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the unit features and the logits of crops."""
+        if self.reads_patches:
+            features, inputs = encode_with_patches(self.encoder, pixels, self.precision)
+        else:
+            features = self.encoder.encode_crops(pixels, self.precision)
+            inputs = F.normalize(features, dim=-1)
+
+        ids = torch.arange(len(self.names), device=self.device)
+        with torch.inference_mode():
+            logits = (self.classifier.logits(inputs, ids) - self.offsets) / (self.temperature or 1.0)
+            return F.normalize(features, dim=-1), logits
 
 
 def open_model(

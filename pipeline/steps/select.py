@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import InputError, raise_all
+from features.errors import InputError, counted, raise_all
 from features.formats.seal import write_sealed_json
 from pipeline.artifacts.logits import TASK, RunLogits, read_logits
 from pipeline.artifacts.paths import TaskPaths, logits_file
@@ -203,10 +203,14 @@ def _refusal(logits: Seeds, seeds: Sequence[SeedMargins]) -> str:
     """Return why folds cannot tell the offset of a run; empty if they can."""
     if not all(values.fitted_to_images for values in logits.values()):
         return "it is not fitted to images"
+    if not seeds[0].folds:
+        return "a single seen class cannot be divided into folds"
+
     sides = [fold.labels[group] for seed in seeds for fold in seed.folds for group in (fold.seen, ~fold.seen)]
     smallest = min(len(np.unique(labels)) for labels in sides)
     if smallest < SMALLEST:
-        return f"one side of a fold has {smallest} classes with validation images; at least {SMALLEST} are needed"
+        some = counted(smallest, "class")
+        return f"one side of a fold has {some} with validation images; at least {SMALLEST} are needed"
     if trained_badly(seeds):
         return "its fit on a fold is less than half as accurate as the run itself"
     return ""

@@ -115,6 +115,16 @@ TABLE: dict[str, dict[str, list[str]]] = {
     "docs/reliability.md": {
         NO + "takes an hour and more; test_faults.py runs how it writes": ["python -m benchmarks.faults"]
     },
+    "docs/serve.md": {
+        INSTALLS: ["pip install -e '.[serve]'"],
+        "test_serve.py::test_serve_and_predict_work_while_a_run_holds_the_repository": ["shipyard serve mybirds"],
+        "test_serve.py::test_saved_labels_are_a_table_that_task_new_reads": [
+            "shipyard task new corrected --images labels/mybirds/labels.csv"
+        ],
+        "test_serve.py::test_an_image_gets_the_classes_of_predict_and_its_nearest_training_images": [
+            "curl --data-binary @photo.jpg 'http://127.0.0.1:8000/classify?top=3'"
+        ],
+    },
     "docs/what_is_read.md": {
         "test_new_task.py::test_check_shows_each_class_and_everything_odd_and_writes_nothing": [
             "shipyard task check photos/birds"

@@ -36,6 +36,7 @@ COMMANDS = [
         ["task", "new"],
         ["task", "check"],
         ["predict"],
+        ["serve"],
         ["export"],
         ["data", "list"],
         ["data", "get"],

@@ -232,7 +232,7 @@ def test_the_terminal_shows_the_same_numbers() -> None:
     assert f"[1] {NO_NEW}" in text
     assert "98.00 (-8.00)" in text
     assert "artifacts/liteclip/report.html" in text
-    with pytest.raises(InputError, match=r"nowhere.*dvc repro"):
+    with pytest.raises(InputError, match=r"nowhere.*shipyard run"):
         read_summary(Path("nowhere"))
 
 

@@ -24,7 +24,7 @@ from pipeline.artifacts.selection import (
 )
 from pipeline.metrics.balance import margins_of
 from pipeline.metrics.calibration import fit_temperature
-from pipeline.steps.select import bootstrap, select
+from pipeline.steps.select import Offsets, bootstrap, run_offsets, select
 
 # Two validation images of each of four seen classes; classes 4 and 5 are unseen. Folds keep classes 0 and 2, or the
 # other two.
@@ -173,7 +173,7 @@ def test_a_fold_with_one_class_on_a_side_gives_no_offset(tmp_path: Path) -> None
     (run,) = selected(tmp_path, {"taskres": [logits]}).runs
     assert run.offsets == {1: 0.0}
     assert run.reason is not None
-    assert "1 classes" in run.reason
+    assert "1 class " in run.reason
 
 
 def test_a_failed_fit_on_a_fold_leaves_the_run_out_with_the_reason(tmp_path: Path) -> None:
@@ -216,6 +216,11 @@ def test_where_nothing_compares_runs_the_first_that_scores_every_class_is_used_a
     assert [(run.score, run.temperature, run.offsets) for run in selection.runs] == [(None, None, {})] * 3
     with pytest.raises(InputError, match=r"mine/mine.*every class"):
         selected(tmp_path / "unable", {"tip_adapter": [unable]})
+
+
+def test_a_single_seen_class_gives_no_offset() -> None:
+    logits = seed_logits(1, ALL, set(), labels=np.zeros(2, np.int64), kinds=ONE_SEEN)
+    assert run_offsets({1: logits}) == Offsets((0.0,), "a single seen class cannot be divided into folds")
 
 
 def test_no_run_is_selected_if_none_scores_every_class(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Images that a user labelled in the browser, as a table that `shipyard task new` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from features.errors import InputError
+from features.formats.csv_cells import SIGNS, read_rows, write_rows
+from features.formats.files import atomic_file
+
+TABLE = "labels.csv"
+LONGEST = 200  # characters of a label
+
+
+class Corrections:
+    """A folder with `labels.csv` (columns path and label) and the images beside it, named by their sha256."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder; it is made when the first image is saved."""
+        self.folder = folder
+        self._lock = Lock()
+
+    @property
+    def table(self) -> Path:
+        """Path of the table."""
+        return self.folder / TABLE
+
+    def save(self, image: bytes, label: str) -> int:
+        """Save an image with its label, in place of an earlier label of the same bytes; return the number of images.
+
+        Args:
+            image: bytes of an image file that can be decoded.
+            label: name of a class, known or new.
+
+        Raises:
+            InputError: the label is empty, too long, or begins with a sign that a spreadsheet evaluates.
+        """
+        label = _checked(label)
+        name = hashlib.sha256(image).hexdigest()[:32] + _suffix(image)
+
+        with self._lock:
+            labels = {row["path"]: row["label"] for row in read_rows(self.table)} if self.table.is_file() else {}
+            labels[name] = label
+            # The image first: an interruption leaves an image without a row, and never a row without an image.
+            with atomic_file(self.folder / name) as part:
+                part.write_bytes(image)
+            with atomic_file(self.table) as part, part.open("w", encoding="utf-8", newline="") as file:
+                write_rows(file, [("path", "label"), *labels.items()])
+            return len(labels)
+
+
+def _checked(label: str) -> str:
+    label = " ".join(label.split())
+    if not label or len(label) > LONGEST or label.startswith(SIGNS) or not label.isprintable():
+        raise InputError(
+            f"invalid label {label[:LONGEST]!r}: expected a class name of 1 to {LONGEST} characters that does not "
+            f"begin with one of {' '.join(sign for sign in SIGNS if sign.isprintable())}"
+        )
+    return label
+
+
+def _suffix(image: bytes) -> str:
+    """Return the usual suffix of an image's format, which is taken from its bytes; empty if it is unknown."""
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            kind = str(opened.format)
+    except OSError:
+        return ""  # `task new` judges such a file by its bytes, too
+    return {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}.get(kind, f".{kind.lower()}")
