@@ -63,14 +63,7 @@ def unscored_reasons(table: Table) -> list[str]:
 
 def caption(table: Table) -> list[str]:
     """Return the caption of a table, one sentence per item."""
-    if table.averaged:
-        names = ", ".join(table.averaged)
-        lines = [f"Mean over {len(table.averaged)} data sets with equal weight: {names}."]
-    elif not table.eval_splits:
-        lines = ["Nothing was evaluated, because no class has a test image: add a second image to some classes."]
-    else:
-        lines = [f"Top-1 accuracy in percent; {'; '.join(_images(split) for split in table.eval_splits)}."]
-
+    lines = [_evaluated(table)]
     if table.missing:
         missing = " and ".join(f"{name} lacks {count:,} images" for name, count in table.missing.items())
         lines.append(f"{PARTIAL} The copy is partial ({missing}), so these numbers are not results on the data set.")
@@ -98,9 +91,7 @@ def caption(table: Table) -> list[str]:
         what = "harmonic mean of the means of" if table.averaged else "harmonic mean of"
         lines.append(f"H: {what} {' and '.join(table.harmonic)}, computed per seed, then averaged.")
 
-    for reason in unscored_reasons(table):
-        lines.append(reason)
-
+    lines += unscored_reasons(table)
     if table.published:
         published = table.published
         shots = f"{published.shots} shots" if published.shots else "all training images"
@@ -110,6 +101,15 @@ def caption(table: Table) -> list[str]:
         lines.append("Published: none for this data set, protocol and number of shots.")
 
     return lines
+
+
+def _evaluated(table: Table) -> str:
+    """Return what the numbers of a table are of."""
+    if table.averaged:
+        return f"Mean over {len(table.averaged)} data sets with equal weight: {', '.join(table.averaged)}."
+    if not table.eval_splits:
+        return "Nothing was evaluated, because no class has a test image: add a second image to some classes."
+    return f"Top-1 accuracy in percent; {'; '.join(_images(split) for split in table.eval_splits)}."
 
 
 def _images(split: EvaluatedSplit) -> str:
