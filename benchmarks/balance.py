@@ -1,40 +1,66 @@
 """`python -m benchmarks.balance`: what the offsets that `select` chose are worth on test images.
 
-Reads the artifacts of a finished run whose grid has tasks in `grid.select`, and compares for each run the harmonic mean
-of seen and unseen accuracy: of the plain logits, with the chosen offsets, with an offset that keeps 75 % of the seen
+Reads every selection under `artifacts/`, of all encoders and data sets. For each run it compares the harmonic mean of
+seen and unseen accuracy: of the plain logits, with the chosen offsets, with an offset that keeps 75 % of the seen
 accuracy on validation images (no folds), and with the best distance on test images, which is not allowed and only shows
-what is left. `docs/balance.md` has its output.
+what is left. A second table has what a generator adds to a method. `docs/balance.md` has the output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from typing import Annotated
 
 import numpy as np
 import typer
+from scipy.stats import spearmanr
 
+from features.errors import InputError
 from features.runtime.commandline import run_app
 from features.runtime.text_table import text_table
 from pipeline.artifacts.logits import TASK, read_logits
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, logits_file
 from pipeline.artifacts.selection import read_selection
-from pipeline.config.params import load
 from pipeline.metrics.accuracy import harmonic_mean
-from pipeline.metrics.balance import Margins, joined
+from pipeline.metrics.balance import Margins, ausuc, joined
 from pipeline.metrics.offset import SeedMargins
 
 KEPT = 0.75  # share of the seen accuracy that the rule without folds keeps
 DISTANCES = np.linspace(-5, 5, 401)
-HEAD = ("task", "run", "plain", "chosen", f"keep {KEPT:.0%}", "best on test", "predicted")
-Row = tuple[str, str, float, float, float, float, float]
 
 
-def rows(cell: TaskPaths, seeds: Sequence[int]) -> list[Row]:
-    """Return H in percent of every run of a task that has a score, in the order of `HEAD`."""
+@dataclass(frozen=True)
+class Row:
+    """H of a run on test images in percent, by the offset that is subtracted, and what was predicted of it.
+
+    Attributes:
+        run: name of the run.
+        plain: without an offset.
+        chosen: with the offsets of `select`.
+        keep: with the offset that keeps `KEPT` of the seen accuracy.
+        best: with the best offset on test images.
+        predicted: H that `select` predicted.
+        area: AUSUC.
+    """
+
+    run: str
+    plain: float
+    chosen: float
+    keep: float
+    best: float
+    predicted: float
+    area: float
+
+
+def rows(cell: TaskPaths) -> list[Row]:
+    """Return the results of every run of a task that has a score."""
     found: list[Row] = []
     for candidate in read_selection(cell.selection).runs:
         logits = read_logits(cell.logits(candidate.run))
+        seeds = list(candidate.offsets)
         if candidate.score is None or not all(logits.margins[seed] for seed in seeds):
             continue
 
@@ -49,7 +75,8 @@ def rows(cell: TaskPaths, seeds: Sequence[int]) -> list[Row]:
         chosen = h([candidate.offsets[seed] for seed in seeds])
         keep = h([_keep(seed.task) for seed in own])
         best = max(plain, chosen, _best(own, h))
-        found.append((cell.task, candidate.run, plain, chosen, keep, best, candidate.score))
+        area = fmean(ausuc(margins) or 0.0 for margins in test)
+        found.append(Row(candidate.run, plain, chosen, keep, best, candidate.score, area))
     return found
 
 
@@ -64,31 +91,74 @@ def _best(seeds: Sequence[SeedMargins], h: Callable[[Sequence[float]], float]) -
     return max(h([seed.offset(float(distance)) for seed in seeds]) for distance in DISTANCES)
 
 
-def main() -> None:
-    """Print H of every run, the means, and what the run that `select` selected is worth."""
-    params = load()
-    found: list[Row] = []
-    selected: list[tuple[float, float]] = []  # H of the selected run and of the best run of the same task
-    for dataset in params.grid.datasets:
-        for task in params.grid.select:
-            cell = EncoderPaths(params.artifacts).cell(dataset, task)
-            of_task = rows(cell, params.grid.seeds)
-            run = read_selection(cell.selection).run
-            selected.append((next(row[3] for row in of_task if row[1] == run), max(row[3] for row in of_task)))
-            found += [(f"{dataset}, {row[0]}", *row[1:]) for row in of_task]
+def summary(tasks: dict[str, list[Row]], selected: dict[str, str]) -> list[list[str]]:
+    """Return one line per task, and one of all: means over runs, and what the selected run is worth.
 
-    cells = [[row[0], row[1], *(f"{value:.1f}" for value in row[2:])] for row in found]
-    plain, chosen, keep, best = (np.array(column) for column in list(zip(*found, strict=True))[2:6])
-    print("\n".join(text_table([list(HEAD), *cells])))
-    print(f"\nmean of {len(found)} runs: plain {plain.mean():.1f}, chosen {chosen.mean():.1f}, ", end="")
-    print(f"keep {KEPT:.0%} {keep.mean():.1f}, best on test {best.mean():.1f}")
-    print(f"chosen / best on test: {chosen.mean() / best.mean():.3f}; keep: {keep.mean() / best.mean():.3f}")
-    for name, values in (("chosen", chosen), (f"keep {KEPT:.0%}", keep)):
-        change = values - plain
-        print(
-            f"{name}: worst change {change.min():+.1f}; {int((change < -1).sum())} of {len(change)} lose over a point"
-        )
-    print(f"selected run: H {fmean(h for h, _ in selected):.1f}, best run {fmean(h for _, h in selected):.1f}")
+    Args:
+        tasks: name of the task -> its runs.
+        selected: name of the task -> the run that `select` selected.
+    """
+    head = ["", "runs", "plain", "chosen", f"keep {KEPT:.0%}", "best", "chosen / best", "lose > 1", "worst"]
+    lines = [[*head, "selected", "its H", "best run", "share", "order"]]
+    shares = []
+    for name, of_task in tasks.items():
+        best = max(of_task, key=lambda row: row.chosen)
+        run = next(row for row in of_task if row.run == selected[name])
+        shares.append(run.chosen / best.chosen)
+        order = float(spearmanr([row.predicted for row in of_task], [row.chosen for row in of_task]).statistic)
+        its = [run.run, f"{run.chosen:.1f}", f"{best.chosen:.1f}", f"{shares[-1]:.3f}", f"{order:.2f}"]
+        lines.append([name, *_means(of_task), *its])
+    every = [row for of_task in tasks.values() for row in of_task]
+    return [*lines, ["all", *_means(every), "", "", "", f"{fmean(shares):.3f}", ""]]
+
+
+def _means(found: Sequence[Row]) -> list[str]:
+    """Return the cells of `summary` that are means over runs."""
+    plain, chosen, keep, best = (fmean(values) for values in zip(*(_h(row) for row in found), strict=True))
+    changes = [row.chosen - row.plain for row in found]
+    numbers = [f"{value:.1f}" for value in (plain, chosen, keep, best)]
+    lost = sum(change < -1 for change in changes)
+    return [str(len(found)), *numbers, f"{chosen / best:.3f}", str(lost), f"{min(changes):+.1f}"]
+
+
+def _h(row: Row) -> tuple[float, float, float, float]:
+    return row.plain, row.chosen, row.keep, row.best
+
+
+def gains(tasks: dict[str, list[Row]]) -> list[list[str]]:
+    """Return what a generator adds to each method: H plain and balanced, and AUSUC, in points."""
+    lines = [["", "run", "H plain", "H balanced", "AUSUC"]]
+    for name, of_task in tasks.items():
+        by_run = {row.run: row for row in of_task}
+        for row in of_task:
+            method, plus, _ = row.run.partition("+")
+            if plus and method in by_run:
+                alone = by_run[method]
+                pairs = ((row.plain, alone.plain), (row.chosen, alone.chosen), (row.area, alone.area))
+                lines.append([name, row.run, *(f"{value - other:+.1f}" for value, other in pairs)])
+    return lines
+
+
+def main(artifacts: Annotated[list[Path] | None, typer.Argument(help="Folders of artifacts.")] = None) -> None:
+    """Print H of every run, the means, and what the selected run and the generators are worth."""
+    tasks, selected = {}, {}
+    for folder in artifacts or [Path("artifacts")]:
+        for path in sorted(folder.glob("*/selection/*/*.json")):
+            selection = read_selection(path)
+            name = f"{path.parents[2].name}, {selection.dataset}"
+            tasks[name] = rows(EncoderPaths(path.parents[2]).cell(selection.dataset, selection.task))
+            selected[name] = selection.run
+    if not tasks:
+        raise InputError("no selection found; run a recipe with tasks in grid.select, such as docs/results/balance_*")
+
+    head = ["", "run", "plain", "chosen", f"keep {KEPT:.0%}", "best on test", "predicted"]
+    cells = [
+        [name, row.run, *(f"{value:.1f}" for value in (*_h(row), row.predicted))]
+        for name, of_task in tasks.items()
+        for row in of_task
+    ]
+    for table in ([head, *cells], summary(tasks, selected), gains(tasks)):
+        print("\n".join(text_table(table)), end="\n\n")
 
 
 if __name__ == "__main__":

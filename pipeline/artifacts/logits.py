@@ -3,7 +3,8 @@
 The HDF5 file holds `labels/<eval_split>` (N,) and `seed=<s>/<eval_split>` (N, M). The latter is absent if the run
 cannot score every candidate class of the evaluation split. Where seen and unseen classes are compared, there are also
 `seen/<eval_split>` (M,) and, computed from the logits before they were rounded to float16,
-`margin/seed=<s>/<eval_split>` and `correct/seed=<s>/<eval_split>` (N,).
+`margin/seed=<s>/<eval_split>` and `correct/seed=<s>/<eval_split>` (N,). Logits are float16, or float32 if they are too
+large for it, as those of `gda` can be.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,13 @@ from features.formats import hdf5
 from pipeline.artifacts.paths import FIX_HINT
 from pipeline.metrics.balance import Margins
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # In a file of `validate`: the evaluation split of the run itself, beside one for each fold of the seen classes.
 TASK = "task"
+
+Stored = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class RunLogits:
 
     Attributes:
         labels: evaluation split -> (N,) int64 positions among the M candidates of the evaluation split.
-        seeds: seed -> evaluation split -> (N, M) float16 logits.
+        seeds: seed -> evaluation split -> (N, M) logits, as `stored` returns them.
         seen: evaluation split -> (M,) bool, which candidates are seen classes; only splits that compare the two kinds.
         margins: seed -> evaluation split of `seen` -> the margins of its images.
         problems: evaluation split -> why the run could not be fitted for it.
@@ -40,11 +46,18 @@ class RunLogits:
     """
 
     labels: Mapping[str, NDArray[np.int64]]
-    seeds: Mapping[int, Mapping[str, NDArray[np.float16]]]
+    seeds: Mapping[int, Mapping[str, Stored]]
     seen: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     margins: Mapping[int, Mapping[str, Margins]] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     fitted_to_images: bool = True
+
+
+def stored(logits: Tensor) -> Stored:
+    """Return logits (N, M) as they are stored: float16, or float32 if float16 would make one infinite."""
+    values = logits.numpy().astype(np.float32, copy=False)
+    fits = len(values) == 0 or np.abs(values).max() <= np.finfo(np.float16).max
+    return values.astype(np.float16) if fits else values
 
 
 def write_logits(path: Path, run_logits: RunLogits) -> None:

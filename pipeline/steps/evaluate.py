@@ -15,7 +15,7 @@ from torch import Tensor
 
 from features.formats.tensors import load_tensors
 from features.text.text_tower import TextTower
-from pipeline.artifacts.logits import RunLogits, write_logits
+from pipeline.artifacts.logits import RunLogits, stored, write_logits
 from pipeline.artifacts.paths import TaskPaths, run_name, weights
 from pipeline.artifacts.scores import Balance, EncoderId, Scores, SeedScores, SplitScore, write_scores
 from pipeline.artifacts.task import EvalRows, Header, load_test, load_test_classes
@@ -228,10 +228,7 @@ def _run_logits(
     seen: Mapping[str, NDArray[np.bool_]],
     margins: Mapping[int, Mapping[str, Margins]],
 ) -> RunLogits:
-    """Return the logits as they are stored: float16, with the labels once per evaluation split."""
+    """Return the logits as they are stored, with the labels once per evaluation split."""
     labels = {split.name: _candidate_index(split).numpy() for split in splits}
-    seeds = {
-        seed: {name: values.numpy().astype(np.float16) for name, values in by_split.items()}
-        for seed, by_split in logits.items()
-    }
+    seeds = {seed: {name: stored(values) for name, values in by_split.items()} for seed, by_split in logits.items()}
     return RunLogits(labels=labels, seeds=seeds, seen=seen, margins=margins)

@@ -21,7 +21,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.formats.files import atomic_folder
 from features.text.text_tower import TextTower
-from pipeline.artifacts.logits import TASK, RunLogits, write_logits
+from pipeline.artifacts.logits import TASK, RunLogits, stored, write_logits
 from pipeline.artifacts.paths import logits_file, run_label
 from pipeline.artifacts.synthetic import read_synthetic
 from pipeline.artifacts.task import TrainTask
@@ -184,14 +184,14 @@ class _Result:
             self.logits[name] = score(classifier, self.images.centre if patches is None else patches, candidates)
 
     def run_logits(self, seed: int) -> RunLogits:
-        """Return the logits as they are stored: float16, with the margins of each image."""
+        """Return the logits as they are stored, with the margins of each image."""
         labels = self.images.host_labels.numpy()
         margins = {
             name: margins_of(self.logits[name], labels, seen) for name, seen in self.seen.items() if name in self.logits
         }
         return RunLogits(
             labels=dict.fromkeys([TASK, *self.seen, *self.problems], labels),
-            seeds={seed: {name: values.numpy().astype(np.float16) for name, values in self.logits.items()}},
+            seeds={seed: {name: stored(values) for name, values in self.logits.items()}},
             seen=self.seen,
             margins={seed: margins},
             problems=self.problems,

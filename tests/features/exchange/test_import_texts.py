@@ -122,6 +122,7 @@ def test_methods_without_learned_prompts_run_with_imported_texts(project: Path) 
     for method in METHODS:
         stage("fit", **cell, method=method)
         stage("evaluate", **cell, method=method)
+        stage("validate", **cell, method=method)
     scores = {run.run: run for run in read_grid(load())}
     assert {*scores} == {*METHODS}
     assert scores["zero_shot"].seeds[0].harmonic_mean == 100

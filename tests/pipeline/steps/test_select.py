@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from pipeline.artifacts.logits import RunLogits, read_logits, write_logits
+from pipeline.artifacts.logits import RunLogits, read_logits, stored, write_logits
 from pipeline.artifacts.paths import TaskPaths, logits_file
 from pipeline.artifacts.selection import (
     HIGHEST,
@@ -323,6 +323,14 @@ def test_logits_labels_and_margins_are_read_back_unchanged(tmp_path: Path) -> No
     write_logits(path, replace(written, labels={"task": LABELS}, seen={}, margins={}))
     with pytest.raises(InputError, match=r"coop\.h5.*seed=1/fold1"):
         read_logits(path)
+
+
+@pytest.mark.parametrize(("largest", "dtype"), [(60_000, np.float16), (-70_000, np.float32)])
+def test_logits_that_float16_cannot_hold_stay_finite(largest: float, dtype: type) -> None:
+    values = stored(torch.tensor([[0.1, largest]]))
+    assert values.dtype == dtype
+    assert values[0, 1] == largest
+    assert stored(torch.zeros(0, 2)).shape == (0, 2)
 
 
 def test_the_text_shows_the_selected_run_its_confidence_and_the_result_of_every_run(tmp_path: Path) -> None:
