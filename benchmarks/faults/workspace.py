@@ -20,11 +20,14 @@ from typing import Any
 
 import yaml
 
+from benchmarks.faults.failing_open import preload
 from benchmarks.memory import ROOT
 
 LIBRARIES = ("h5py", "open_clip", "pyarrow.parquet", "safetensors.torch", "scipy.io", "sklearn.linear_model", "zarr")
 OURS = ("features", "pipeline", "stages")
 SMALL_SHARDS = "CROPS_IN_SHARD = 4096", "CROPS_IN_SHARD = 8"  # so that the twelve images of a split make several shards
+OWN = ("data", "classes", "draws", "encoder", "params.yaml", "dvc.yaml")  # what no command may change by itself
+LOCAL_PAGE = "report.html"  # of `shipyard report`, with times of this machine
 NEW = 70  # exit status of a child for an error other than `InputError`
 
 
@@ -75,6 +78,10 @@ class Workspace:
     def __init__(self, repo: Path) -> None:
         self.repo, self.output = repo, repo.parent / "output"
         self.before = self.now()
+        self.stage_names = [stage.name for stage in self.stages()]
+        named = [repo / name for name in OWN]
+        own = [file for path in named for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+        self.own = {file: file.read_bytes() for file in own}
 
     def stages(self) -> list[Stage]:
         """Return all stages in the order in which they ran."""
@@ -96,7 +103,7 @@ class Workspace:
         return {
             path.as_posix(): file.read_bytes()
             for path, file in files.items()
-            if not any(part.startswith(".") for part in path.parts)
+            if not any(part.startswith(".") for part in path.parts) and path.name != LOCAL_PAGE
         }
 
     def whole(self) -> bool:
@@ -178,14 +185,21 @@ def workspace() -> Iterator[Workspace]:
     small_repo: Any = import_module("small_repo")
     for name in LIBRARIES:  # children are forks, which start at once
         import_module(name)
-    with TemporaryDirectory() as folder, small_repo.warm_path():
-        repo = Path(folder) / "repo"
-        repo.mkdir()
-        small_repo.make_repo(repo)
-        writer = repo / "features/image_store/writer.py"
-        text = writer.read_text(encoding="utf-8")
-        if text.count(SMALL_SHARDS[0]) != 1:
-            raise AssertionError(f"{writer.name} no longer says {SMALL_SHARDS[0]}")
-        writer.write_text(text.replace(*SMALL_SHARDS), encoding="utf-8")
-        small_repo.run(repo, "dvc", "repro", "--quiet")
-        yield Workspace(repo)
+    with TemporaryDirectory() as folder:
+        preload(Path(folder))  # the programs of `warm_path` are started after that
+        os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"
+        with small_repo.warm_path():
+            yield _made(Path(folder) / "repo", small_repo)
+
+
+def _made(repo: Path, small_repo: Any) -> Workspace:
+    """Make the repository and run every stage."""
+    repo.mkdir()
+    small_repo.make_repo(repo)
+    writer = repo / "features/image_store/writer.py"
+    text = writer.read_text(encoding="utf-8")
+    if text.count(SMALL_SHARDS[0]) != 1:
+        raise AssertionError(f"{writer.name} no longer says {SMALL_SHARDS[0]}")
+    writer.write_text(text.replace(*SMALL_SHARDS), encoding="utf-8")
+    small_repo.run(repo, "dvc", "repro", "--quiet")
+    return Workspace(repo)
