@@ -32,7 +32,8 @@ def runs(path: Path) -> list[Params]:
 
 def test_every_table_of_the_three_papers_has_a_recipe() -> None:
     tables = {"ship": 6, "cocoop": 5, "coop": 7}
-    assert {path.stem for path in PAPERS} == {f"{p}_table_{i}" for p, n in tables.items() for i in range(1, n + 1)}
+    expected = {f"{p}_table_{i}" for p, n in tables.items() for i in range(1, n + 1)}
+    assert {path.stem for path in PAPERS} == expected | {"heads_few_shot"}
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
@@ -107,6 +108,26 @@ def test_ship_table_1_has_the_settings_of_the_authors_code() -> None:
     assert block(run_params, "methods", "tip_adapter_f", "eurosat")["epochs"] == 100
     coop = block(plain, "methods", "coop", "imagenet")
     assert (coop["recipe"], coop["epochs"], coop["context"], coop["init"]) == ("coop", 50, 4, "a photo of a")
+
+
+def test_the_heads_have_the_settings_of_their_authors_and_say_where_they_search_on_test() -> None:
+    plain, on_test, on_train = runs(ROOT / "papers/heads_few_shot.yaml")
+    assert "imagenet" not in plain.grid.datasets
+    for name in ("tip_adapter", "tip_adapter_f"):
+        grids = {
+            d: block(plain, "methods", name, d) for d in ("caltech101", "dtd", "flowers102", "oxford_pets", "sun397")
+        }
+        assert [(g["alpha_max"], g["beta_max"]) for g in grids.values()] == [
+            *((5, 12), (13, 13), (50, 50), (3, 7), (10, 12))
+        ]
+        assert [g["alpha"] for g in grids.values()] == [3, 2, 10, 1.17, 1.17]
+        assert not grids["dtd"]["centre_crop"]
+    assert block(plain, "methods", "gda", "imagenet")["templates"] == "imagenet_7"
+    assert block(plain, "methods", "clap", "imagenet")["templates"] == "imagenet_8"
+    taskres = {dataset: block(plain, "methods", "taskres", dataset) for dataset in ("imagenet", "flowers102")}
+    assert [(t["alpha"], t["learning_rate"]) for t in taskres.values()] == [(0.5, 0.0002), (1.0, 0.002)]
+    for tasks, split in ((on_test.tasks, "test"), (on_train.tasks, "train")):
+        assert [tasks[name]["validation_from"] for name in on_test.grid.tasks] == [split] * 5
 
 
 def test_cocoop_table_3_has_the_settings_of_the_paper() -> None:
