@@ -1,12 +1,12 @@
 """CLIP-Adapter: a small residual MLP after the image tower (Gao et al. 2021).
 
 f' = ratio * A(f) + (1 - ratio) * f with A(f) = ReLU(W_2 ReLU(W_1 f)), without biases, D -> D/4 -> D. f' is then
-normalised and scored against the zero-shot text features. Reproduces the rows `CLIP-Adapter` and `CLIP-Adapter + SHIP`
-of SHIP Table 1.
+normalised and scored against the zero-shot text features. SHIP Table 1 has it in the rows `CLIP-Adapter` and
+`CLIP-Adapter + SHIP`.
 
-Neither paper's code has the training settings of these rows. The README of CLIP-Adapter (08d07f8) points to CoOp's
-command (SGD 0.002, batches of 32, 50, 100 or 200 epochs). The defaults here are this project's own: AdamW 0.001, cosine
-decay, batches of 256, 200 epochs.
+Neither paper's code has the training settings of these rows. The README of CLIP-Adapter (08d07f8, read 2026-11) points
+to CoOp's command (SGD 0.002, momentum 0.9, batches of 32, 50, 100 or 200 epochs). The defaults here are this project's
+own: AdamW 0.001, cosine decay, batches of 256, 200 epochs.
 
 The paper searches the ratio for each data set and does not say on which images. Here `ratios` are compared on
 validation images: one adapter is trained for each ratio, all in one loop, from the same weights and on the same

@@ -1,13 +1,13 @@
 """CoCoOp: a learned context that a small net shifts for each image (Zhou et al. 2022, "Conditional", section 3.2).
 
 v_m(x) = v_m + h(x). The Meta-Net h is Linear D -> D/16, ReLU, Linear -> W on the unit image feature, and gives one
-shift for all M vectors. So each image has its own text feature of every class. Reproduces the rows `CoCoOp` of SHIP
-Table 1 and of CoCoOp Tables 1 to 3.
+shift for all M vectors. So each image has its own text feature of every class. It is the row `CoCoOp` of SHIP Table 1
+and of CoCoOp Tables 1 to 3.
 
 Prompts pass through the tower in parts of bounded size, and their intermediate values are computed again on the way
-back, so memory does not grow with the number of classes. Differs from the official code (CoOp ff61507): float32; stored
-views (the code: fresh augmentations). No paper reports it with synthetic features; a step then has one real image and
-one synthetic feature.
+back, so memory does not grow with the number of classes. Differs from the official code (CoOp ff61507, read 2026-11):
+float32 (the code: float16); stored views (the code: fresh crops). No paper reports it with synthetic features; a step
+then has one real image and one synthetic feature.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The prompt is `[SOS] v_1 .. v_M [class] . [EOS]`, with M context vectors that all classes share. The class may also
 stand after the first half of them or before all, and each class may have M vectors of its own (CoOp section 2.2,
-"CSC"). Reproduces the row `CoOp` of SHIP Table 1 and, with synthetic features of the unseen classes, `CoOp + SHIP`;
-also CoOp Figures 3 and 5 with M = 16, end or middle, unified or class-specific.
+"CSC"). It is the row `CoOp` of SHIP Table 1 and, with synthetic features of the unseen classes, `CoOp + SHIP`; also
+CoOp's Figures 3 and 5 with M = 16, end or middle, unified or class-specific.
 
 There are two recipes, because the codes of the two papers differ:
 - `ship` (SHIP 492854e): SGD 0.002 without momentum or weight decay, cosine to 0 per step, 200 epochs, 256 real images

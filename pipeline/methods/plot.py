@@ -8,8 +8,8 @@ cost C_pn = 1 - f_p g_n, Sinkhorn's iterations find the plan T of the entropic p
 and the class's logit is s (1 - <T, C>) = s <T, f g^T>. The inner loop finds T; the outer loop moves the prompts while T
 stays fixed, so no gradient passes through the iterations. The pooled feature is not used.
 
-Follows the official code (728539f, `plot-coop`) where the paper leaves a choice: N = 4 prompts of 16 vectors drawn from
-N(0, 0.02^2), eps 0.1, at most 100 iterations or until r moves by less than 0.01 on average, SGD 0.002, 50 epochs,
+Follows the official code (728539f, read 2026-11) where the paper leaves a choice: N = 4 prompts of 16 vectors drawn
+from N(0, 0.02^2), eps 0.1, at most 100 iterations or until r moves by less than 0.01 on average, SGD 0.002, 50 epochs,
 batches of 128. Differs from it: that average is taken per image and class, not over the batch, so that an image's score
 does not depend on the others; float32; patch tokens are those of the centre crop, because those of other views are not
 stored; for ImageNet the code adds the logits of the pooled feature. Synthetic features have no patches, so there is no

@@ -7,7 +7,7 @@ with mean mu and covariance Sigma. The expected cross-entropy has the upper boun
 
 which each step estimates from some of the prompts. The loss adds lambda times the mean |cosine| between the text
 features of those prompts without a class name. An image is scored by mu. A quarter of the prompts have the class name
-before their context, a quarter in its middle, the others after it. Reproduces the row `ProDA` of SHIP Table 1.
+before their context, a quarter in its middle, the others after it. SHIP Table 1 has it in the row `ProDA`.
 
 The settings are unverified: the authors' repository (bbbdylan/proda) only links an archive of raw code, and the values
 marked (paper) were not compared with the paper's text. The paper's 4,000 steps of 4 prompts take half an hour on a CPU

@@ -4,9 +4,9 @@ With synthetic features it is the row `Tip-Adapter-F + SHIP` of SHIP Table 1. Al
 images.
 
 Differs from the official code (d0e2d6f, read 2026-11): the last epoch is taken (the code: the epoch that is best on
-test images, and the better of it and the searched alpha and beta; 0.00 to 0.02 points on Caltech101); batches draw from
-the stored views (the code: a fresh crop each time); and as `tip_adapter` in the centre crop, in the validation images
-and in float32 (`precision: float16` trains as the code does).
+test images, and the better of it and the searched alpha and beta); batches draw from the stored views (the code: a
+fresh crop each time); and as `tip_adapter` in the centre crop, in the validation images and in float32 (`precision:
+float16` trains as the code does).
 """
 
 from __future__ import annotations
