@@ -17,7 +17,7 @@ from features.settings import Settings
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.config.params import Params
 from pipeline.report.averages import averages
-from pipeline.report.published import find_published, identify, tables_of
+from pipeline.report.published import Published, find_published, identify, tables_of
 
 T = TypeVar("T")
 Series = Annotated[tuple[T, ...], Field(strict=False)]  # JSON has lists only
@@ -220,6 +220,19 @@ def _evaluated_splits(scores: Scores) -> tuple[EvaluatedSplit, ...]:
     return tuple(splits)
 
 
+def _sources(of_run: Mapping[str, str], used: Sequence[Published]) -> str:
+    """Return every source that a row is compared with, each once; of several, with the runs whose values it gives."""
+    sources = dict.fromkeys(table.source for table in used)
+    if len(sources) == 1:
+        return next(iter(sources))
+
+    cited = []
+    for source in sources:
+        runs = [run for run, theirs in of_run.items() if theirs == source]
+        cited.append(f"{source} ({', '.join(runs)})" if runs else source)
+    return "; ".join(cited)
+
+
 def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = ()) -> Table:
     """Return the table of some runs on one task and data set (or their means), with the published values."""
     first = group[0]
@@ -230,12 +243,11 @@ def _table(params: Params, group: Sequence[Scores], averaged: tuple[str, ...] = 
     for table in tables_of(first.protocol, identity.encoder):
         references += [(table, reference) for reference in table.references(first.dataset)]
 
-    # The note cites every published table that a row is compared with, each once.
     used = [table for table, _ in published.values() if table] + [table for table, _ in references]
     note = None
     if used:
         note = PublishedNote(
-            source="; ".join(dict.fromkeys(table.source for table in used)),
+            source=_sources({run: table.source for run, (table, _) in published.items() if table}, used),
             encoder=str(used[0].encoder),
             shots=used[0].shots,
             same_encoder=used[0].encoder == identity.encoder,
