@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.generators._attribute_generator import LEAK, AttributeGenerator
 from pipeline.generators._networks import mlp
 from pipeline.generators._vae import elbo_terms, reparameterize
+from pipeline.generators._wgan import BETAS
 from pipeline.training.data import ClassSet, LabelledFeatures
 
 
@@ -45,3 +48,11 @@ class AttributeVae(AttributeGenerator):
         mu, log_var = self.posterior(x, attributes)
         reconstruction, kl = elbo_terms(x, x_hat, mu, log_var)
         return {"reconstruction": reconstruction, "kl": kl}
+
+
+def vae_gan_adam(model: AttributeVae, others: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:
+    """Return the optimizer of E, which has Adam's usual betas, and of the other networks (TF-VAEGAN's code)."""
+    optimizer = torch.optim.Adam(model.encoder.parameters(), learning_rate, (0.9, 0.999), fused=True)
+    rest = [p for module in others for p in module.parameters()]
+    optimizer.add_param_group({"params": rest, "betas": BETAS})
+    return optimizer

@@ -37,6 +37,15 @@ def init_weights(model: M, rng: torch.Generator) -> M:
     return model
 
 
+def init_xavier(model: M, rng: torch.Generator) -> M:
+    """Initialise every linear layer, on the CPU: Xavier's uniform weights (Glorot and Bengio 2010) and biases 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight, generator=rng)
+            nn.init.zeros_(module.bias)
+    return model
+
+
 def draw_latents(count: int, size: int, rng: torch.Generator, device: torch.device) -> Tensor:
     """Draw latents (count, size) from N(0, I), on the CPU, and send them to the device."""
     return torch.randn(count, size, generator=rng).to(device, non_blocking=True)

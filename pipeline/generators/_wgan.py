@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.generators._attribute_generator import LEAK
-from pipeline.generators._networks import init_weights, mlp
+from pipeline.generators._networks import M, init_weights, mlp
 from pipeline.generators.base import Generator, Log
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 from pipeline.training.loop import Batches, index_by_label
 
-BETAS = (0.5, 0.999)  # of Adam (the code of f-CLSWGAN and of its descendants)
+Betas = tuple[float, float]
+BETAS: Betas = (0.5, 0.999)  # of Adam (the code of f-CLSWGAN and of its descendants)
 
 # Real features (B, D) and their labels (B,), on the host -> fakes (B, D) of the same classes.
 Generate = Callable[[Tensor, Tensor], Tensor]
@@ -30,7 +32,14 @@ class AdversarialGenerator(Generator):
 
     The defaults are f-CLSWGAN's (Xian et al. 2018), from its paper or its code. A generator's own file names the
     settings in which it differs and the source of each.
+
+    Class attributes:
+        betas: of Adam, for generator and critic.
+        mixes_numbers: whether the penalty's share of the real feature is drawn for each number, not for each row.
     """
+
+    betas: ClassVar[Betas] = BETAS
+    mixes_numbers: ClassVar[bool] = False
 
     critic_width: PositiveInt = 4096  # hidden units of the critic D (f-CLSWGAN section 4)
     critic_steps: PositiveInt = 5  # critic steps per generator step (WGAN-GP; code)
@@ -38,6 +47,15 @@ class AdversarialGenerator(Generator):
     # `epochs` counts the generator's passes over the seen images; the critic makes `critic_steps` times as many.
     batch: PositiveInt = 64  # images per step (code)
     learning_rate: PositiveFloat = 0.0001  # Adam, for generator and critic, with betas `BETAS` (code)
+
+    @property
+    def critic_rate(self) -> float:
+        """Return the learning rate of the critic."""
+        return self.learning_rate
+
+    def init(self, module: M, rng: torch.Generator) -> M:
+        """Return the module with its first weights: N(0, 0.02^2), biases 0 (code)."""
+        return init_weights(module, rng)
 
 
 class Critic(nn.Module):
@@ -61,7 +79,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor, attributes: 
         real: (N, D) real features.
         fake: (N, D) fakes, without gradient.
         attributes: (N, D) attributes of the rows' classes.
-        share: (N, 1) share of the real feature in each mix, in [0, 1].
+        share: (N, 1) share of the real feature in each mix, or (N, D) of each of its numbers, in [0, 1].
 
     Returns:
         () penalty, with gradients to the critic's parameters.
@@ -88,6 +106,8 @@ def train_wgan(
     log: Log,
     adversarial_weight: float = 1.0,
     on_real_batch: OnRealBatch | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> None:
     """Train `model` against a critic that is drawn and discarded here.
 
@@ -106,11 +126,13 @@ def train_wgan(
         adversarial_weight: factor of the critic's score in the generator's loss.
         on_real_batch: called before each critic step with its real features (B, D) and labels (B,), to train whatever
             learns from real features alone.
+        optimizer: of the generator's steps; by default Adam at `learning_rate` for all parameters that learn.
+        after_step: called after each generator step, whose gradients are still there.
     """
     device = train.features.device
-    critic = init_weights(Critic(train.features.shape[-1], settings.critic_width), rng).to(device)
-    critic_optimizer = _adam(critic, settings.learning_rate)
-    generator_optimizer = _adam(model, settings.learning_rate)
+    critic = settings.init(Critic(train.features.shape[-1], settings.critic_width), rng).to(device)
+    critic_optimizer = adam([critic], settings.critic_rate, settings.betas)
+    generator_optimizer = optimizer or adam([model], settings.learning_rate, settings.betas)
 
     # Every batch trains the critic and every `critic_steps`-th one the generator too.
     batches = Batches(train, None, settings.epochs * settings.critic_steps, settings.batch, 0.0, rng)
@@ -123,7 +145,8 @@ def train_wgan(
         with torch.no_grad():
             fake = generate(x, labels)
         wasserstein = critic(x, attributes).mean() - critic(fake, attributes).mean()
-        share = torch.rand(len(x), 1, generator=rng).to(device, non_blocking=True)
+        drawn = torch.rand(len(x), x.shape[-1] if settings.mixes_numbers else 1, generator=rng)
+        share = drawn.to(device, non_blocking=True)
         penalty = gradient_penalty(critic, x, fake, attributes, share)
         _step(critic_optimizer, settings.gradient_penalty * penalty - wasserstein)
         if step % settings.critic_steps:
@@ -136,6 +159,8 @@ def train_wgan(
         if extra_losses is not None:
             losses |= extra_losses(x, labels, fake)
         _step(generator_optimizer, torch.stack(list(losses.values())).sum())
+        if after_step is not None:
+            after_step()
         critic.requires_grad_(True)
 
         epoch, rest = divmod(step, batches.steps_per_epoch * settings.critic_steps)
@@ -144,10 +169,10 @@ def train_wgan(
             log({"epoch": epoch, **{name: float(value.detach()) for name, value in values.items()}})
 
 
-def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters that learn."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(parameters, learning_rate, BETAS, fused=True)
+def adam(modules: Sequence[nn.Module], learning_rate: float, betas: Betas = BETAS) -> torch.optim.Optimizer:
+    """Return the optimizer of all parameters of some modules that learn."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return torch.optim.Adam(parameters, learning_rate, betas, fused=True)
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -11,6 +11,9 @@ Differs from the paper:
 - G's output has unit length instead of a ReLU.
 - The classifier sees features times CLIP's logit scale.
 - Training lasts a fixed number of epochs; the paper stops by validation.
+
+"code" is the port in LisGAN's repository (4484acb, checked 2026-11), whose README gives the settings of its runs by
+data set; f-CLSWGAN's own code was not checked.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class FClsWgan(AdversarialGenerator):
     generator_width: PositiveInt = 4096  # hidden units of G (section 4)
     classification_weight: NonNegativeFloat = 0.01  # beta (section 4)
     classifier_epochs: PositiveInt = 50  # passes that fit P beforehand (code)
-    epochs: PositiveInt = 50  # passes over the seen images (code: 40 to 80 by data set)
+    epochs: PositiveInt = 50  # passes over the seen images (code: 30 to 80 by data set; AWA 30)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> AttributeGenerator:  # noqa: ARG002
         """Return G with weights from N(0, 0.02^2) and biases 0 (code)."""

@@ -1,12 +1,13 @@
 """f-VAEGAN: a VAE and a WGAN-GP that share their decoder (Xian et al. 2019); SHIP Table 3, "f-VAEGAN" on CLIP.
 
-L = L_VAE + gamma L_WGAN, with encoder E(x, a), decoder G(z, a) and critic D(x, a); G's fakes are the reconstructions.
+L = L_VAE + gamma L_WGAN, with encoder E(x, a), decoder G(z, a) and critic D(x, a). G's fakes are the reconstructions
+(`encoded_noise`), on FLO those of z ~ N(0, I).
 This is the inductive f-VAEGAN, without the second critic D2, which needs images of unseen classes. SHIP ran it on
 CLIP's features with a from "a photo of a {class}": unseen / seen / H 22.5 / 82.2 / 35.3 on CUB, 61.2 / 95.9 / 74.7 on
 AWA2, 11.1 / 97.6 / 20.0 on FLO.
 
-f-VAEGAN's own code was not published. The settings are those of TF-VAEGAN's code with its two additions off. Differs
-from that code:
+f-VAEGAN's own code was not published. The settings are those of TF-VAEGAN's code (tfvaegan a0de81c, checked 2026-11)
+with its two additions off. Differs from that code:
 
 - G's output has unit length and L_VAE's reconstruction is SHIP's squared error; the code has a sigmoid and the binary
   cross-entropy of features scaled to [0, 1].
@@ -21,7 +22,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generators._attribute_encoder import AttributeVae
+from pipeline.generators._attribute_encoder import AttributeVae, vae_gan_adam
 from pipeline.generators._networks import freeze_trained, init_weights
 from pipeline.generators._wgan import AdversarialGenerator, train_wgan
 from pipeline.generators.base import Log
@@ -35,6 +36,7 @@ class FVaeGan(AdversarialGenerator):
     encoder_width: PositiveInt = 4096  # hidden units of E (code)
     generator_width: PositiveInt = 4096  # hidden units of G (code)
     adversarial_weight: NonNegativeFloat = 10.0  # gamma (code: gammaG)
+    encoded_noise: bool = True  # fakes are the reconstructions; false: of z ~ N(0, I) (code: false on FLO)
     epochs: PositiveInt = 50  # passes over the seen images (as SHIP's; code: 120 to 500)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> AttributeVae:  # noqa: ARG002
@@ -49,10 +51,13 @@ class FVaeGan(AdversarialGenerator):
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
         def generate(x: Tensor, labels: Tensor) -> Tensor:
-            return model.reconstruct(x, gather(classes.text_features, labels), rng)
+            attributes = gather(classes.text_features, labels)
+            return model.reconstruct(x, attributes, rng) if self.encoded_noise else model.generate(attributes, rng)
 
         def extra_losses(x: Tensor, labels: Tensor, fake: Tensor) -> dict[str, Tensor]:
-            return model.vae_losses(x, fake, gather(classes.text_features, labels))
+            attributes = gather(classes.text_features, labels)
+            x_hat = fake if self.encoded_noise else model.reconstruct(x, attributes, rng)
+            return model.vae_losses(x, x_hat, attributes)
 
         train_wgan(
             model,
@@ -64,5 +69,6 @@ class FVaeGan(AdversarialGenerator):
             rng=rng,
             log=log,
             adversarial_weight=self.adversarial_weight,
+            optimizer=vae_gan_adam(model, [model.decoder], self.learning_rate),
         )
         return freeze_trained(model, "f_vaegan")

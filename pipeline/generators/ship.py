@@ -9,8 +9,9 @@ Row "V, T" of the paper's Table 4, and "+ SHIP" of its Tables 1 to 3.
   code. The paper's "MSE" taken as a mean would weigh the reconstruction D times less (`reconstruction: mean`).
 
 Differs from the official code (492854e, read 2026-11): E is 4096 wide as the paper says (code: 2048, except for
-ImageNet), the MLP has a ReLU on ImageNet, too (code: LeakyReLU 0.2 there, see `leak`), and the views of an image are
-drawn from the stored ones instead of being augmented anew.
+ImageNet), the MLP has a ReLU on ImageNet, too (code: LeakyReLU 0.2 there, see `leak`), the views of an image are drawn
+from the stored ones instead of being augmented anew, and methods learn from a stored pool of samples
+(`synthesis.per_class`), while the code draws new ones at each of their steps.
 """
 
 from __future__ import annotations

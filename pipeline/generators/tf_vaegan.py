@@ -2,33 +2,33 @@
 
 L = L_VAE + gamma L_WGAN + beta L_R. Dec reads the attributes back, and L_R is the weighted L1 distance of Dec(G(z, a))
 to a. F turns Dec's hidden layer into a correction of G's: the first pass gives x = G(z, a), then G's hidden layer plus
-delta F(Dec_h(x)) gives the fake. Dec itself learns from real features. SHIP ran it on CLIP's features with a from
-"a photo of a {class}": unseen / seen / H 21.1 / 84.4 / 34.0 on CUB, 43.7 / 96.3 / 60.1 on AWA2, 37.4 / 97.2 / 54.0 on
-FLO.
+delta F(Dec_h(x)) gives the fake. Dec learns from real features, and from fakes unless `freeze_dec`.
 
-Differs from the official code:
+SHIP ran it on CLIP's features with a from "a photo of a {class}": unseen / seen / H 21.1 / 84.4 / 34.0 on CUB, 43.7 /
+96.3 / 60.1 on AWA2, 37.4 / 97.2 / 54.0 on FLO.
+
+Differs from the official code (tfvaegan a0de81c, checked 2026-11):
 
 - G's output has unit length and L_VAE's reconstruction is SHIP's squared error; the code has a sigmoid and the binary
   cross-entropy of features scaled to [0, 1].
 - The encoder has one hidden layer.
 - lambda is constant.
 - Training alternates between steps without and with feedback; the code alternates between passes.
-- F learns at the rate of the other networks (code: 0.00001).
 - The classifier's extra input, Dec's hidden layer, is left out, because a sample is a feature and nothing else.
 """
 
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.generators._attribute_encoder import AttributeVae
+from pipeline.generators._attribute_encoder import AttributeVae, vae_gan_adam
 from pipeline.generators._attribute_generator import LEAK
 from pipeline.generators._networks import freeze_trained, init_weights, mlp
-from pipeline.generators._wgan import BETAS, AdversarialGenerator, train_wgan
+from pipeline.generators._wgan import AdversarialGenerator, adam, train_wgan
 from pipeline.generators.base import Log
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 
@@ -71,8 +71,11 @@ class TfVaeGan(AdversarialGenerator):
     encoder_width: PositiveInt = 4096  # hidden units of E (code)
     generator_width: PositiveInt = 4096  # hidden units of G, Dec and F (code)
     adversarial_weight: NonNegativeFloat = 10.0  # gamma (code: gammaG)
+    encoded_noise: bool = True  # fakes are the reconstructions; false: of z ~ N(0, I) (code: false on FLO)
     attribute_weight: NonNegativeFloat = 0.01  # beta, of L_R (code: 0.01 on CUB, 0.1 on AWA)
+    freeze_dec: bool = False  # true: Dec does not learn from fakes (code: true on AWA alone)
     feedback_weight: NonNegativeFloat = 1.0  # delta (code: a1 = a2 = 1 on CUB)
+    feedback_learning_rate: PositiveFloat = 0.00001  # Adam, for F (code)
     epochs: PositiveInt = 20  # passes over the seen images (code: 120 to 500; 50 take 15 minutes)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> TfVaeGanGenerator:  # noqa: ARG002
@@ -82,25 +85,28 @@ class TfVaeGan(AdversarialGenerator):
     def fit(
         self, train: LabelledFeatures, classes: ClassSet, tower: TextTower, rng: torch.Generator, log: Log
     ) -> TfVaeGanGenerator:
-        """Train as f-VAEGAN with L_R and feedback; Dec learns from the critic's real batches."""
+        """Train as f-VAEGAN with L_R and feedback; Dec learns from the critic's real batches and from fakes."""
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
-        dec_optimizer = torch.optim.Adam(model.attribute_decoder.parameters(), self.learning_rate, BETAS, fused=True)
-        model.attribute_decoder.requires_grad_(False)  # the generator's steps do not train Dec
+        model.feeds_back = False  # the first steps run without feedback (code)
+        dec_optimizer = adam([model.attribute_decoder], self.learning_rate)
+        optimizer = vae_gan_adam(model, [model.decoder], self.learning_rate)
+        optimizer.add_param_group({"params": [*model.feedback.parameters()], "lr": self.feedback_learning_rate})
 
         def train_attribute_decoder(x: Tensor, labels: Tensor) -> None:
-            model.attribute_decoder.requires_grad_(True)
             dec_optimizer.zero_grad()
             loss = weighted_l1(model.decode_attributes(x), gather(classes.text_features, labels))
             loss.backward()  # type: ignore[no-untyped-call]
             dec_optimizer.step()
-            model.attribute_decoder.requires_grad_(False)
+            dec_optimizer.zero_grad()  # what a generator step adds is of its fakes alone
 
         def generate(x: Tensor, labels: Tensor) -> Tensor:
-            return model.reconstruct(x, gather(classes.text_features, labels), rng)
+            attributes = gather(classes.text_features, labels)
+            return model.reconstruct(x, attributes, rng) if self.encoded_noise else model.generate(attributes, rng)
 
         def extra_losses(x: Tensor, labels: Tensor, fake: Tensor) -> dict[str, Tensor]:
             attributes = gather(classes.text_features, labels)
-            losses = model.vae_losses(x, fake, attributes)
+            x_hat = fake if self.encoded_noise else model.reconstruct(x, attributes, rng)
+            losses = model.vae_losses(x, x_hat, attributes)
             losses["attributes"] = self.attribute_weight * weighted_l1(model.decode_attributes(fake), attributes)
 
             # Called once per generator step. Steps up to the next call run with feedback if those before it ran
@@ -119,6 +125,8 @@ class TfVaeGan(AdversarialGenerator):
             log=log,
             adversarial_weight=self.adversarial_weight,
             on_real_batch=train_attribute_decoder,
+            optimizer=optimizer,
+            after_step=None if self.freeze_dec else dec_optimizer.step,
         )
         model.feeds_back = True
         return freeze_trained(model, "tf_vaegan")

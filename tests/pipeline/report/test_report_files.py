@@ -230,7 +230,7 @@ def test_the_terminal_shows_the_same_numbers() -> None:
     assert re.search(r"^coop +90\.00 ± 0\.00 +52\.50 ± 10\.61 +66\.00 ± 8\.49$", text, re.M)
     assert re.search(r"^tip_adapter_f +94\.00 ± 1\.41 +– \[1\] +– \[2\]$", text, re.M)
     assert f"[1] {NO_NEW}" in text
-    assert "98.00 (-8.00)" in text
+    assert "97.55 (-12.55)" in text
     assert "artifacts/liteclip/report.html" in text
     with pytest.raises(InputError, match=r"nowhere.*shipyard run"):
         read_summary(Path("nowhere"))
