@@ -19,6 +19,7 @@ from features.datasets.base import reader_from
 from features.index import read_index, read_names
 from features.runtime.commandline import run_app
 from pipeline.artifacts import paths
+from pipeline.artifacts.balanced_scores import ReliabilityBin
 from pipeline.artifacts.selection import read_selection
 from pipeline.config.params import Params, load
 from pipeline.inference.predict import open_model, predict
@@ -30,7 +31,10 @@ HEAD = ("run", "images", "number", "accuracy", "ECE calibrated", "ECE as it was"
 
 def ece(logits: Tensor, labels: Tensor) -> float:
     """Return the expected calibration error, in points, of logits (N, C) for labels (N,)."""
-    return calibration_error([row[1:] for row in reliability(logits, labels)])
+    bins = reliability(logits, labels)
+    return calibration_error(
+        [ReliabilityBin(eval_split="", images=n, confidence=confidence, accuracy=a) for _, n, confidence, a in bins]
+    )
 
 
 def lines(params: Params, name: str) -> Iterator[tuple[str, ...]]:

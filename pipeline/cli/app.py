@@ -158,7 +158,6 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
             )
 
         report()
-        _print_selection(params.parse_text(after))
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
@@ -266,6 +265,7 @@ def report(
     print(results_text(summary, folder, write_local_report(current, summary)))
     for line in copies_across_splits(current):
         print(f"note: {line}")
+    _print_selection(current)
 
 
 @app.command(rich_help_panel=HELP, epilog=examples("shipyard verify", "shipyard verify --repair"))

@@ -48,7 +48,9 @@ def read_balanced(params: Params) -> list[BalancedScores]:
 
 
 def with_balance(table: Table, scores: Sequence[Scores], balanced: Sequence[BalancedScores]) -> Table:
-    """Return the table with a row for each run whose seen and unseen accuracies among all classes are known.
+    """Return the table with what `select` and `evaluate_balanced` found.
+
+    It has a row for each run whose seen and unseen accuracies among all classes are known.
 
     Args:
         table: a table of one data set; a mean over data sets is returned as it is.
@@ -63,7 +65,9 @@ def with_balance(table: Table, scores: Sequence[Scores], balanced: Sequence[Bala
         if (run.dataset, run.task) != key or any(seed.plain is None for seed in run.seeds):
             continue
         rows.append(_row(run, of_table.run(run.run) if of_table else None))
-    return table.model_copy(update={"balance": tuple(rows)})
+    calibrated = {run.run: run.reliability for run in of_table.runs if run.reliability} if of_table else {}
+    selection = of_table.selection if of_table else None
+    return table.model_copy(update={"balance": tuple(rows), "calibrated": calibrated, "selection": selection})
 
 
 def seed_values(seed: SeedScores, balanced: BalancedRun | None) -> dict[str, float]:

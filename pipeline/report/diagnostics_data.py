@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -11,12 +11,12 @@ from statistics import fmean
 from features.errors import raise_all
 from features.formats.csv_cells import read_rows
 from features.formats.seal import check_listed
+from pipeline.artifacts.balanced_scores import ReliabilityBin
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 from pipeline.report.summary import Table
 
 Record = dict[str, str | float]
-Bin = tuple[int, float, float]  # images, mean confidence and accuracy in percent
 
 # A task with more than MAX_CLASSES classes shows only its WORST_CLASSES.
 MAX_CLASSES = 32
@@ -35,9 +35,10 @@ class Diagnostics:
         confusion: run, eval_split, class, predicted, images, share in percent.
         classes: run, eval_split, class, images, accuracy in percent.
         curve: run, point (`curve`, `plain` or `balanced`), offset, seen and unseen accuracy in percent.
-        reliability: run, eval_split, images, confidence, accuracy in percent.
+        reliability: run, eval_split, probabilities (`raw` or `calibrated`), images, confidence, accuracy in percent.
         words: of, vector, words: the words nearest to learned prompts, of the first seed.
-        ece: run -> evaluation split -> expected calibration error in percentage points.
+        ece: run -> evaluation split (with `, calibrated` for those probabilities) -> expected calibration error in
+            percentage points.
     """
 
     training: list[Record] = field(default_factory=list)
@@ -73,7 +74,16 @@ def read_diagnostics(params: Params, table: Table) -> Diagnostics:
 
     for run, folder in runs.items():
         _add_confusion(diagnostics, run, _rows(folder / "confusion.csv"))
-        _add_reliability(diagnostics, run, _rows(folder / "reliability.csv"))
+        raw = [
+            ReliabilityBin(
+                eval_split=row["eval_split"],
+                images=int(row["images"]),
+                confidence=float(row["confidence"]),
+                accuracy=float(row["accuracy"]),
+            )
+            for row in _rows(folder / "reliability.csv")
+        ]
+        _add_reliability(diagnostics, run, {"raw": raw, "calibrated": table.calibrated.get(run, ())})
         _add_words(diagnostics, run, folder / "words.csv")
         if (folder / "curve.csv").is_file():
             _add_curve(diagnostics, run, _rows(folder / "curve.csv"), table)
@@ -179,27 +189,28 @@ def _shown(name: str, predictions: dict[str, int], *, errors: int | None) -> dic
     return {other: predictions[other] for other in (name, *wrong[:errors]) if other in predictions}
 
 
-def calibration_error(bins: Sequence[Bin]) -> float:
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     """Return the expected calibration error of reliability bins (Guo et al. 2017, Eq. 5)."""
-    images = sum(count for count, _, _ in bins)
-    return sum(count * abs(accuracy - confidence) for count, confidence, accuracy in bins) / images
+    images = sum(one.images for one in bins)
+    return sum(one.images * abs(one.accuracy - one.confidence) for one in bins) / images
 
 
-def _add_reliability(diagnostics: Diagnostics, run: str, rows: Iterable[dict[str, str]]) -> None:
-    """Add the reliability bins of a run and their expected calibration error."""
-    splits: dict[str, list[Bin]] = defaultdict(list)
-    for row in rows:
-        splits[row["eval_split"]].append((int(row["images"]), float(row["confidence"]), float(row["accuracy"])))
-
-    for eval_split, bins in splits.items():
-        diagnostics.ece.setdefault(run, {})[eval_split] = calibration_error(bins)
-        for images, confidence, accuracy in bins:
+def _add_reliability(diagnostics: Diagnostics, run: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -> None:
+    """Add the reliability bins of a run, of each kind of its probabilities, and their expected calibration error."""
+    for kind, of_kind in bins.items():
+        splits: dict[str, list[ReliabilityBin]] = defaultdict(list)
+        for one in of_kind:
+            splits[one.eval_split].append(one)
             diagnostics.reliability.append(
                 {
                     "run": run,
-                    "eval_split": eval_split,
-                    "images": images,
-                    "confidence": round(confidence, 2),
-                    "accuracy": round(accuracy, 2),
+                    "eval_split": one.eval_split,
+                    "probabilities": kind,
+                    "images": one.images,
+                    "confidence": round(one.confidence, 2),
+                    "accuracy": round(one.accuracy, 2),
                 }
             )
+        for eval_split, of_split in splits.items():
+            column = eval_split if kind == "raw" else f"{eval_split}, {kind}"
+            diagnostics.ece.setdefault(run, {})[column] = calibration_error(of_split)

@@ -15,17 +15,17 @@ from pipeline.report.formatting import heading
 from pipeline.report.summary import Row, Summary, Table
 
 TEXTS = {  # name -> title, description
+    "curve": (
+        "Seen and unseen accuracy",
+        "Over all offsets of the logits of seen classes, mean over seeds. Circle: the logits as they are. Diamond: "
+        "with the offset chosen on validation images. The area under a curve is AUSUC.",
+    ),
     "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. The dotted line is zero-shot CLIP."),
     "gain": (
         "Gain from synthetic features",
         "Percentage points over the same method without them, per seed, ± one std.",
     ),
     "shots": ("Accuracy by shots", "Mean over seeds by number of training images per class."),
-    "curve": (
-        "Seen and unseen accuracy",
-        "Over all offsets of the logits of seen classes, mean over seeds. Circle: the logits as they are. Diamond: "
-        "with the offset chosen on validation images. The area under a curve is AUSUC.",
-    ),
     "training": (
         "Learning curves of methods",
         "Training loss, mean over seeds. Methods may have different loss functions.",
@@ -48,20 +48,20 @@ TEXTS = {  # name -> title, description
     "reliability": (
         "Reliability",
         "Accuracy by confidence (the highest softmax probability) in 15 bins, all seeds together. Below the diagonal a "
-        "run is overconfident.",
+        "run is overconfident. Calibrated: after the offset and the temperature, as `shipyard predict` prints them.",
     ),
 }
 FIELDS = {  # name -> the columns of its records
+    "curve": ("run", "point", "offset", "seen", "unseen"),
     "accuracy": ("run", "eval_split", "accuracy", "std", "low", "high"),
     "gain": ("run", "eval_split", "gain", "std", "low", "high"),
     "shots": ("run", "eval_split", "shots", "accuracy", "std"),
-    "curve": ("run", "point", "offset", "seen", "unseen"),
     "training": ("run", "epoch", "loss"),
     "generators": ("generator", "measure", "epoch", "value"),
     "projection": ("generator", "projection", "class", "kind", "x", "y"),
     "classes": ("run", "eval_split", "class", "images", "accuracy"),
     "confusion": ("run", "eval_split", "class", "predicted", "images", "share"),
-    "reliability": ("run", "eval_split", "images", "confidence", "accuracy"),
+    "reliability": ("run", "eval_split", "probabilities", "images", "confidence", "accuracy"),
 }
 SPECS = {name: getattr(charts, name) for name in TEXTS}
 

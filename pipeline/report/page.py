@@ -26,6 +26,7 @@ from pipeline.report.diagnostics_data import Diagnostics
 from pipeline.report.figures import Figure, script_json
 from pipeline.report.formatting import caption, footnotes, gain_sentences, heading, number, signed
 from pipeline.report.generators import generator_caption, generator_cells
+from pipeline.report.selected import selection_sentences
 from pipeline.report.summary import Summary, Table, Value
 
 MARKER = "<!-- this machine -->"  # `shipyard report` replaces it with a section that no DVC output may contain
@@ -147,7 +148,13 @@ def _section(table: Table, diagnostics: Diagnostics, charts: Sequence[Figure]) -
         "balance": balance_cells(table.balance) if table.balance else [],
         "balance_caption": balance_caption(table.balance) if table.balance else [],
         "charts": {f"{section_id}-{figure.name}": figure for figure in charts},
-        "eval_splits": [c for c in table.columns if any(c in errors for errors in diagnostics.ece.values())],
+        "selection": selection_sentences(table.selection) if table.selection else [],
+        "eval_splits": [
+            column
+            for name in table.columns
+            for column in (name, f"{name}, calibrated")
+            if any(column in errors for errors in diagnostics.ece.values())
+        ],
         "ece": diagnostics.ece,
         "words": diagnostics.words,
     }

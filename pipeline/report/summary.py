@@ -14,7 +14,9 @@ from pydantic import Field
 
 from features.errors import raise_all
 from features.settings import Settings
+from pipeline.artifacts.balanced_scores import ReliabilityBin
 from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
+from pipeline.artifacts.selection import Selection
 from pipeline.config.params import Params
 from pipeline.report.averages import averages
 from pipeline.report.published import Published, find_published, identify, tables_of
@@ -121,6 +123,8 @@ class Table(Settings):
     rows: Series[Row]
     generators: Series[GeneratorRow] = ()
     balance: Series[BalanceRow] = ()
+    selection: Selection | None = None  # for new images; None: the task is not in `grid.select`
+    calibrated: dict[str, Series[ReliabilityBin]] = Field(default_factory=dict)  # run -> bins, if it is calibrated
     references: Series[Reference] = ()
     averaged: Series[str] = ()
     selected_on_test: bool = False  # whether methods selected their settings on the test images

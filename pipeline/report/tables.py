@@ -11,6 +11,7 @@ from pipeline.artifacts.scores import HARMONIC_MEAN, Scores
 from pipeline.report.balance import balance_caption, balance_cells, seed_values
 from pipeline.report.formatting import DASH, caption, footnotes, gain_sentences, heading, number, plus_minus, signed
 from pipeline.report.generators import generator_caption, generator_cells
+from pipeline.report.selected import selection_sentences
 from pipeline.report.summary import Reference, Summary, Table, Value
 
 RESULTS = ("task", "dataset", "method", "seed", "eval_split", "accuracy", "n", "missing_images", "unreadable_images")
@@ -99,7 +100,10 @@ def markdown(summary: Summary) -> str:
     lines = [*lines[:-1], ""] if summary.notes else lines
 
     for table in summary.tables:
-        lines += [f"## {table.title}", "", *_markdown_table(table), ""]
+        lines += [f"## {table.title}", ""]
+        if table.selection:
+            lines += [" ".join(selection_sentences(table.selection)), ""]
+        lines += [*_markdown_table(table), ""]
         lines += [f"[{i}] {reason}  " for i, reason in enumerate(footnotes(table), start=1)]
         lines += ["", " ".join(caption(table)), ""]
         lines += [f"- {sentence}" for sentence in gain_sentences(table)]

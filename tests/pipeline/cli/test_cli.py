@@ -184,7 +184,7 @@ def test_own_images_run_with_their_task_and_another_data_set_resets_the_grid(pro
     ]
     assert cost.startswith("grid.select: 54 "), "two folds x three seeds x (eight runs and one generator)"
     assert (repro, results) == ("(repro)", "(results)")
-    assert "selection/mybirds/mybirds.json" in str(result.exception), "nothing has run, so no run is selected"
+    assert result.exception is None
     alone = call("run", "--set", "grid.datasets=[twemoji]")
     assert "tasks.mybirds: " in str(alone.exception)
     assert "--set 'grid.tasks=[base_to_new]'" in str(alone.exception)

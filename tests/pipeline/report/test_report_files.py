@@ -17,9 +17,10 @@ from made_up_scores import NO_NEW, ROOT, enter, made_params, put_scores
 from features.errors import InputError
 from features.formats.files import atomic_folder
 from features.formats.seal import write_sealed_json
-from pipeline.artifacts.balanced_scores import BalancedRun, BalancedScores
+from pipeline.artifacts.balanced_scores import BalancedRun, BalancedScores, ReliabilityBin
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.scores import Balance, grid_runs, read_scores, score_path, write_scores
+from pipeline.artifacts.selection import Candidate, Predicted, Selection
 from pipeline.config.params import Params
 from pipeline.report.build import read_grid, summarize, write_report
 from pipeline.report.console import read_summary, results_text, table_text
@@ -144,13 +145,19 @@ def balanced_report() -> Params:
             1: Balance(seen=60.0, unseen=40.0, harmonic_mean=48.0),
             2: Balance(seen=60.0, unseen=30.0, harmonic_mean=40.0),
         }
-        runs.append(BalancedRun(run=grid_cell.run, offsets={1: 1.0, 2: 2.0}, reason=None, seeds=balanced))
+        bins = ReliabilityBin(eval_split="new", images=40, confidence=60.0, accuracy=57.0)
+        offsets = {1: 1.0, 2: 2.0}
+        runs.append(BalancedRun(run=grid_cell.run, offsets=offsets, reason=None, seeds=balanced, reliability=(bins,)))
         folder = cell.diagnostics(grid_cell.run)
         kept = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
         with atomic_folder(folder) as part:
             for name, content in {**kept, "curve.csv": CURVE}.items():
                 (part / name).write_bytes(content)
-    scores = BalancedScores(dataset="caltech101", task="base_to_new", runs=tuple(runs))
+    coop = Candidate(run="coop", balanced=Predicted(seen=60.0, unseen=40.0), score=48.0, low=41.0, high=53.0)
+    selection = Selection(
+        dataset="caltech101", task="base_to_new", run="coop", seed=1, images=80, confidence=93.0, runs=(coop,)
+    )
+    scores = BalancedScores(dataset="caltech101", task="base_to_new", runs=tuple(runs), selection=selection)
     write_sealed_json(cell.balanced, scores.model_dump(mode="json"))
     return params
 
@@ -196,6 +203,23 @@ def test_the_balance_is_in_every_file_of_the_report_beside_the_plain_numbers() -
     ]
     assert page.count("<figure") == len(FIELDS) - 1
     assert "44.00" in table_text(table)
+    for text in (markdown, page):
+        for part in ("Run for new images: coop, seed 1.", "48.0", "41.0 to 53.0", "93 of 100"):
+            assert part in text
+    assert page.index('id="caltech101-base_to_new-curve"') < page.index('id="caltech101-base_to_new-accuracy"')
+
+
+def test_the_calibrated_reliability_stands_beside_the_raw_one() -> None:
+    params = balanced_report()
+    write_report(params, Path("report"))
+    with Path("report/plots/reliability.csv").open(encoding="utf-8", newline="") as file:
+        kinds = [(row["probabilities"], row["confidence"]) for row in csv.DictReader(file) if row["run"] == "coop"]
+    assert [kind for kind, _ in kinds].count("calibrated") == 1
+    assert ("calibrated", "60.0") in kinds
+    (table,) = read_summary(Path("report")).tables
+    errors = read_diagnostics(params, table).ece["coop"]
+    assert errors["new, calibrated"] == pytest.approx(3.0)
+    assert errors["base"] == pytest.approx((10 * 5 + 10 * 7) / 20), "the raw one stays"
 
     with Path("report/plots/curve.csv").open(encoding="utf-8", newline="") as file:
         points = [row for row in csv.DictReader(file) if row["run"] == "coop"]

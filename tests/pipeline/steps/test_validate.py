@@ -224,7 +224,7 @@ def test_the_balanced_scores_are_the_test_logits_with_the_offset(tmp_path: Path)
     write_logits(paths.logits("tip_adapter"), RunLogits({"seen": labels[labels < 4]}, {1: {}}))
     predicted = Predicted(seen=1.0, unseen=1.0)
     runs = (
-        Candidate(run="taskres", plain=predicted, balanced=predicted, offsets={1: 0.9}, score=1.0, low=0.0, high=2.0),
+        Candidate(run="taskres", plain=predicted, balanced=predicted, offsets={1: 0.9}, score=1.0, temperature=0.5),
         Candidate(run="tip_adapter", reason="it cannot score every class"),
     )
     selection = Selection(dataset="d", task="t", run="taskres", seed=1, images=4, confidence=100.0, runs=runs)
@@ -238,6 +238,13 @@ def test_the_balanced_scores_are_the_test_logits_with_the_offset(tmp_path: Path)
     scores = with_offset.seeds[1]
     assert (scores.seen, scores.unseen, scores.harmonic_mean) == pytest.approx((s, u, 2 * s * u / (s + u)))
     assert (without.seeds, without.reason) == ({}, "it cannot score every class")
+
+    calibrated = [one for one in with_offset.reliability if one.eval_split == "unseen"]
+    of_split = labels[labels >= 4]
+    assert sum(one.images for one in calibrated) == len(of_split)
+    right = sum(one.images * one.accuracy for one in calibrated) / len(of_split)
+    assert right == pytest.approx(100 * hits[labels >= 4].mean(), abs=0.01), "the offset is applied"
+    assert without.reliability == ()
 
     shutil.rmtree(paths.logits("taskres").parent)
     with pytest.raises(InputError, match=r"taskres\.h5"):
