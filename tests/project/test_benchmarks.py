@@ -16,7 +16,7 @@ from project_root import ROOT
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import __main__, loading, tip_grid
+from benchmarks import __main__, balance, loading, tip_grid
 from benchmarks.material import class_set, features, photographs, text_tower
 from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
@@ -167,3 +167,16 @@ def test_committed_numbers_are_complete_and_equal_to_the_page() -> None:
     assert all(list(row) == [field.name for field in fields(Row)] for row in rows)
     page = __main__.PAGE.read_text(encoding="utf-8")
     assert __main__.in_page(page, __main__.read_latest()) == page
+
+
+def test_the_tables_of_balance_compare_runs_and_generators() -> None:
+    alone = balance.Row("taskres", plain=40, chosen=50, keep=45, best=52, predicted=60, area=30)
+    more = balance.Row("taskres+ship", plain=20, chosen=48.5, keep=46, best=53, predicted=70, area=31)
+    head, of_task, of_all = balance.summary({"a": [alone, more]}, {"a": "taskres+ship"})
+    cells = dict(zip(head, of_task, strict=True))
+    assert [cells[key] for key in ("plain", "chosen", "best", "chosen / best")] == ["30.0", "49.2", "52.5", "0.938"]
+    assert [cells[key] for key in ("lose > 1", "worst", "selected", "share", "order")] == [
+        *("0", "+10.0", "taskres+ship", "0.970", "-1.00")
+    ]
+    assert of_all[1:8] == of_task[1:8]
+    assert balance.gains({"a": [alone, more]})[1:] == [["a", "taskres+ship", "-20.0", "-1.5", "+1.0"]]

@@ -41,6 +41,7 @@ PARALLEL = "test_parallel.py::test_the_commands_of_the_page_give_the_bytes_of_on
 OWN = "test_own_images_page.py::"
 ALL = {"this test is part of it": ["make test"], ".ci/run runs it": ["make demo"]}
 INSTALLS = NO + "installs from the network; .ci/run installs the project by its extras `demo`, `dev` and `docs`"
+FINISHED = "reads the artifacts of four recipes; test_benchmarks.py has its tables"
 SUITE = NO + "it runs tests of this suite"
 PYTEST = ".venv/bin/python -m pytest"
 DATA = "--set data.root=../shared/data"
@@ -92,6 +93,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         SUITE: [f"{PYTEST} tests/pipeline tests/project/test_layout.py -k 'linear_map or params'"],
     },
     "docs/balance.md": {
+        NO + FINISHED: ["python -m benchmarks.balance"],
         SELF + "test_a_task_is_balanced": [
             "shipyard run --set 'grid.tasks=[class_incremental]' --set 'grid.select=[class_incremental]'",
         ],
@@ -138,6 +140,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "dvc exp show --no-pager",
         ],
     },
+    "docs/results/ship.md": {NO + FINISHED: ["python -m benchmarks.balance"]},
     "docs/results/caltech101.md": {
         NO + "README's line, by make's .venv; .ci/run takes it for `demo`": ["make caltech"]
     },
@@ -359,7 +362,7 @@ def test_the_example_generator_runs_only_its_own_cells(repo: Path) -> None:
 
 @pytest.mark.system
 def test_a_task_is_balanced(repo: Path) -> None:
-    (line,) = commands(ROOT / "docs/balance.md")
+    line, _ = commands(ROOT / "docs/balance.md")
     settings = ["grid.methods=[zero_shot, taskres]", "methods.taskres.epochs=1", "tasks.class_incremental.shots=1"]
     output = page_run(repo, "docs/balance.md", line, *(word for one in settings for word in ("--set", one)))
     of_task = "caltech101-class_incremental"
@@ -388,7 +391,7 @@ def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more
     """Run a command in this process without the stages, which take hours, and without showing results."""
     monkeypatch.chdir(repo)
     calls: list[str] = []
-    for name in ("repro", "report", "keep"):
+    for name in ("repro", "report", "keep", "_print_selection"):
         monkeypatch.setattr(cli, name, lambda *_, name=name: calls.append(name))
     result = CliRunner().invoke(cli.app, [*shlex.split(line)[1:], *more])
     assert result.exit_code == 0, result.exception
