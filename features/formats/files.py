@@ -106,8 +106,11 @@ def _discarded_on_error(path: Path, part: Path) -> Iterator[None]:
         yield
     except OSError as error:
         _discard(part)
+        # What failed may be a file that was read to write this one.
+        name = error.filename
+        about = f"{name}: " if isinstance(name, str) and not Path(name).is_relative_to(part) else ""
         raise InputError(
-            f"cannot write {path}: {error.strerror or error}. The previous content is unchanged."
+            f"cannot write {path}: {about}{error.strerror or error}. The previous content is unchanged."
         ) from error
     except BaseException:
         _discard(part)

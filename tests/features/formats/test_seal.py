@@ -10,7 +10,7 @@ import torch
 from small_files import write_classes, write_synthetic, write_tensors, write_test, write_train
 
 from features.errors import InputError
-from features.formats.files import atomic_folder
+from features.formats.files import atomic_file, atomic_folder
 from features.formats.seal import check_listed, read_sealed_json, write_sealed_json
 from features.formats.tensors import read_tensors
 from features.synthetic_store import load_synthetic
@@ -66,3 +66,11 @@ def test_the_metadata_that_a_reader_gets_have_no_digest(tmp_path: Path) -> None:
     tensors, metadata = read_tensors(tmp_path / "x", torch.device("cpu"))
     assert set(metadata) == {"weights_sha256", "other", "third"}
     assert set(tensors) == {"a", "b"}
+
+
+def test_an_error_names_the_file_that_failed_beside_the_one_that_was_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"out\b.*absent\.txt"), atomic_file(tmp_path / "out"):
+        (tmp_path / "absent.txt").read_text(encoding="utf-8")
+    with pytest.raises(InputError) as error, atomic_folder(tmp_path / "out") as part:
+        (part / "none/own.txt").write_text("x", encoding="utf-8")
+    assert str(part) not in str(error.value)
