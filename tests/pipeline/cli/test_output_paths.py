@@ -34,7 +34,8 @@ FILES = ("photos/0.png", "kept.txt", "new.jpg", "/dev/null")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     trained.project(tmp_path)
     params = yaml.safe_load((tmp_path / "params.yaml").read_text(encoding="utf-8"))
-    params["data"] |= {"root": ".", "sets": {"mine": {"reader": "image_folder", "path": "photos"}}}
+    # The other data sets stay, because settings of methods name them.
+    params["data"]["sets"]["mine"] = {"reader": "image_folder", "path": str(tmp_path / "photos")}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     (tmp_path / "kept.txt").write_text("kept", encoding="utf-8")
     (tmp_path / "store.zarr").mkdir()
