@@ -20,6 +20,7 @@ from features.formats.files import atomic_file
 
 HEADER = "schema: '2.0'\nstages:\n"
 COMMENT = re.compile(r"(^|\s)#", re.MULTILINE)  # or a value that looks like one
+ALIAS = re.compile(r"(: |- )[&*]\w")  # which may stand in one stage and mean a part of another
 STAGE = re.compile(r"^  (?! )(.+):\n", re.MULTILINE)  # a key two columns in begins the block of a stage
 
 
@@ -77,7 +78,7 @@ def updated_text(text: str, entries: dict[str, Any]) -> str | None:
         return None
 
     for name, entry in entries.items():
-        block = dumps_yaml({"stages": {name: entry}}).removeprefix("stages:\n")
+        block = dumps_yaml({"stages": {name: _unshared(entry)}}).removeprefix("stages:\n")
         key = block.partition("\n")[0]
         if key in blocks and parse_yaml(blocks[key], name) == parse_yaml(block, name):
             continue  # equal values keep their text
@@ -85,9 +86,19 @@ def updated_text(text: str, entries: dict[str, Any]) -> str | None:
     return HEADER + "".join(blocks.values())
 
 
+def _unshared(value: Any) -> Any:
+    """Return a copy in which no part stands twice.
+
+    For such a part, from an alias in params.yaml, YAML would write an anchor, and two stages anchors of one name.
+    """
+    if isinstance(value, dict):
+        return {key: _unshared(part) for key, part in value.items()}
+    return [_unshared(part) for part in value] if isinstance(value, list) else value
+
+
 def split_blocks(text: str) -> dict[str, str] | None:
     """Return the text of each stage by its first line; None if the text is not laid out as DVC writes it."""
-    if not text.startswith(HEADER) or COMMENT.search(text):
+    if not text.startswith(HEADER) or COMMENT.search(text) or ALIAS.search(text):
         return None
     body = text.removeprefix(HEADER)
     starts = [match.start() for match in STAGE.finditer(body)]

@@ -61,9 +61,27 @@ def test_an_entry_with_equal_values_keeps_its_text() -> None:
     assert updated_text(text, {"code": entry()}) == text
 
 
+def test_settings_that_are_aliases_of_each_other_are_written_out() -> None:
+    from dvc.utils.serialize import parse_yaml
+
+    shared = {"path": "mine"}
+    twice = entry(params={"params.yaml": {"a": shared, "b": shared}})
+    text = updated_text(updated_text(HEADER, {"one": twice}) or "", {"two": twice})
+    assert text is not None
+    assert parse_yaml(text, "dvc.lock")["stages"] == {"one": twice, "two": twice}
+    assert split_blocks(text) is not None
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "schema: '2.0'\n", "# mine\n" + HEADER, HEADER + "  a:\n    cmd: x # mine\n", HEADER + "  a:\n    cmd: x"],
+    [
+        "",
+        "schema: '2.0'\n",
+        "# mine\n" + HEADER,
+        HEADER + "  a:\n    cmd: x # mine\n",
+        HEADER + "  a:\n    cmd: x",
+        HEADER + "  a: &id001\n    cmd: x\n  b: *id001\n",
+    ],
 )
 def test_a_lock_of_another_shape_is_left_to_dvc(text: str) -> None:
     assert split_blocks(text) is None
