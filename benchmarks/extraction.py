@@ -30,7 +30,8 @@ from features.extraction.extract import extract
 from features.extraction.pipeline import CPU_BATCH, Extraction
 from features.formats.files import remove
 from features.index import Index
-from features.runtime.devices import cores, keep_freed_memory, pick_device
+from features.runtime.cores import cores
+from features.runtime.devices import keep_freed_memory, pick_device
 
 VIEWS = Views(count=10, scale=(0.5, 1.0), seed=0)
 CROPS = 1 + VIEWS.count

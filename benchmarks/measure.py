@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.runtime.devices import cores
+from features.runtime.cores import cores
 
 REPEATS = 5
 LINEAR = 1.05  # largest exponent allowed for a cost: 1 is linear growth, a constant part makes it less

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.measure import Row
 from benchmarks.memory import ROOT
-from features.runtime.devices import cores
+from features.runtime.cores import cores
 
 OPEN_CLIP = "from features.runtime.lazy_open_clip import import_open_clip; import_open_clip()"
 STAGES = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from features.encoding.images import UnreadableImageError, ValueRange, inspect, levels_for
 from features.errors import InputError, shown
 from features.formats.parquet import read_sealed, write_sealed
-from features.runtime.devices import cores
+from features.runtime.cores import cores
 from features.runtime.progress import Progress
 
 SIZE = 32  # pixels of a thumbnail's side

@@ -29,7 +29,8 @@ from features.extraction.patch_tokens import encode_with_patches
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import Shard, chunk_rows, write_shard
 from features.index import Index
-from features.runtime.devices import Precision, cores
+from features.runtime.cores import cores
+from features.runtime.devices import Precision
 
 BadImages = Literal["fail", "skip"]
 Advance = Callable[[int], None]  # called with the number of images that were finished since the last call

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +47,6 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     dtype = AUTOCAST.get(precision)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         yield
-
-
-def cores() -> int:
-    """Return how many cores this process may use; in a container these are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

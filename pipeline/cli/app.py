@@ -125,7 +125,6 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
     from pipeline.cli.check import check_all, fold_cost
     from pipeline.config import recipes
     from pipeline.executor.git import git
-    from pipeline.executor.parallel import repro_parallel
 
     # All runs of a recipe are checked first, so that a mistake in the last one stops the first.
     before = params.read()
@@ -146,10 +145,7 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
         for line in fold_cost(params.parse_text(after)):
             print(line, flush=True)
         _reindex_changed(params.parse_text(after))
-        if jobs == 1:
-            repro()
-        else:
-            repro_parallel(jobs)
+        repro(jobs)
         if (edited := params.read()) != after:
             changes = "; ".join(overrides.changes(after, edited))
             raise InputError(

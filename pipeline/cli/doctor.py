@@ -175,7 +175,8 @@ def _params(params: Params) -> Iterator[Finding]:
 
 def _device(params: Params) -> Iterator[Finding]:
     """Check that the device of `compute.device` exists."""
-    from features.runtime.devices import cores, pick_device
+    from features.runtime.cores import cores
+    from features.runtime.devices import pick_device
 
     try:
         device = pick_device(params.compute.device)

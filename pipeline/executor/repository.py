@@ -23,6 +23,7 @@ RUN_LOCK = TEMPORARY / "shipyard.lock"
 RUN_OWNER = TEMPORARY / "shipyard.json"  # which process holds RUN_LOCK, for the message of the next one
 STAGE_KEYS = {"cmd", "deps", "params", "outs"}
 FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec", "etag", "checksum", "version_id", "cloud", "files"}
+CELLS = "pipeline.executor.cells"  # the program of a run, which holds DVC's locks
 PATH_LOCKS = TEMPORARY / "rwlock"  # DVC's: which process reads or writes which path
 
 
@@ -188,7 +189,7 @@ def _at_work(info: dict[str, Any]) -> bool:
 
     try:
         process = psutil.Process(int(info["pid"]))
-        is_dvc = any("dvc" in Path(word).name for word in process.cmdline()[:4])
+        is_dvc = any("dvc" in Path(word).name or word == CELLS for word in process.cmdline()[:4])
         return is_dvc and Path(process.cwd()).is_relative_to(Path.cwd())
     except (psutil.Error, KeyError, ValueError):
         return False

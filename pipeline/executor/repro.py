@@ -10,25 +10,21 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.runtime.interruption import INTERRUPTED
-from features.runtime.progress import quiet
 from features.runtime.watch import watched_environment
 
 
-def repro(targets: Sequence[str] = ()) -> None:
-    """Bring the pipeline, or only some of its stages, up to date.
-
-    Args:
-        targets: names of stages; none means all.
+def repro(jobs: int = 1) -> None:
+    """Bring the pipeline up to date, `jobs` cells at a time (`pipeline.executor.cells`).
 
     Raises:
-        InputError: a stage failed, or DVC cannot run; DVC has printed the reason.
-        SystemExit: 130, after Ctrl-C, when the running stage has ended.
+        InputError: cells failed, or DVC cannot run; the reason is printed.
+        SystemExit: 130, after Ctrl-C, when the running cells have ended.
     """
-    status = _dvc("repro", *(["--quiet"] if quiet() else []), *targets)
+    status = _run([sys.executable, "-m", "pipeline.executor.cells", "--jobs", str(jobs)])
     if status:
         raise InputError(
-            f"`dvc repro` failed with exit status {status}; see the first error above. Completed stages are kept: "
-            "`shipyard run` continues after the fix. `shipyard doctor` checks this machine."
+            "the pipeline is not up to date; see the errors above. Completed stages are kept: `shipyard run` continues "
+            "after the fix. `shipyard doctor` checks this machine."
         )
 
 
@@ -70,7 +66,11 @@ def dvc_environment() -> dict[str, str]:
 
 def _dvc(*arguments: str) -> int:
     """Run `dvc` and return its exit status."""
-    command = dvc_command(*arguments)
+    return _run(dvc_command(*arguments))
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run a program and return its exit status."""
     with subprocess.Popen(command, env=dvc_environment()) as child:  # noqa: S603 (names are checked before)
         status, interrupted = _wait(child)
     if interrupted:

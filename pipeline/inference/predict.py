@@ -24,7 +24,8 @@ from features.encoding.images import Reading, UnreadableImageError, read_image
 from features.errors import InputError, Problems, nearest
 from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
-from features.runtime.devices import Precision, cores, pick_device
+from features.runtime.cores import cores
+from features.runtime.devices import Precision, pick_device
 from features.splits.image_files import find_images
 from features.splits.own_images import OwnImages
 from features.text.text_tower import load_tower

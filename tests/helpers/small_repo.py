@@ -97,8 +97,8 @@ def run(repo: Path, *command: str, check: bool = True) -> str:
 
 
 def ran(output: str) -> set[str]:
-    """Return the stages that `dvc repro` reports as run."""
-    return set(re.findall(r"Running stage '([^']+)'", output))
+    """Return the stages that `dvc repro` or `shipyard run` reports as run."""
+    return set(re.findall(r"Running stage '([^']+)'", output)) | set(re.findall(r"(?m)^\[\d+/\d+\] (\S+)$", output))
 
 
 def lock(repo: Path) -> dict[str, Any]:

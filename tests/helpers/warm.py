@@ -144,6 +144,9 @@ def become(program: str, args: list[str]) -> int:
 
         assert args[0] == "-m", f"expected `python -m <module>`, not {args}"
         sys.path[0] = str(Path.cwd())
+        if args[1] == "pipeline.executor.cells":
+            # A run forks its stages from a server of its own, which takes seconds to start; this one has started.
+            importlib.import_module("pipeline.executor.stage_process").PRELOADED = []
         sys.argv = args[1:]
         runpy.run_module(args[1], run_name="__main__", alter_sys=True)
     except SystemExit as end:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from features.errors import InputError
-from features.runtime.devices import autocast, cores, keep_freed_memory, one_thread, pick_device
+from features.runtime.cores import cores
+from features.runtime.devices import autocast, keep_freed_memory, one_thread, pick_device
 
 CPU = torch.device("cpu")
 

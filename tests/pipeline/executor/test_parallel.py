@@ -124,3 +124,17 @@ def test_ctrl_c_ends_the_running_cells_and_prints_how_to_continue(repo: Path) ->
         assert not list((repo / "artifacts").rglob(f".*{PART_SUFFIX}"))
         assert epochs(repo, COOP) == 2
     assert ran(run(repo, "dvc", "repro")) == set()
+
+
+def test_a_run_that_forks_its_stages_gives_the_bytes_of_new_processes(repo: Path) -> None:
+    """Start `shipyard run` without the tests' own server, in whose place a run's own one would stand."""
+    before = lock(repo)
+    for cell in (COOP, KGCOOP):
+        shutil.rmtree(repo / "artifacts/tiny/fitted/mine/base_to_new" / cell.rpartition("-")[2])
+    shutil.rmtree(repo / ".dvc/cache")
+    env = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipeline", *PARALLEL]
+    done = subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {COOP, KGCOOP} <= ran(done.stdout)
+    assert lock(repo) == before

@@ -1,0 +1,197 @@
+"""Bring the pipeline up to date: let DVC check every cell, and run those that changed, several at a time.
+
+A cell is one instance of a stage. DVC decides whether it must run, restores its outputs if the run cache has them, and
+records the result in `dvc.lock`. All of this is DVC's own code, for one cell at a time. Only the commands of cells run
+at the same time, each in a process of its own. Afterwards `dvc repro` has nothing to do.
+
+`pipeline.executor.repro` starts this module as a program in the repository.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Annotated, Any
+
+import typer
+
+from features.runtime.cores import cores
+from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt
+from features.runtime.progress import quiet
+from features.runtime.watch import end_with_the_run, watched_environment
+from pipeline.executor import dvc_patches
+from pipeline.executor.stage_process import THREADS, run_command
+
+# Run one at a time, with all cores: there are few of them, and extraction uses all cores.
+SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
+
+Stage = Any  # a `dvc.stage.Stage`; DVC has no types
+
+
+def main(jobs: Annotated[int, typer.Option(min=1)] = 1) -> None:
+    """Run every cell that changed, and exit with 1 if one failed.
+
+    With one job, the first failure ends the run. With several, each gets an equal share of the cores, and every cell
+    that does not depend on a failed one is run.
+    """
+    end_with_the_run()
+    os.environ.update(watched_environment())  # the stages end with this process, too
+    dvc_patches.install()
+
+    from dvc.logger import set_loggers_level
+    from dvc.repo import Repo, lock_repo
+
+    with set_loggers_level(logging.WARNING), Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        plan = Plan.of(repo)
+        repo.lock.unlock()  # each cell takes it, so that other DVC commands can run meanwhile
+        try:
+            with repo.scm_context(quiet=True):
+                failed = run_plan(repo, plan, jobs)
+        finally:
+            repo.lock.lock()
+
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        sys.exit(1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a pipeline.
+
+    Attributes:
+        ranks: cell -> its place in the order in which `dvc repro` runs them.
+        needs: cell -> the cells that it waits for.
+    """
+
+    ranks: Mapping[Stage, int]
+    needs: Mapping[Stage, set[Stage]]
+
+    @classmethod
+    def of(cls, repo: Any) -> Plan:
+        """Return the plan of a locked repository's `dvc.yaml`."""
+        from dvc.dvcfile import PROJECT_FILE
+        from dvc.repo.reproduce import get_active_graph, plan_repro
+
+        graph = get_active_graph(repo.index.graph)
+        stages = plan_repro(graph, [stage for stage in repo.index.stages if stage.path_in_repo == PROJECT_FILE])
+        return cls(
+            ranks={stage: rank for rank, stage in enumerate(stages)},
+            needs={stage: set(graph.successors(stage)) for stage in stages},
+        )
+
+    def only(self, kinds: tuple[str, ...]) -> Plan:
+        """Return the part with the cells of these stages of `dvc.yaml`, which need no others."""
+        kept = {stage: rank for stage, rank in self.ranks.items() if stage.addressing.partition("@")[0] in kinds}
+        return Plan(kept, {stage: self.needs[stage] & kept.keys() for stage in kept})
+
+
+def run_plan(repo: Any, plan: Plan, jobs: int) -> list[str]:
+    """Check the cells of a plan and run those that changed; return the names of those that failed."""
+    with TemporaryDirectory(prefix="shipyard-") as logs:
+        if jobs > 1 and (failed := _Run(repo, plan.only(SHARED), jobs=1).run()):
+            return failed
+        return _Run(repo, plan, jobs, Path(logs) if jobs > 1 else None).run()
+
+
+class _Run:
+    """One run over the cells of a plan, by threads of which one at a time calls DVC."""
+
+    def __init__(self, repo: Any, plan: Plan, jobs: int, logs: Path | None = None) -> None:
+        """Take the folder that gets the output of cells, so that those of several do not mix; None prints it."""
+        self.repo, self.plan, self.jobs, self.logs = repo, plan, jobs, logs
+        self.calling_dvc = Lock()
+        self.failed: list[str] = []
+
+    def run(self) -> list[str]:
+        """Run the plan and return the names of the cells that failed."""
+        import dvc.stage.run
+
+        dvc.stage.run.cmd_run = self.run_command
+        order = TopologicalSorter(self.plan.needs)
+        order.prepare()
+        waiting: list[tuple[int, Stage]] = []
+        running: dict[Future[bool], Stage] = {}
+
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while order.is_active():
+                    for stage in order.get_ready():
+                        heapq.heappush(waiting, (self.plan.ranks[stage], stage))
+                    while waiting and len(running) < self.jobs:
+                        _, stage = heapq.heappop(waiting)
+                        running[pool.submit(self.bring_up_to_date, stage)] = stage
+                    if not running:
+                        break  # what is left depends on a cell that failed
+
+                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                        stage = running.pop(done)
+                        if done.result():
+                            order.done(stage)
+                        else:
+                            self.failed.append(stage.addressing)
+                    if self.failed and self.jobs == 1:
+                        break
+            except KeyboardInterrupt:
+                # The terminal has sent Ctrl-C to the running cells too; leaving the pool waits for them.
+                sys.exit(INTERRUPTED)
+        return self.failed
+
+    def bring_up_to_date(self, stage: Stage) -> bool:
+        """Let DVC check a cell, run it if it changed, and record it; return whether that succeeded."""
+        from dvc.exceptions import DvcException
+        from dvc.repo.reproduce import _reproduce_stage
+
+        with self.calling_dvc:
+            self.repo.lock.lock()
+            try:
+                _reproduce_stage(stage, upstream=[], interactive=False)
+            except DvcException as error:
+                print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
+                return False
+            finally:
+                self.repo.lock.unlock()
+        return True
+
+    def run_command(self, stage: Stage, *, dry: bool, run_env: dict[str, str] | None) -> None:  # noqa: ARG002
+        """Run the command of a cell; DVC calls this in place of its `cmd_run`, with the repository unlocked.
+
+        `dry` is false: only `dvc repro --dry` sets it.
+        """
+        from dvc.stage.exceptions import StageCmdFailedError
+        from dvc.stage.run import prepare_kwargs
+
+        if not quiet():
+            place = f"[{self.plan.ranks[stage] + 1}/{len(self.plan.ranks)}]"
+            print(f"{place} {stage.addressing}", flush=True)
+        environment = prepare_kwargs(stage, run_env=run_env)["env"]
+        if self.jobs > 1:
+            environment.setdefault(THREADS, str(max(1, cores() // self.jobs)))
+        log = self.logs / f"{self.plan.ranks[stage]}.txt" if self.logs else None
+
+        self.calling_dvc.release()
+        try:
+            status = run_command(stage.cmd, environment, Path(stage.wdir), log)
+        finally:
+            self.calling_dvc.acquire()
+            if log:
+                with suppress(FileNotFoundError):
+                    print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+                    log.unlink()
+        if status:
+            raise StageCmdFailedError(stage.cmd, status)
+
+
+if __name__ == "__main__":
+    exit_cleanly_on_interrupt("DVC was not started")
+    typer.run(main)
