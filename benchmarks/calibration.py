@@ -16,7 +16,8 @@ import typer
 from torch import Tensor
 
 from features.datasets.base import reader_from
-from features.index import read_index, read_names
+from features.index import read_names
+from features.index_table import read_index
 from features.runtime.commandline import run_app
 from pipeline.artifacts import paths
 from pipeline.artifacts.balanced_scores import ReliabilityBin

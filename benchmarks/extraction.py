@@ -29,7 +29,7 @@ from features.extraction.decoding import Decoded, Decoders
 from features.extraction.extract import extract
 from features.extraction.pipeline import CPU_BATCH, Extraction
 from features.formats.files import remove
-from features.index import Index
+from features.index_table import Index
 from features.runtime.cores import cores
 from features.runtime.devices import keep_freed_memory, pick_device
 
@@ -120,7 +120,7 @@ def forward_only(encoder: Encoder, count: int) -> Callable[[], None]:
 
 def decode_only(job: Extraction) -> Callable[[], None]:
     """Return a work that decodes every image to its crops, with a process per core."""
-    images = [job.image(row) for row in range(len(job.index.paths))]
+    images = [job.index.image(row) for row in range(len(job.index.paths))]
 
     def work() -> None:
         settings = DecodeSettings(job.folder, job.encoder.preprocess, job.views)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.datasets.base import Listing
 from features.formats.digests import load_cache
-from features.index import Index, listing_digest
+from features.index import listing_digest
+from features.index_table import Index
+from features.shards.archives import Archive
 from features.splits.image_files import examples
 
 
@@ -62,6 +64,31 @@ def changes_since(index: Index, listing: Listing, folder: Path, cache: Path) -> 
     replaced = [path for path in now if path in sizes and _differs(f"{folder}/{path}", sizes[path], times.get(path))]
     relabelled = listing_digest(listing) != index.listing_sha256
     return Changes(added, removed, replaced, relabelled and not added and not removed)
+
+
+def changed_archives(index: Index, archives: Sequence[Archive], is_scanned: Callable[[Archive], bool]) -> Changes:
+    """Return what changed among the archives of a data set since it was indexed; no archive is opened.
+
+    Args:
+        index: The index of the data set.
+        archives: The archives that are there now.
+        is_scanned: Returns whether an archive, as it is now, was read before. Where none was, as on the machine of a
+            colleague, sizes alone are compared.
+    """
+    before = dict(index.places.archives) if index.places else {}
+    now = {archive.name: archive for archive in archives}
+    kept = [archive for name, archive in now.items() if name in before]
+    compare_times = any(map(is_scanned, kept))
+    return Changes(
+        added=[name for name in now if name not in before],
+        removed=sorted({*before} - {*now}),
+        replaced=[
+            archive.name
+            for archive in kept
+            if archive.size != before[archive.name] or (compare_times and not is_scanned(archive))
+        ],
+        relabelled=False,
+    )
 
 
 def _differs(file: str, size: int, mtime_ns: int | None) -> bool:

@@ -7,67 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from features.datasets.base import SPLITS, Counts, Listing, Origin, Split, canonical_name, is_template
+from features.datasets.base import SPLITS, Listing, Origin
 from features.duplicates import Sets, duplicate_lines, find_duplicates, keep_together
 from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
-from features.errors import InputError, raise_all
+from features.errors import raise_all
 from features.formats.digests import Digest, digests
 from features.formats.files import canonical_json
-from features.formats.parquet import column, read_sealed, write_sealed
+from features.formats.parquet import sealed_writer
 from features.formats.seal import read_sealed_json, write_sealed_json
 from features.formats.untrusted import wrap_parser_errors
-from features.inspection import inspect_images, pixel_lines
-
-FIX_HINT = "create it again: dvc repro index"
-OWN = "own_images"  # key of the table's metadata with what only own images have
-SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("class_id", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-    ]
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """N images, ordered by split (train, val, test), class and path.
-
-    Attributes:
-        paths: N POSIX paths relative to the reader's folder.
-        class_ids: (N,) positions in `ClassNames.classes`.
-        splits: N split names.
-        sizes: (N,) file sizes in bytes.
-        sha256: N hex digests of the files' bytes.
-        reading: How the pixels of all images are read.
-        listing_sha256: `listing_digest` of the listing that was indexed, if the images are a user's own.
-        duplicates: Paths of own images that show the same picture, in sets.
-    """
-
-    paths: tuple[str, ...]
-    class_ids: NDArray[np.int32]
-    splits: tuple[Split, ...]
-    sizes: NDArray[np.int64]
-    sha256: tuple[str, ...]
-    reading: Reading = AS_IN_THE_PAPERS
-    listing_sha256: str | None = None
-    duplicates: Sets = ()
-
-    def rows(self, split: Split) -> NDArray[np.int64]:
-        """Return the positions of one split's images; they are ascending and consecutive."""
-        return np.flatnonzero(np.array(self.splits) == split).astype(np.int64)
+from features.index_table import FEW, FIX_HINT, OWN, SHARD_SCHEMA, Index, save_index
+from features.inspection import inspect_images, pixel_lines, problem_lines
+from features.listing_checks import mistakes
+from features.shards.archives import Base
+from features.shards.rows import ShardRows, deep_ranges, index_batches, problems
 
 
 @dataclass(frozen=True)
@@ -89,7 +50,7 @@ class ClassNames:
     descriptions: Mapping[str, str]
 
 
-def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache: Path) -> tuple[str, ...]:
+def write_index(listing: Listing, folder: Base, table: Path, names: Path, cache: Path) -> tuple[str, ...]:
     """Check a listing, hash its files, and write the index.
 
     The same listing and files give the same bytes. Own images are also looked at: how deep their pixels are, and which
@@ -97,7 +58,7 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
 
     Args:
         listing: The images and classes.
-        folder: The folder that image paths are relative to.
+        folder: The folder that image paths are relative to, or the address of archives.
         table: The Parquet file to write.
         names: The JSON file to write.
         cache: A file that keeps digests between calls; it does not affect the result.
@@ -110,7 +71,16 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
             listed, and nothing is written.
     """
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
+    if isinstance(listing.images, ShardRows):
+        lines = _write_shards(listing.images, table)
+    else:
+        lines = _write_files(listing, Path(folder), table, cache)
+    save_names(listing, names)
+    return tuple(lines)
 
+
+def _write_files(listing: Listing, folder: Path, table: Path, cache: Path) -> list[str]:
+    """Write the table of images that are files, and return the lines of `write_index`; see there."""
     hashed = _hashed(listing, folder, cache)
     images, reading = listing.images, AS_IN_THE_PAPERS
     duplicates: Sets = ()
@@ -136,8 +106,31 @@ def write_index(listing: Listing, folder: Path, table: Path, names: Path, cache:
         duplicates=duplicates,
     )
     save_index(index, table)
-    save_names(listing, names)
-    return tuple(lines)
+    return lines
+
+
+def _write_shards(rows: ShardRows, table: Path) -> list[str]:
+    """Write the table of images in archives, and return the lines of `write_index`; see there.
+
+    Their pixels are not compared: only images of equal bytes are copies. The table is written as it is read, so the
+    memory holds numbers alone.
+    """
+    rows, moved = rows.kept_together()
+    copies = rows.copies()
+    duplicates = tuple(sorted(tuple(sorted(image.path for image in images)) for images in copies))
+    deep = [*deep_ranges(rows.scans)]
+    reading = Reading(upright=True, levels=levels_for(deep))
+    archives = {scan.archive.name: scan.archive.size for scan in rows.scans}
+    facts = {"reading": reading.provenance(), "archives": archives, "duplicates": duplicates}
+
+    schema = SHARD_SCHEMA.with_metadata({OWN: canonical_json(facts)})
+    with sealed_writer(table, schema, compression="zstd", use_dictionary=[*FEW]) as writer:
+        for batch in index_batches(rows, schema):
+            writer.write_batch(batch)
+    return [
+        *problem_lines([*problems(rows)], deep),
+        *duplicate_lines([*chain.from_iterable(copies)], duplicates, moved),
+    ]
 
 
 def _hashed(listing: Listing, folder: Path, cache: Path) -> dict[str, Digest]:
@@ -160,15 +153,6 @@ def listing_digest(listing: Listing) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def save_index(index: Index, path: Path) -> None:
-    """Write the Parquet table; the same index gives the same bytes."""
-    columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    facts = {"reading": index.reading.provenance(), "listing": index.listing_sha256, "duplicates": index.duplicates}
-    schema = SCHEMA.with_metadata({OWN: canonical_json(facts)}) if any(facts.values()) else SCHEMA
-    write_sealed(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd", use_dictionary=["split"])
-
-
 def save_names(listing: Listing, path: Path) -> None:
     """Write the JSON with the class names; the same listing gives the same bytes."""
     write_sealed_json(
@@ -183,51 +167,6 @@ def save_names(listing: Listing, path: Path) -> None:
     )
 
 
-def read_index(path: Path) -> Index:
-    """Read the Parquet table of `write_index`.
-
-    Raises:
-        InputError: The file does not exist, is not an index, or has a path outside the data set's folder.
-    """
-    table = read_sealed(path, FIX_HINT)
-    with wrap_parser_errors(path, FIX_HINT):
-        if not table.schema.equals(SCHEMA):
-            raise InputError(
-                f"{path} is not an index: its columns are {table.schema.names}, expected {SCHEMA.names}; {FIX_HINT}"
-            )
-        columns = {name: column(table, name, path) for name in SCHEMA.names}
-        facts = json.loads((table.schema.metadata or {}).get(OWN.encode(), b"{}"))
-        index = Index(
-            paths=tuple(columns["path"].tolist()),
-            class_ids=columns["class_id"],
-            splits=tuple(columns["split"].tolist()),
-            sizes=columns["bytes"],
-            sha256=tuple(columns["sha256"].tolist()),
-            reading=Reading.from_provenance(facts.get("reading", {})),
-            listing_sha256=facts.get("listing"),
-            duplicates=tuple(tuple(paths) for paths in facts.get("duplicates", ())),
-        )
-    raise_all(list(_row_mistakes(index)), f"{path} was not written by this project; {FIX_HINT}")
-    return index
-
-
-def _row_mistakes(index: Index) -> Iterator[str]:
-    for path in index.paths:
-        if problem := _path_problem(path):
-            yield f"{path!r}: {problem}"
-
-    unknown = sorted({*index.splits} - {*SPLITS})
-    if unknown:
-        yield f"unknown splits {', '.join(map(repr, unknown))}; known: {', '.join(SPLITS)}"
-    elif [*index.splits] != sorted(index.splits, key=SPLITS.index):
-        yield f"rows are not in the order {', '.join(SPLITS)}"
-
-    if len(index.paths) == 0:
-        yield "there are no rows"
-    elif index.class_ids.min() < 0 or index.sizes.min() < 0:
-        yield "class_id or bytes has negative numbers"
-
-
 def read_names(path: Path) -> ClassNames:
     """Read the JSON of `write_index`.
 
@@ -236,82 +175,3 @@ def read_names(path: Path) -> ClassNames:
     """
     with wrap_parser_errors(path, FIX_HINT):
         return TypeAdapter(ClassNames).validate_python(read_sealed_json(path, FIX_HINT))
-
-
-def mistakes(listing: Listing) -> Iterator[str]:
-    """Yield the faults of a copy, and every contradiction of its listing with itself or its published counts."""
-    yield from listing.faults
-    if not listing.images:
-        yield "it has no images"
-
-    yield from _name_mistakes(listing)
-    yield from _template_mistakes(listing)
-    yield from _image_mistakes(listing)
-    if listing.origin.counts:
-        yield from _count_mistakes(listing, listing.origin.counts)
-
-
-def _name_mistakes(listing: Listing) -> Iterator[str]:
-    """Yield class names that are empty or unprintable, or that the text tower could not distinguish."""
-    ids_by_name: dict[str, list[int]] = defaultdict(list)
-    for class_id, name in enumerate(listing.classes):
-        if name != name.strip() or not name.strip("_") or not name.isprintable():
-            yield f"class {class_id} {name!r}: a class name must be printable text without spaces around it"
-        if name not in listing.repeated_names:
-            ids_by_name[canonical_name(name)].append(class_id)
-
-    for ids in ids_by_name.values():
-        if len(ids) > 1:
-            same = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in ids)
-            yield f"classes {same}: the same name for a text tower; rename all but one"
-
-
-def _template_mistakes(listing: Listing) -> Iterator[str]:
-    for template in listing.templates:
-        if not is_template(template):
-            yield f"template {template!r}: must have one {{}} for the class name and no other brace"
-    if not listing.templates:
-        yield "there is no template; the usual one is 'a photo of a {}.'"
-
-
-def _image_mistakes(listing: Listing) -> Iterator[str]:
-    splits_by_path: dict[str, list[str]] = defaultdict(list)
-    for image in listing.images:
-        splits_by_path[image.path].append(image.split)
-        if not 0 <= image.class_id < len(listing.classes):
-            yield f"{image.path}: class id {image.class_id} is not in 0 to {len(listing.classes) - 1}"
-        if problem := _path_problem(image.path):
-            yield f"{image.path!r}: {problem}"
-
-    for path, splits in splits_by_path.items():
-        if len(splits) > 1:
-            yield f"{path}: listed {len(splits)} times ({', '.join(splits)})"
-
-
-def _path_problem(path: str) -> str | None:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        return "outside the data set's folder; a path must be relative to it, without `..`"
-    if str(pure) != path:
-        return f"write it as {str(pure)!r}"
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "the name is not UTF-8; rename the file"
-    return None
-
-
-def _count_mistakes(listing: Listing, counts: Counts) -> Iterator[str]:
-    per_split = Counter[str](image.split for image in listing.images)
-    per_split["train"] += listing.left_out
-    published: dict[str, int] = asdict(counts)
-    actual = {part: per_split[part] for part in published} | {"classes": len(listing.classes)}
-
-    # The split of a missing image may be unknown, so a partial copy is compared by its total.
-    if listing.missing:
-        published = {"images": counts.train + counts.val + counts.test, "classes": counts.classes}
-        actual = {"images": per_split.total() + listing.missing, "classes": actual["classes"]}
-
-    for part, expected in published.items():
-        if actual[part] != expected:
-            yield f"{part}: {actual[part]:,}, published: {expected:,}; is the copy incomplete, or the split another?"

@@ -72,10 +72,15 @@ def inspect_images(
 
 def pixel_lines(paths: Sequence[str], inspected: Sequence[Inspected]) -> Iterator[str]:
     """Yield one line on images that cannot be read, and one on those of more than 8 bits."""
-    broken = [f"{shown(path)}: {one.problem}" for path, one in zip(paths, inspected, strict=True) if one.problem]
+    broken = [f"{path}: {one.problem}" for path, one in zip(paths, inspected, strict=True) if one.problem]
+    yield from problem_lines(broken, [one.values for one in inspected if one.values])
+
+
+def problem_lines(broken: Sequence[str], deep: Sequence[ValueRange]) -> Iterator[str]:
+    """Yield the lines of `pixel_lines`, from the images that cannot be read and the ranges of the deep ones."""
     if broken:
-        yield f"{len(broken)} images cannot be read ({'; '.join(broken[:LISTED])}{'; ...' * (len(broken) > LISTED)})"
-    deep = [one.values for one in inspected if one.values]
+        listed = "; ".join(map(shown, broken[:LISTED]))
+        yield f"{len(broken)} images cannot be read ({listed}{'; ...' * (len(broken) > LISTED)})"
     if levels := levels_for(deep):
         yield f"{len(deep)} images have more than 8 bits: {levels[0]:g} is read as black, {levels[1]:g} as white"
 

@@ -15,7 +15,7 @@ from features.extraction.extract import extract
 from features.extraction.patch_tokens import patches_per_image
 from features.extraction.pipeline import Extraction, compute
 from features.extraction.ray_engine import OnRay
-from features.index import read_index
+from features.index_table import read_index
 from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.artifacts import paths
 from pipeline.config.params import PATH, load
@@ -28,7 +28,7 @@ def main(dataset: Dataset) -> None:
     sets, spec, settings = params.data.sets, params.encoder, params.extract
     if dataset not in sets:
         raise InputError(f"--dataset {dataset!r} is not in `data.sets` of {PATH}; {nearest(dataset, sets)}")
-    folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").folder(Path(params.data.root))
+    folder = reader_from(sets[dataset], f"{PATH}: data.sets.{dataset}").base(Path(params.data.root))
 
     keep_freed_memory()  # before the weights are loaded, so that freed blocks are not cut up between them
     load_on = partial(load_encoder, params.grid.encoder, spec)

@@ -25,7 +25,7 @@ def main(dataset: Dataset) -> None:
     listing = reader.read(root)
     duplicates = write_index(
         listing,
-        reader.folder(root),
+        reader.base(root),
         table=paths.index(dataset),
         names=paths.names(dataset),
         cache=paths.digests(dataset),

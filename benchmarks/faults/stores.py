@@ -15,7 +15,8 @@ from features.errors import InputError
 from features.formats.files import MARK
 from features.formats.tensors import load_tensors
 from features.image_store.store import ImageStore
-from features.index import read_index, read_names
+from features.index import read_names
+from features.index_table import read_index
 from features.synthetic_store import load_synthetic
 from features.text.classes import load_classes
 from features.text.text_tower import load_tower

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -18,6 +18,7 @@ import features.datasets
 from features.errors import InputError, Problems, combined_error, nearest
 from features.lookup import find, names
 from features.settings import Settings, parse
+from features.shards.archives import Base
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -92,7 +93,7 @@ class Listing:
     """A data set as names and paths.
 
     Attributes:
-        images: All images, in any order; the index sorts them.
+        images: All images, in any order; the index sorts them. Those in archives are `features.shards.rows.ShardRows`.
         classes: C class names by class id, verbatim. A class may have no image. A `_` for a space is kept; only
             `features.text.prompts` replaces it.
         templates: Hand-crafted prompts, each with one `{}` for the class name.
@@ -110,7 +111,7 @@ class Listing:
         groups: Path -> the group whose images stay in one split (a subject, a camera, a burst), if known.
     """
 
-    images: tuple[Image, ...]
+    images: Sequence[Image]
     classes: tuple[str, ...]
     templates: tuple[str, ...]
     origin: Origin
@@ -168,6 +169,10 @@ class Reader(Settings):
             f"  expected: {self.layout}\n"
             f"  fix: set data.root in params.yaml to the folder that holds {self.path!r}; {self.source}"
         )
+
+    def base(self, root: Path) -> Base:
+        """Return `folder`, or the address of a reader whose images are not on this machine."""
+        return self.folder(root)
 
     def read(self, root: Path) -> Listing:
         """List the data set, with every fault of the copy.

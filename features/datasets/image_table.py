@@ -13,7 +13,7 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from features.datasets.base import SPLITS, Listing, Split
-from features.splits.folder_layout import resolve_splits, split_of
+from features.splits.folder_layout import splits_of_names
 from features.splits.image_files import examples
 from features.splits.label_table import read_label_table
 from features.splits.listed import describe_missing
@@ -40,7 +40,7 @@ class ImageTable(OwnImages):
         folder = self.folder(root)
         table = read_label_table(folder / self.table)
         names = {row["split"] for row in table.rows}
-        splits, split_notes = _splits([name for name in names if name])
+        splits, split_notes = splits_of_names([name for name in names if name])
         problems: dict[str, list[str]] = defaultdict(list)
         paths = _Paths(folder)
 
@@ -113,14 +113,6 @@ class _Paths:
         """Yield one line for each way in which paths had to be understood."""
         for how, paths in self.counts.items():
             yield f"{len(paths)} rows: {how} ({examples(paths)})"
-
-
-def _splits(names: Sequence[str]) -> tuple[dict[str, Split | None], tuple[str, ...]]:
-    """Return what the values of the column `split` mean, and lines that say so."""
-    named = {name: split for name in sorted(names) if (split := split_of(name)) is not None}
-    if "train" not in named.values():
-        return dict(named), ()
-    return resolve_splits(named)
 
 
 def _faults(

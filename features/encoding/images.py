@@ -142,6 +142,16 @@ def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8
         return found, np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
 
 
+def value_range(data: bytes) -> ValueRange | None:
+    """Return the value range of an image, None if it has 8 bits a channel; such an image is not decoded.
+
+    Raises:
+        UnreadableImageError: the data do not begin as an image, or a deep one cannot be decoded.
+    """
+    with _as_unreadable(data):
+        return None if is_avi(data) else _value_range(deep_values(_open(data)))
+
+
 def _value_range(values: NDArray[Any] | None) -> ValueRange | None:
     if values is None:
         return None

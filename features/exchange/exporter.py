@@ -13,7 +13,8 @@ from features.exchange.formats.base import FeatureFile, RowBlock, format_of
 from features.image_store.provenance import Provenance
 from features.image_store.store import ImageStore
 from features.image_store.writer import index_sha256
-from features.index import read_index, read_names
+from features.index import read_names
+from features.index_table import read_index
 
 
 def export(store: ImageStore, out: Path, *, table: Path | None, names: Path | None) -> None:

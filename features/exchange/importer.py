@@ -23,7 +23,9 @@ from features.exchange.rows import ImportRequest, SplitArrays, split_rows
 from features.formats.files import sha256
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
-from features.index import Index, mistakes, save_index, save_names
+from features.index import save_names
+from features.index_table import Index, save_index
+from features.listing_checks import mistakes
 
 
 @dataclass(frozen=True, eq=False)

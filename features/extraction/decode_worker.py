@@ -13,7 +13,6 @@ import mmap
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,14 +20,8 @@ from numpy.typing import NDArray
 
 from features.encoding.augment import Preprocess, Views, fill_crops
 from features.encoding.images import AS_IN_THE_PAPERS, Reading, UnreadableImageError, decode
-
-
-class ImageRef(NamedTuple):
-    """An image of the index: its path relative to the data set's folder, its size in bytes, its sha256."""
-
-    path: str
-    size: int
-    sha256: str
+from features.shards.archives import Base, base_of
+from features.shards.source import ImageRef, ImageSource, Place
 
 
 class Problem(NamedTuple):
@@ -41,23 +34,23 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """The folder of the images, and how they become crops."""
+    """The folder or the address of the images, and how they become crops."""
 
-    folder: Path
+    base: Base
     preprocess: Preprocess
     views: Views
     reading: Reading = AS_IN_THE_PAPERS
 
     def to_json(self) -> str:
         """Return the settings as JSON, for the command line of a process."""
-        return json.dumps([str(self.folder), vars(self.preprocess), vars(self.views), vars(self.reading)])
+        return json.dumps([str(self.base), vars(self.preprocess), vars(self.views), vars(self.reading)])
 
     @classmethod
     def from_json(cls, text: str) -> DecodeSettings:
         """Read what `to_json` wrote."""
-        folder, preprocess, views, reading = json.loads(text)
+        base, preprocess, views, reading = json.loads(text)
         return cls(
-            Path(folder), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)), Reading(**_tuples(reading))
+            base_of(base), Preprocess(**_tuples(preprocess)), Views(**_tuples(views)), Reading(**_tuples(reading))
         )
 
 
@@ -66,33 +59,40 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def decode_batch(images: Sequence[ImageRef], settings: DecodeSettings, out: NDArray[np.uint8]) -> list[Problem]:
+def decode_batch(
+    images: Sequence[ImageRef], settings: DecodeSettings, source: ImageSource, out: NDArray[np.uint8]
+) -> list[Problem]:
     """Fill `out` (N, K, height, width, 3) with the crops of N images; the rows of failed images are undefined."""
     problems = []
-    for image, crops in zip(images, out, strict=True):
+    for image, data, crops in zip(images, source.read(images), out, strict=True):
         try:
-            data = (settings.folder / image.path).read_bytes()
-            if (len(data), hashlib.sha256(data).hexdigest()) != (image.size, image.sha256):
+            if isinstance(data, str):
+                problems.append(Problem("unreadable", image.path, data))
+            elif (len(data), hashlib.sha256(data).hexdigest()) != (image.size, image.sha256):
                 problems.append(Problem("changed", image.path, "its bytes are not those that were indexed"))
             else:
                 fill_crops(decode(data, settings.reading), image.path, settings.preprocess, settings.views, crops)
-        except OSError as error:
-            problems.append(Problem("unreadable", image.path, error.strerror or str(error)))
         except UnreadableImageError as error:
             problems.append(Problem("unreadable", image.path, str(error)))
     return problems
 
 
+def _image(path: str, size: int, sha256: str, place: Sequence[Any] | None) -> ImageRef:
+    """Return an image as a job has it."""
+    return ImageRef(path, size, sha256, None if place is None else Place(*place))
+
+
 def main() -> None:
     """Answer jobs until stdin ends."""
     settings = DecodeSettings.from_json(sys.argv[2])
+    source = ImageSource(settings.base)
     memory = mmap.mmap(int(sys.argv[1]), 0)
 
     for line in sys.stdin:
         offset, count, views, images = json.loads(line)
         shape = (count, views, *settings.preprocess.size, 3)
         out = np.frombuffer(memory, np.uint8, int(np.prod(shape)), offset).reshape(shape)
-        print(json.dumps(decode_batch([ImageRef(*image) for image in images], settings, out)), flush=True)
+        print(json.dumps(decode_batch([_image(*image) for image in images], settings, source, out)), flush=True)
 
 
 if __name__ == "__main__":

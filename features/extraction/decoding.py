@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.extraction import decode_worker
-from features.extraction.decode_worker import DecodeSettings, ImageRef, Problem, decode_batch
+from features.extraction.decode_worker import DecodeSettings, Problem, decode_batch
+from features.shards.source import ImageRef, ImageSource
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder in which `python -m features...` finds its module
 
@@ -58,6 +59,7 @@ class Decoders(AbstractContextManager["Decoders"]):
     def __init__(self, settings: DecodeSettings, *, workers: int, slots: int, crops: int) -> None:
         """Start the processes; a slot has room for `crops` crops."""
         self.settings = settings
+        self._source = ImageSource(settings.base)  # of the thread that decodes if there are no processes
         height, width = settings.preprocess.size
         self._slot_bytes = crops * height * width * 3
         self._file, self._memory = _shared_memory(slots * self._slot_bytes)
@@ -92,7 +94,7 @@ class Decoders(AbstractContextManager["Decoders"]):
         out = np.frombuffer(self._memory, np.uint8, int(np.prod(shape)), offset).reshape(shape)
 
         if self._local.process is None:
-            return Decoded(out, decode_batch(images, self.settings, out), slot)
+            return Decoded(out, decode_batch(images, self.settings, self._source, out), slot)
         return Decoded(out, _request(self._local.process, [offset, len(images), views, images]), slot)
 
     def __exit__(self, *_: object) -> None:

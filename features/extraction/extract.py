@@ -20,6 +20,7 @@ from features.image_store.shard_reader import is_whole
 from features.image_store.store import INVALID
 from features.image_store.writer import CHUNKS_IN_SHARD, Shard, chunk_rows, plan_shards, shard_files, write_store
 from features.runtime.progress import Progress, quiet
+from features.shards.archives import sizes_of
 
 REVISION = 1  # of the code between a file's bytes and its features; raising it discards shards of interrupted runs
 MAX_LISTED = 20  # changed files that a message lists; there may be as many as images
@@ -62,7 +63,7 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
         with Progress(f"extract {out.stem}", total, done=done) as progress:
             if todo:
                 problems = engine(job, todo, shard_folder, progress.advance)
-                _raise_problems([problem for problem in problems if not job.may_skip(problem)], job.folder)
+                _raise_problems([problem for problem in problems if not job.may_skip(problem)], job)
             finished = [(shard, shard_folder / shard.key) for shard in shards]
             invalid = _skipped_images(shard_folder, shards)
             write_store(out, job.index, finished, job.encoder.embed_dim, provenance, invalid=invalid)
@@ -146,32 +147,43 @@ def _exclusive(lock: Path) -> Iterator[None]:
 def _check_unchanged(job: Extraction, todo: Sequence[Shard]) -> None:
     """Check before any work that all files exist with the sizes of the index; their sha256 is checked when read."""
     problems = []
+    if job.index.places is not None:
+        expected = dict(job.index.places.archives)
+        sizes = sizes_of(job.folder, [*expected])
+        changed = [name for name in expected if sizes[name] != expected[name]]
+        _raise_changed([f"{shown(name)}: {_size(sizes[name])}, not {expected[name]:,} bytes" for name in changed], job)
+        return
     for row in (row for shard in todo for row in shard.rows):
-        image = job.image(row)
+        image = job.index.image(row)
         try:
-            size = (job.folder / image.path).stat().st_size
+            size = (Path(job.folder) / image.path).stat().st_size
         except OSError as error:
             problems.append(f"{shown(image.path)}: {error.strerror or error}")
             continue
         if size != image.size:
             problems.append(f"{shown(image.path)}: {size:,} bytes, {image.size:,} when it was indexed")
-    _raise_changed(problems, job.folder)
+    _raise_changed(problems, job)
 
 
-def _raise_changed(problems: Sequence[str], folder: Path) -> None:
+def _size(size: int | None) -> str:
+    return "there is no such file" if size is None else f"{size:,} bytes"
+
+
+def _raise_changed(problems: Sequence[str], job: Extraction) -> None:
+    what = "images" if job.index.places is None else "images or archives"
     more = [f"... and {len(problems) - MAX_LISTED:,} more"] if len(problems) > MAX_LISTED else []
     raise_all(
         [*problems[:MAX_LISTED], *more],
-        f"{len(problems):,} images in {folder} differ from the index: restore them, or rerun the index "
+        f"{len(problems):,} {what} in {job.folder} differ from the index: restore them, or rerun the index "
         "(dvc repro --force index; shards of unchanged images are kept)",
     )
 
 
-def _raise_problems(problems: Sequence[Problem], folder: Path) -> None:
-    _raise_changed([f"{shown(path)}: {reason}" for kind, path, reason in problems if kind == "changed"], folder)
+def _raise_problems(problems: Sequence[Problem], job: Extraction) -> None:
+    _raise_changed([f"{shown(path)}: {reason}" for kind, path, reason in problems if kind == "changed"], job)
     raise_all(
         [f"{shown(path)}: {reason}" for _, path, reason in problems],
-        f"images in {folder} cannot be read: replace them with good copies, or remove them from the data set, and run "
-        "again from the index. Or set extract.on_bad_image to skip: they are then left out, and every table shows how "
-        "many. Finished shards of the other images are kept",
+        f"images in {job.folder} cannot be read: replace them with good copies, or remove them from the data set, and "
+        "run again from the index. Or set extract.on_bad_image to skip: they are then left out, and every table shows "
+        "how many. Finished shards of the other images are kept",
     )

@@ -23,14 +23,15 @@ from features.encoding.augment import Views
 from features.encoding.encoder import Encoder
 from features.errors import InputError, raise_all
 from features.extraction.bucket import Bucket
-from features.extraction.decode_worker import DecodeSettings, ImageRef, Problem
+from features.extraction.decode_worker import DecodeSettings, Problem
 from features.extraction.decoding import Decoded, Decoders
 from features.extraction.patch_tokens import encode_with_patches
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import Shard, chunk_rows, write_shard
-from features.index import Index
+from features.index_table import Index
 from features.runtime.cores import cores
 from features.runtime.devices import Precision
+from features.shards.archives import Base
 
 BadImages = Literal["fail", "skip"]
 Advance = Callable[[int], None]  # called with the number of images that were finished since the last call
@@ -47,7 +48,7 @@ class Extraction:
 
     Attributes:
         index: the images.
-        folder: the folder that their paths are relative to.
+        folder: the folder that their paths are relative to, or the address of the archives that hold them.
         encoder: the encoder, on the device that computes.
         views: random views of each training image; the other splits have the centre crop alone.
         precision: of the forward pass.
@@ -59,7 +60,7 @@ class Extraction:
     """
 
     index: Index
-    folder: Path
+    folder: Base
     encoder: Encoder
     views: Views
     precision: Precision
@@ -93,10 +94,6 @@ class Extraction:
     def may_skip(self, problem: Problem) -> bool:
         """Return whether an image may be left out; one that changed since it was indexed never may."""
         return self.on_bad_image == "skip" and problem.kind == "unreadable"
-
-    def image(self, row: int) -> ImageRef:
-        """Return an image of the index."""
-        return ImageRef(self.index.paths[row], int(self.index.sizes[row]), self.index.sha256[row])
 
 
 def compute(
@@ -192,7 +189,7 @@ class _Pipeline:
         for shard in shards:
             work = _OpenShard(shard)
             for rows in _batches(shard.rows, self.job.images_in_batch(shard.views)):
-                images = [self.job.image(row) for row in rows]
+                images = [self.job.index.image(row) for row in rows]
                 last = rows.stop == shard.rows.stop
                 self.decoding.append((work, last, self.decoders.submit(images, shard.views)))
                 if len(self.decoding) >= self.most_decoding:

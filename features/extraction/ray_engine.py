@@ -26,8 +26,9 @@ from features.errors import InputError
 from features.extraction.decode_worker import Problem
 from features.extraction.pipeline import Advance, Extraction, compute
 from features.image_store.writer import Shard
-from features.index import Index
+from features.index_table import Index
 from features.runtime.devices import keep_freed_memory
+from features.shards.archives import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ class OnRay:
             remote = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus)
 
             # Neither encoder nor index are sent: an actor loads the encoder, and a shard brings its own rows.
-            light = replace(job, folder=job.folder.resolve(), encoder=None, index=None)  # type: ignore[arg-type]
+            light = replace(job, folder=resolved(job.folder), encoder=None, index=None)  # type: ignore[arg-type]
             node = _NodeSettings(self.load, "cuda" if gpus else "cpu", Path.cwd(), cpus, job.encoder.weights_sha256)
             dispatch = _Dispatch(
                 ray, lambda: remote.remote(node, light, shard_folder.resolve()), job.index, advance, deque(todo)
@@ -166,7 +167,7 @@ class _Dispatch:
     def _assign(self, actor: Any, shard: Shard) -> None:
         # The actor gets the shard's rows of the index alone, so there they are counted from 0.
         local = replace(shard, rows=range(len(shard.rows)))
-        self.working[actor.run.remote(_slice(self.index, shard.rows), local)] = (actor, shard)
+        self.working[actor.run.remote(self.index.part(shard.rows), local)] = (actor, shard)
 
     def _get(self, result: Any, shard: Shard | None) -> list[Problem] | None:
         """Return an actor's result; None if the actor died, and then its shard is queued again."""
@@ -192,12 +193,6 @@ class _Dispatch:
             if shard is not None:
                 self.todo.appendleft(shard)
             return None
-
-
-def _slice(index: Index, rows: range) -> Index:
-    """Return the index of some consecutive rows."""
-    cut = slice(rows.start, rows.stop)
-    return Index(index.paths[cut], index.class_ids[cut], index.splits[cut], index.sizes[cut], index.sha256[cut])
 
 
 def _most_actors(resources: Mapping[str, float], cpus: int, gpus: int) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from features.errors import InputError
 from features.formats.files import atomic_file
-from features.formats.seal import BLANK, KEY, check_seal, sealed
-from features.formats.untrusted import check_claimed_size, wrap_parser_errors
+from features.formats.seal import BLANK, KEY, check_seal, seal_file, sealed
+from features.formats.untrusted import FREE_BYTES, MAX_EXPANSION, check_claimed_size, wrap_parser_errors
 
 
 def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
@@ -36,6 +37,44 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> pa.Table:
         return file.read([name for name in known if columns is None or name in columns], use_threads=False)
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """Return the schema of a file; call this inside `wrap_parser_errors`."""
+    with pq.ParquetFile(path) as file:
+        return file.schema_arrow
+
+
+def read_footer_text(path: Path, key: str) -> str:
+    """Return a text that was added to the footer when the file was closed; call this inside `wrap_parser_errors`."""
+    with pq.ParquetFile(path) as file:
+        text: bytes = file.metadata.metadata[key.encode()]
+    return text.decode()
+
+
+def read_batches(
+    file: Path | IO[bytes], size: int, columns: Sequence[str], rows: int, *, first_group: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Yield `rows` rows at a time of some columns, from a row group on; the memory does not grow with the file.
+
+    Args:
+        file: The file; for a damaged one, Arrow raises exceptions of its own.
+        size: Its size in bytes.
+        columns: The columns.
+        rows: Of a batch.
+        first_group: The first row group to read.
+
+    Raises:
+        InputError: A row group claims more bytes than the file can hold.
+    """
+    with pq.ParquetFile(file) as opened:
+        footer = opened.metadata
+        groups = range(first_group, footer.num_row_groups)
+        for group in map(footer.row_group, groups):
+            claimed = sum(max(group.column(at).total_uncompressed_size, 0) for at in range(group.num_columns))
+            if claimed > MAX_EXPANSION * size + FREE_BYTES:
+                raise InputError(f"a row group claims {claimed:,} bytes, but the file has only {size:,}")
+        yield from opened.iter_batches(rows, row_groups=[*groups], columns=[*columns], use_threads=False)
+
+
 def write_sealed(table: pa.Table, path: Path, **options: Any) -> None:
     """Write a table with its digest in the file's metadata, completely or not at all.
 
@@ -49,6 +88,19 @@ def write_sealed(table: pa.Table, path: Path, **options: Any) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), memory, **options)
     with atomic_file(path) as part:
         part.write_bytes(sealed(memory.getvalue()))
+
+
+@contextmanager
+def sealed_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer of record batches; the file gets its digest and its name when the block has ended without error.
+
+    The file is that of `write_sealed`, but it may be larger than the memory. Each batch is a row group.
+    """
+    metadata = {**(schema.metadata or {}), KEY: BLANK}
+    with atomic_file(path) as part:
+        with pq.ParquetWriter(part, schema.with_metadata(metadata), **options) as writer:
+            yield writer
+        seal_file(part)
 
 
 def read_sealed(path: Path, fix_hint: str) -> pa.Table:

@@ -11,7 +11,9 @@ against somebody who changes the file and the digest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,20 @@ def sealed(content: bytes) -> bytearray:
     return file
 
 
+def seal_file(path: Path) -> None:
+    """Write the digest of a file, which holds `BLANK`, into that place; the file is not read into memory.
+
+    Raises:
+        InputError: a text of the content looks like a digest.
+    """
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        at = content.find(PREFIX.encode())
+        if content.find(PREFIX.encode(), at + 1) >= 0:
+            raise InputError(f"a name holds {PREFIX!r}, which marks the digest in a file; choose another name")
+        with memoryview(content) as view:
+            seal(view, at)
+
+
 def seal(content: memoryview, at: int) -> None:
     """Write the digest of a file's content into it, in the place of `BLANK`, which begins at `at`."""
     end = at + len(BLANK)
@@ -53,21 +69,31 @@ def check_seal(path: Path, fix_hint: str) -> None:
     Raises:
         InputError: the file does not exist or cannot be read; its bytes have changed; or it holds no digest.
     """
-    with wrap_parser_errors(path, fix_hint):
-        content = path.read_bytes()
+    with wrap_parser_errors(path, fix_hint), _mapped(path) as content:
+        at = content.find(PREFIX.encode())
+        if at < 0:
+            raise InputError(f"{path} holds no digest: it is damaged, or an older version wrote it. {REMEDY}")
+        end = at + len(BLANK)
 
-    at = content.find(PREFIX.encode())
-    if at < 0:
-        raise InputError(f"{path} holds no digest: it is damaged, or an older version wrote it. {REMEDY}")
-    end = at + len(BLANK)
+        # In three parts, because the file may be large and a copy would double its memory.
+        whole = np.frombuffer(content, np.uint8)
+        crc = google_crc32c.value(whole[:at])
+        crc = google_crc32c.extend(crc, BLANK.encode())
+        crc = google_crc32c.extend(crc, whole[end:])
+        del whole  # the map cannot be closed before
+        if content[at:end] != f"{PREFIX}{crc:08x}".encode():
+            raise InputError(damaged(path))
 
-    # In three parts, because the file may be large and a copy would double its memory.
-    whole = np.frombuffer(content, np.uint8)
-    crc = google_crc32c.value(whole[:at])
-    crc = google_crc32c.extend(crc, BLANK.encode())
-    crc = google_crc32c.extend(crc, whole[end:])
-    if content[at:end] != f"{PREFIX}{crc:08x}".encode():
-        raise InputError(damaged(path))
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """Yield the bytes of a file without reading them into memory."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:  # nothing can be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield content
 
 
 def is_sealed(path: Path) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from zarr.storage import MemoryStore
 
 from features.errors import InputError
 from features.formats.untrusted import check_claimed_size
+from features.runtime.cores import cores
 
 ABSENT = 2**64 - 1  # offset and length of a missing chunk in a shard's index (Zarr v3, sharding codec)
 CRC_BYTES = 4
+MOST_THREADS = 8  # that read at the same time; more wait for the memory
 
 
 def read_features(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float16]:
@@ -35,20 +39,68 @@ def read_features(path: Path, shape: tuple[int, int, int]) -> NDArray[np.float16
         InputError: the array has another shape, type or layout, or a shard is truncated or not in order.
         OSError: a file cannot be read.
     """
-    array: zarr.Array[Any] = zarr.open_array(store=path, mode="r", zarr_format=3)
-    if (array.shape, array.dtype) != (shape, np.dtype(np.float16)):
-        raise InputError(f"{path} is {array.dtype} {array.shape}, not float16 {shape}")
-
+    array = _open(path, shape)
     rows_in_chunk, rows_in_shard, has_checksums = _layout(array, path)
     out = np.empty(shape, np.float16)
 
-    for number, start in enumerate(range(0, shape[0], rows_in_shard)):
-        rows = out[start : start + rows_in_shard]
-        file = path / "c" / str(number) / "0" / "0"
+    def read(number: int) -> None:
+        rows = out[number * rows_in_shard : (number + 1) * rows_in_shard]
+        file = _shard_file(path, number)
         with file.open("rb", buffering=0) as opened:
             if not _read_shard(opened, rows, rows_in_chunk, rows_in_shard // rows_in_chunk, has_checksums):
-                raise InputError(f"{file} is damaged or truncated, or its chunks are not in order")
+                raise _damaged(file)
+
+    # Reading and checksums release Python's lock.
+    with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
+        deque(pool.map(read, range(-(-shape[0] // rows_in_shard))), maxlen=0)
     return out
+
+
+def read_rows(path: Path, shape: tuple[int, int, int], rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    """Read n rows (n, K, D) of an array (N, K, D), in any order; only chunks that hold one of them are read.
+
+    Raises:
+        InputError, OSError: as `read_features`.
+        IndexError: there is no such row.
+    """
+    if len(rows) and not 0 <= rows.min() <= rows.max() < shape[0]:
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of {shape[0]}")
+    array = _open(path, shape)
+    size, in_shard, has_checksums = _layout(array, path)
+    out = np.empty((len(rows), *shape[1:]), np.float16)
+    chunk = np.empty((size, *shape[1:]), np.float16)
+    chunk_bytes = chunk.nbytes + (CRC_BYTES if has_checksums else 0)
+
+    order = np.argsort(rows, kind="stable")
+    for wanted in np.split(order, np.flatnonzero(np.diff(rows[order] // size)) + 1):
+        if not len(wanted):
+            break
+        number, first = divmod(int(rows[wanted[0]]) // size * size, in_shard)
+        held = min(in_shard, shape[0] - number * in_shard)
+        file = _shard_file(path, number)
+        with file.open("rb", buffering=0) as opened:
+            opened.seek(first // size * chunk_bytes)
+            whole = _read_chunk(opened, chunk, has_checksums)
+            opened.seek(-(-held // size) * chunk_bytes)
+            if not (whole and _has_index(opened, held, chunk_bytes, size, in_shard // size)):
+                raise _damaged(file)
+        out[wanted] = chunk[rows[wanted] % size]
+    return out
+
+
+def _open(path: Path, shape: tuple[int, int, int]) -> zarr.Array[Any]:
+    array: zarr.Array[Any] = zarr.open_array(store=path, mode="r", zarr_format=3)
+    if (array.shape, array.dtype) != (shape, np.dtype(np.float16)):
+        raise InputError(f"{path} is {array.dtype} {array.shape}, not float16 {shape}")
+    return array
+
+
+def _shard_file(path: Path, number: int) -> Path:
+    return path / "c" / str(number) / "0" / "0"
+
+
+def _damaged(file: Path) -> InputError:
+    return InputError(f"{file} is damaged or truncated, or its chunks are not in order")
 
 
 def is_whole(file: Path, shape: tuple[int, int, int], size: int, of: int) -> bool:
@@ -119,22 +171,28 @@ def _read_shard(file: io.RawIOBase, rows: NDArray[np.float16], size: int, of: in
         of: chunks of a full shard; the last shard of an array has fewer.
         has_checksums: whether each chunk has a checksum.
     """
-    chunks = range(0, len(rows), size)
-    chunk_bytes = size * rows[0].nbytes + (CRC_BYTES if has_checksums else 0)
-
-    for start in chunks:
-        chunk = rows[start : start + size]
+    chunk = np.empty((size, *rows.shape[1:]), np.float16)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         # The last chunk of an array is padded to its full size.
-        padding = np.empty((size - len(chunk)) * rows[0].nbytes, np.uint8)
-        crc = 0
-        for part in (chunk.reshape(-1).view(np.uint8), padding):
-            if file.readinto(part.data) != part.nbytes:
-                return False
-            crc = google_crc32c.extend(crc, part) if has_checksums else 0
-        if has_checksums and file.read(CRC_BYTES) != struct.pack("<I", crc):
+        if not _read_chunk(file, part if len(part) == size else chunk, has_checksums):
             return False
+        if len(part) < size:
+            part[...] = chunk[: len(part)]
+    return _has_index(file, len(rows), chunk.nbytes + (CRC_BYTES if has_checksums else 0), size, of)
 
-    # Offset and length of each chunk, as the index must hold them if the chunks are in order without gaps.
-    entries = [value for chunk in range(len(chunks)) for value in (chunk * chunk_bytes, chunk_bytes)]
-    index = struct.pack(f"<{2 * of}Q", *entries, *[ABSENT] * (2 * (of - len(chunks))))
+
+def _read_chunk(file: io.RawIOBase, chunk: NDArray[np.float16], has_checksums: bool) -> bool:
+    """Read a whole chunk in place, and return whether it is as it was written."""
+    data = chunk.reshape(-1).view(np.uint8)
+    if file.readinto(data.data) != data.nbytes:
+        return False
+    return not has_checksums or file.read(CRC_BYTES) == struct.pack("<I", google_crc32c.value(data))
+
+
+def _has_index(file: io.RawIOBase, rows: int, chunk_bytes: int, size: int, of: int) -> bool:
+    """Return whether the shard's index comes next, and says that the chunks are in order without gaps."""
+    chunks = -(-rows // size)
+    entries = [value for chunk in range(chunks) for value in (chunk * chunk_bytes, chunk_bytes)]
+    index = struct.pack(f"<{2 * of}Q", *entries, *[ABSENT] * (2 * (of - chunks)))
     return file.read(len(index) + CRC_BYTES) == index + struct.pack("<I", google_crc32c.value(index))

@@ -31,7 +31,7 @@ from features.formats.files import MARK, sha256
 from features.formats.seal import REMEDY
 from features.formats.untrusted import wrap_parser_errors
 from features.image_store.provenance import CHECKSUM, FORMAT, Provenance, with_checksum
-from features.image_store.shard_reader import check_codecs, read_features
+from features.image_store.shard_reader import check_codecs, read_features, read_rows
 from features.settings import Settings, parse
 
 META = "meta.json"
@@ -74,16 +74,14 @@ class Meta(Provenance):
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
-    """One split in memory.
+class Labels:
+    """The labels of a split.
 
     Attributes:
-        features: (N, K, D) float16; view 0 is the centre crop.
         labels: (N,) int32.
         valid: (N,) bool; false if an image has no features.
     """
 
-    features: NDArray[np.float16]
     labels: NDArray[np.int32]
     valid: NDArray[np.bool_]
 
@@ -93,12 +91,24 @@ class Split:
         return np.where(self.valid, self.labels, np.int32(-1))
 
 
+@dataclass(frozen=True, eq=False)
+class Split(Labels):
+    """One split in memory.
+
+    Attributes:
+        features: (N, K, D) float16; view 0 is the centre crop.
+    """
+
+    features: NDArray[np.float16]
+
+
 class ImageStore:
     """A complete store, open for reading."""
 
     def __init__(self, path: Path, meta: Meta) -> None:
         self.path, self.meta = path, meta
         self._loaded: dict[SplitName, Split] = {}
+        self._labels: dict[SplitName, Labels] = {}
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> ImageStore:
@@ -126,16 +136,33 @@ class ImageStore:
         Raises:
             InputError: the split is unknown, or shapes or types of its arrays differ from `meta.json`.
         """
+        if split not in self._loaded:
+            labels = self.labels(split)
+            self._loaded[split] = Split(labels.labels, labels.valid, self._features(split))
+        return self._loaded[split]
+
+    def labels(self, split: SplitName) -> Labels:
+        """Return the labels of a split without its features; they are read once and kept in memory.
+
+        Raises:
+            InputError: as `load`.
+        """
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r}; {nearest(split, SPLITS)}")
-        if split not in self._loaded:
-            rows = self.meta.rows[split]
-            self._loaded[split] = Split(
-                self._features(split),
-                self._read(f"{split}/labels", (rows,), np.int32),
-                self._read(f"{split}/valid", (rows,), np.bool_),
+        if split not in self._labels:
+            shape = (self.meta.rows[split],)
+            self._labels[split] = Labels(
+                self._read(f"{split}/labels", shape, np.int32), self._read(f"{split}/valid", shape, np.bool_)
             )
-        return self._loaded[split]
+        return self._labels[split]
+
+    def features(self, split: SplitName, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Read features (n, K, D) float16 of n rows of a split, and little more of the file; they are not kept.
+
+        Raises:
+            InputError: as `load`.
+        """
+        return self._features(split, rows)
 
     def patches(self, split: SplitName, rows: NDArray[np.int64]) -> NDArray[np.float16] | None:
         """Read patch tokens (n, P, D) float16 of n rows of a split; None if none are stored. They are not kept."""
@@ -191,10 +218,10 @@ class ImageStore:
             problems = [problem for split in SPLITS for problem in self._value_problems(split)]
         raise_all(problems, f"{self.path} is damaged; {EXTRACT_HINT}")
 
-    def _features(self, split: SplitName) -> NDArray[np.float16]:
-        path = self.path / split / "features"
+    def _features(self, split: SplitName, rows: NDArray[np.int64] | None = None) -> NDArray[np.float16]:
+        path, shape = self.path / split / "features", self.meta.shape(split)
         try:
-            return read_features(path, self.meta.shape(split))
+            return read_features(path, shape) if rows is None else read_rows(path, shape, rows)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise InputError(f"{path} cannot be read: {error}; {EXTRACT_HINT}") from error
 

@@ -29,7 +29,7 @@ from features.formats.files import atomic_file, atomic_folder, remove, sha256, w
 from features.formats.seal import write_sealed_json
 from features.image_store.provenance import with_checksum
 from features.image_store.store import INVALID, META, Meta
-from features.index import Index
+from features.index_table import Index
 
 CHUNKS_IN_SHARD = 8  # a reader of few rows fetches an eighth of a shard
 CROPS_IN_SHARD = 4096
@@ -81,7 +81,8 @@ def plan_shards(index: Index, train_views: int, patches: int = 0) -> list[Shard]
             # The images of a split are consecutive in the index.
             rows = range(int(positions[start]), int(positions[start]) + len(positions[start : start + size]))
             # By path and content: after an image was replaced, the other shards keep their keys and are reused.
-            key = _digest([(views,), *((index.paths[row], index.sha256[row]) for row in rows)])
+            cut = slice(rows.start, rows.stop)
+            key = _digest([(views,), *zip(index.paths[cut], index.sha256[cut], strict=True)])
             shards.append(Shard(split, number, rows, views, key))
     return shards
 
@@ -187,7 +188,8 @@ def write_store(
                 create_array(root, f"{split}/patches", (len(rows), patches, dim), np.float16, chunk)
 
             _write_array(root, f"{split}/labels", index.class_ids[rows])
-            valid = np.array([index.paths[row] not in invalid for row in rows], np.bool_)
+            paths = index.paths[rows[0] : rows[-1] + 1] if len(rows) else ()  # they are consecutive
+            valid = np.fromiter((path not in invalid for path in paths), np.bool_, len(rows))
             _write_array(root, f"{split}/valid", valid)
 
         for shard, file in shards:

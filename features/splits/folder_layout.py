@@ -61,6 +61,17 @@ def resolve_splits(named: Mapping[str, Split]) -> tuple[dict[str, Split | None],
     return result, tuple(notes)
 
 
+def splits_of_names(names: Iterable[str]) -> tuple[dict[str, Split | None], tuple[str, ...]]:
+    """Return what the values of a column `split` mean together, and lines that say so; others than splits are left out.
+
+    See `resolve_splits`.
+    """
+    named = {name: split for name in sorted(names) if (split := split_of(name)) is not None}
+    if "train" not in named.values():
+        return dict(named), ()
+    return resolve_splits(named)
+
+
 def split_folders(folder: Path, found: Found) -> tuple[dict[str, Split | None], tuple[str, ...]]:
     """Return the split of each top-level folder that is one, and lines that say how the folders were understood.
 

@@ -58,7 +58,7 @@ def read_label_table(file: Path) -> LabelTable:
         names = _columns(file, columns)
 
     notes = [f"{ours}: column {columns[i]!r}" for ours, i in names.items() if columns[i] != ours]
-    table = [{ours: _text(row[i]) if i < len(row) else None for ours, i in names.items()} for row in rows]
+    table = [{ours: text_of(row[i]) if i < len(row) else None for ours, i in names.items()} for row in rows]
     return LabelTable(
         [{"path": None, "label": None, "split": None, "group": None, **row} for row in table],
         (f"the table is read as {', '.join(notes)}",) if notes else (),
@@ -98,7 +98,7 @@ def _columns(file: Path, columns: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a cell as text; None if it is empty."""
     if isinstance(value, bytes):
         value = value.decode()

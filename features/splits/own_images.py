@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from features.datasets.base import Image, Listing, Origin, PassedOver, Reader, Split
+from features.datasets.base import SPLITS, Image, Listing, Origin, PassedOver, Reader, Split
 from features.duplicates import keep_together
 from features.errors import InputError, Problems, nearest
 
+NOT_GIVEN = -1  # a split that is drawn, where splits are positions in SPLITS
 NAMES = Path("classes")  # folder of files with names; a dep of stage `index`, so that DVC notices a change
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -73,22 +76,36 @@ class OwnImages(Reader):
             notes: How it understood the input.
         """
         labels = sorted({row.label for row in rows})
+        positions = {label: i for i, label in enumerate(labels)}
+        class_ids = np.array([positions[row.label] for row in rows], np.int32)
+        given = np.array([NOT_GIVEN if row.split is None else SPLITS.index(row.split) for row in rows], np.int8)
+        units = np.array([self.unit(row.path, row.group) for row in rows], np.uint64)
+        empty = self.without_images(labels, mistakes, passed_over=passed_over, notes=notes)
+        splits, is_drawn = self.draw_splits(labels, class_ids, given, units)
+
+        images = [
+            Image(row.path, class_id, SPLITS[split])
+            for row, class_id, split in zip(rows, class_ids.tolist(), splits.tolist(), strict=True)
+        ]
+        drawn = frozenset(row.path for row, one in zip(rows, is_drawn.tolist(), strict=True) if one)
+        groups = {row.path: row.group for row in rows if row.group}
+        return replace(empty, images=keep_together(images, drawn, (), groups).images, drawn=drawn, groups=groups)
+
+    def without_images(
+        self,
+        labels: Sequence[str],
+        mistakes: Iterable[str],
+        *,
+        passed_over: Iterable[PassedOver] = (),
+        notes: Iterable[str] = (),
+    ) -> Listing:
+        """Return the listing without its images; the classes of `labels`, which are sorted, come first."""
         names = [self.class_name(label) for label in labels]
         problems = Problems()
         unseen = problems.attempt(self.unseen_names) or []
-
         classes = (*names, *(name for name in unseen if name not in names))
-        class_ids = {label: i for i, label in enumerate(labels)}
-        unseen_labels = {label for label, name in zip(labels, names, strict=True) if name in unseen}
-        assigned = [*self._assign_splits(rows)]
-        images = [
-            Image(path, class_ids[label], "test" if label in unseen_labels else split)
-            for path, label, split, _ in assigned
-        ]
-        drawn = frozenset(path for path, label, _, is_drawn in assigned if is_drawn and label not in unseen_labels)
-        groups = {row.path: row.group for row in rows if row.group}
         return Listing(
-            images=keep_together(images, drawn, (), groups).images,
+            images=(),
             classes=classes,
             templates=tuple(self.templates),
             origin=Origin(title=PurePath(self.path).name, licence="the owner's", home="", citation=""),
@@ -97,8 +114,6 @@ class OwnImages(Reader):
             own=True,
             passed_over=tuple(passed_over),
             notes=tuple(notes),
-            drawn=drawn,
-            groups=groups,
         )
 
     def class_name(self, label: str) -> str:
@@ -120,36 +135,44 @@ class OwnImages(Reader):
         for name in sorted({name for name in unseen if unseen.count(name) > 1}):
             yield f"unseen: {name!r} is listed twice; remove one"
 
-    def _assign_splits(self, rows: Sequence[Row]) -> Iterator[tuple[str, str, Split, bool]]:
-        """Yield path, label and split of every row, and whether the split was drawn because it is not given.
+    def draw_splits(
+        self, labels: Sequence[str], class_ids: NDArray[np.int32], given: NDArray[np.int8], units: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Return the splits of N images as positions in `SPLITS`, and whether each was drawn because it is not given.
 
-        The images of a group are drawn as one.
+        Args:
+            labels: The labels, sorted.
+            class_ids: (N,) positions in `labels`.
+            given: (N,) positions in `SPLITS`, or `NOT_GIVEN`.
+            units: (N,) results of `unit`. Images with the same one are drawn as one.
         """
         train, val, _ = self.fractions
-        shares: dict[Split | None, Sequence[float]] = {None: self.fractions}
+        shares: dict[int, Sequence[float]] = {NOT_GIVEN: self.fractions}
         # As CoOp does for data sets with only train and test, val is drawn from train.
-        if not any(row.split in (None, "val") for row in rows):
-            shares["train"] = [train / (train + val), val / (train + val), 0.0] if train + val else [1.0, 0.0, 0.0]
+        if not np.isin(given, [NOT_GIVEN, SPLITS.index("val")]).any():
+            both = train + val
+            shares[SPLITS.index("train")] = [train / both, val / both, 0] if both else [1, 0, 0]
 
-        drawn: dict[tuple[Split | None, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for row in rows:
-            if row.split in shares:
-                drawn[row.split, row.label][f"group {row.group}" if row.group else row.path].append(row.path)
-            elif row.split is not None:
-                yield row.path, row.label, row.split, False
+        splits, drawn = given.copy(), np.isin(given, [*shares])
+        for side, share in shares.items():
+            rows = np.flatnonzero(given == side)
+            rows = rows[np.argsort(class_ids[rows], kind="stable")]
+            for members in np.split(rows, np.flatnonzero(np.diff(class_ids[rows])) + 1):
+                numbers, positions = np.unique(units[members], return_inverse=True)
+                if len(numbers):
+                    splits[members] = np.searchsorted(cuts(numbers / 2.0**64, share), positions, side="right")
 
-        for (split, label), units in drawn.items():
-            numbered = sorted((self._uniform(name), paths) for name, paths in units.items())
-            val_start, test_start = cuts([number for number, _ in numbered], shares[split])
-            for position, (_, paths) in enumerate(numbered):
-                side: Split = "train" if position < val_start else "val" if position < test_start else "test"
-                for path in paths:
-                    yield path, label, side, True
+        unseen = {*(Problems().attempt(self.unseen_names) or ())}  # `without_images` reports a file that is unreadable
+        played = [i for i, label in enumerate(labels) if self.class_name(label) in unseen]
+        only_tested = np.isin(class_ids, played)
+        splits[only_tested] = SPLITS.index("test")
+        return splits, drawn & ~only_tested
 
-    def _uniform(self, path: str) -> float:
-        """Return a number in [0, 1) that depends only on the path and the seed."""
-        digest = hashlib.sha256(f"{self.split_seed}/{path}".encode(errors="surrogateescape")).digest()
-        return int.from_bytes(digest[:8]) / 2**64
+    def unit(self, path: str, group: str | None) -> int:
+        """Return a number of 64 bits that depends only on the path, or the group if there is one, and the seed."""
+        name = f"group {group}" if group else path
+        digest = hashlib.sha256(f"{self.split_seed}/{name}".encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8])
 
     def unseen_names(self) -> list[str]:
         """Return the names in `unseen`, from the list or the file.
@@ -166,7 +189,7 @@ class OwnImages(Reader):
         return read_names_file(Path(self.unseen))
 
 
-def cuts(numbers: Sequence[float], shares: Sequence[float]) -> tuple[int, int]:
+def cuts(numbers: Sequence[float] | NDArray[Any], shares: Sequence[float]) -> tuple[int, int]:
     """Return the positions at which validation and test images start.
 
     Each split with a share gets an image while there are enough: first training, then test, then validation.

@@ -19,7 +19,8 @@ import pipeline.methods
 import pipeline.protocols
 from features.datasets.base import Listing, Reader, reader_from
 from features.errors import InputError, Problems, combined_error, nearest, raise_all
-from features.index import ClassNames, mistakes, read_names
+from features.index import ClassNames, read_names
+from features.listing_checks import mistakes
 from features.lookup import find, names
 from features.settings import Settings, parse
 from pipeline.artifacts.paths import index

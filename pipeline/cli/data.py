@@ -46,7 +46,7 @@ def get(
     """
     from features.errors import raise_all
     from features.fetching.fetch import fetch
-    from features.index import mistakes
+    from features.listing_checks import mistakes
     from pipeline.cli.data_list import reader_of
 
     current = params.load()

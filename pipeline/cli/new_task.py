@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import re
 from collections import Counter
@@ -17,16 +16,15 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, Problems, counted, nearest, raise_all
+from features.errors import InputError, Problems, counted, raise_all
 from features.formats.files import atomic_file
-from features.index import mistakes
+from features.listing_checks import mistakes
+from features.shards.archives import Base
 from features.splits.class_names import read_names
-from features.splits.folder_layout import ask_about_levels, has_split_folders
-from features.splits.image_files import find_images
-from features.splits.label_table import SUFFIXES, known_columns
 from features.splits.own_images import NAMES
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
+from pipeline.cli.dataset_block import common_options, dataset_block, folder_of, in_archives, shards_block
 from pipeline.config import overrides, params
 from pipeline.protocols.base import ClassCounts
 from pipeline.protocols.own_images import OwnImages
@@ -35,7 +33,6 @@ PROTOCOL = OwnImages(protocol="own_images")
 MAX_LISTED = 10  # class names in a note
 SIMILAR = 0.85  # of two names that may be one, as `kestrel` and `kestrels`
 HEADER = "# Classes of {name} without training images, one name per line. To add a class, add a line.\n"
-TABLE_SUFFIXES = SUFFIXES
 ClassFrom = Literal["first", "last"]
 
 
@@ -45,8 +42,8 @@ class NewTask:
 
     Attributes:
         name: name of the data set and of its task.
-        images: a folder with one folder per class, or a CSV or Parquet table with the columns path, label and,
-            optionally, split.
+        images: a folder with one folder per class, a CSV or Parquet table with the columns path, label and,
+            optionally, split; or archives of images, as `features.shards.archives.archives_named` understands them.
         unseen: a file with the names of classes without training images, one per line; None: there are none.
         templates: hand-crafted prompts; empty: those of the reader.
         shots: training images of each seen class; None: all.
@@ -58,7 +55,7 @@ class NewTask:
     """
 
     name: str
-    images: Path
+    images: Path | str
     unseen: Path | None = None
     templates: tuple[str, ...] = ()
     shots: int | None = None
@@ -86,7 +83,7 @@ class PreparedTask:
     names_text: str | None
     params_text: str
     absolute: bool
-    folder: Path
+    folder: Base
 
     def write(self) -> None:
         """Write the file of class names and `params.yaml`."""
@@ -108,7 +105,12 @@ def prepare(new: NewTask) -> PreparedTask:
     root = Path(settings.data.root)
     problems = Problems()
 
-    spec, absolute, understood = _dataset_block(new, root, problems)
+    archives = problems.attempt(partial(in_archives, str(new.images)))
+    if archives is not None:
+        spec, absolute, understood = shards_block(*archives, root, problems)
+    else:
+        spec, absolute, understood = dataset_block(new, root, problems)
+    spec |= common_options(new, problems)
     given = problems.attempt(partial(read_names, new.unseen)) if new.unseen is not None else None
     unseen = given.names if given else ()
     # Folders with several meanings are not read: the question would be followed by its consequences.
@@ -130,7 +132,8 @@ def prepare(new: NewTask) -> PreparedTask:
     assert changed is not None  # noqa: S101
     if given:
         listing = replace(listing, notes=(*given.notes, *listing.notes))
-    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute, _folder(new))
+    folder = archives[0] if archives is not None else folder_of(new)
+    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute, folder)
 
 
 def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params, problems: Problems) -> Listing | None:
@@ -150,122 +153,6 @@ def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params
 def _has_content(file: Path, text: str) -> bool:
     """Return whether a file has exactly this text, as an interrupted `write` leaves it."""
     return file.is_file() and file.read_bytes() == text.encode()
-
-
-def _dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool, bool]:
-    """Return the block of `data.sets` without the class names, whether its path is absolute, and whether it is clear.
-
-    It is clear if the images exist and their folders have one meaning.
-    """
-    table = _table(new)
-    is_table = table is not None
-    exists = table.is_file() if table is not None else new.images.is_dir()
-    if exists and table is not None and table.suffix.lower() not in TABLE_SUFFIXES:
-        exists = False
-        problems.messages.append(
-            f"--images {new.images}: {table.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with "
-            f"the columns path and label. Read are {', '.join(TABLE_SUFFIXES)}"
-        )
-    elif not exists:
-        neighbours = map(str, new.images.parent.glob(f"[!.]*{new.images.suffix if is_table else '/'}"))
-        suggestion = nearest(str(new.images), neighbours).partition("known:")[0]
-        problems.messages.append(
-            f"--images {new.images}: no such {'file' if is_table else 'folder'}; {suggestion}expected a folder with "
-            "one folder of images per class, or a CSV or Parquet file with the columns path and label"
-        )
-
-    folder = _folder(new)
-    inside_root = folder.is_relative_to(root.resolve())
-    block: dict[str, Any] = {
-        "reader": "image_table" if is_table else "image_folder",
-        "path": folder.relative_to(root.resolve()).as_posix() if inside_root else str(folder),
-    }
-    if table is not None:
-        block["table"] = table.name
-    elif exists:
-        options = problems.attempt(partial(_folder_options, folder, new.class_from))
-        exists = options is not None
-        block |= options or {}
-
-    if new.templates:
-        block["templates"] = list(new.templates)
-    if new.split_seed:
-        block["split_seed"] = new.split_seed
-
-    for option, file, key, value in (
-        ("rename", new.aliases, "label", "name"),
-        ("descriptions", new.descriptions, "name", "description"),
-    ):
-        mapping = problems.attempt(partial(read_mapping, file, key, value)) if file is not None else None
-        if mapping:
-            block[option] = mapping
-    return block, not inside_root, exists
-
-
-def _table(new: NewTask) -> Path | None:
-    """Return the table that a user names, or the metadata of a folder of images without class folders, else None."""
-    if new.images.is_file() or (new.images.suffix.lower() in TABLE_SUFFIXES and not new.images.is_dir()):
-        return new.images
-    metadata = [new.images / f"metadata{suffix}" for suffix in TABLE_SUFFIXES]  # as Hugging Face's imagefolder has it
-    found = next((file for file in metadata if file.is_file()), None)
-    return found if found and "label" in known_columns(found) else None
-
-
-def _folder(new: NewTask) -> Path:
-    table = _table(new)
-    return (new.images if table is None else table.parent).resolve()
-
-
-def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:
-    """Return the options of `image_folder` that the folders in a folder ask for.
-
-    Raises:
-        InputError: the folders can be understood in several ways.
-    """
-    found = find_images(folder)
-    try:
-        splits = has_split_folders(folder, found)
-    except InputError:
-        if class_from is None:
-            raise
-        splits = False  # the user says that they are classes
-
-    question = ask_about_levels(folder, found, splits=splits)
-    if question and class_from is None:
-        raise InputError(question)
-    return {
-        **({"splits": "folders"} if splits else {}),
-        **({"class_from": class_from} if class_from == "last" else {}),
-    }
-
-
-def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
-    """Read a CSV file with two columns as a mapping.
-
-    Args:
-        file: the CSV file; its first line has the names of the columns.
-        key: name of the first column.
-        value: name of the second column.
-
-    Raises:
-        InputError: the file cannot be read, has other columns, a key without a value, or a key more than once.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
-            lines = list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read {file} as CSV in UTF-8: {error}") from error
-
-    columns = list(reader.fieldnames or [])
-    if columns != [key, value]:
-        raise InputError(f"{file}: invalid first line {','.join(columns)!r}: expected {key},{value}")
-
-    empty = [f"line {n}: {line[key]!r} has no {value}" for n, line in enumerate(lines, start=2) if not line[value]]
-    counts = Counter(line[key] for line in lines)
-    repeated = [f"{name!r} is listed {n} times" for name, n in counts.items() if n > 1]
-    raise_all([*empty, *repeated], f"{file} is invalid")
-    return {line[key]: line[value] for line in lines}
 
 
 def _too_few_images(listing: Listing, shots: int | None) -> Iterator[str]:

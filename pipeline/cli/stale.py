@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from features.datasets.base import Image, reader_from
+from features.datasets.image_shards import ImageShards
 from features.duplicates import LISTED, crossing_sets
 from features.errors import Problems, combined_error, raise_all, shown
-from features.freshness import Changes, changes_since
-from features.index import mistakes, read_index
+from features.freshness import Changes, changed_archives, changes_since
+from features.index_table import read_index
+from features.listing_checks import mistakes
+from features.shards.scan import scan_file
 from features.splits.own_images import OwnImages
 from pipeline.artifacts.paths import digests, index
 from pipeline.config.params import Params
@@ -53,6 +56,9 @@ def _compare(params: Params, name: str, stale: dict[str, Changes]) -> None:
     reader = Problems().attempt(partial(reader_from, params.data.sets[name], name))  # `check` reports its mistakes
     if not isinstance(reader, OwnImages) or not index(name).exists():
         return
+    if isinstance(reader, ImageShards):
+        _compare_archives(reader, root, name, stale)
+        return
     listing = Problems().attempt(partial(reader.read, root))
     if listing is None or not listing.images:
         return
@@ -61,4 +67,15 @@ def _compare(params: Params, name: str, stale: dict[str, Changes]) -> None:
     if changes := changes_since(indexed, listing, reader.folder(root), digests(name)):
         if faults := [*mistakes(listing)]:
             raise combined_error(faults, f"{name}: {changes}")
+        stale[name] = changes
+
+
+def _compare_archives(reader: ImageShards, root: Path, name: str, stale: dict[str, Changes]) -> None:
+    """Add a data set in archives to `stale` if they have changed; stage `index` reports what is wrong with new ones."""
+    found = Problems().attempt(partial(reader.list_archives, root))
+    if found is None or not found[0]:
+        return
+    base = reader.base(root)
+    changes = changed_archives(read_index(index(name)), found[0], lambda archive: scan_file(base, archive).exists())
+    if changes:
         stale[name] = changes

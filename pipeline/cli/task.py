@@ -18,7 +18,9 @@ ClassFrom = Literal["first", "last"]
 
 CHECKED = "task_check"  # stands for the name of the task
 
-Images = Annotated[Path, typer.Argument(help="Folder with one folder per class, or a table, as for `task new`.")]
+Images = Annotated[
+    str, typer.Argument(help="Folder with one folder per class, a table or archives, as for `task new`.")
+]
 Unseen = Annotated[
     Path | None,
     typer.Option(
@@ -41,13 +43,17 @@ app = typer.Typer(help="Create a task from your own images.", no_args_is_help=Tr
     epilog=examples(
         "shipyard task new mybirds --images photos/birds --unseen names.txt",
         "shipyard task new mybirds --images labels.csv --template 'a photo of a {}, a bird.' --shots 16",
+        "shipyard task new mybirds --images 'photos/shards-{000000..000009}.tar'",
     )
 )
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name for the new data set and its task.")],
     images: Annotated[
-        Path,
-        typer.Option(help="Folder with one folder per class, or a CSV or Parquet file with path,label[,split]."),
+        str,
+        typer.Option(
+            help="Folder with one folder per class; CSV or Parquet file with path,label[,split]; or archives of images "
+            "(tar, Parquet, Arrow): a file, 'shards-{000..009}.tar', or s3://bucket/folder."
+        ),
     ],
     *,
     unseen: Unseen = None,
@@ -106,9 +112,9 @@ def check(
     from pipeline.cli.task_check import look_at
 
     prepared = prepare(NewTask(CHECKED, images, unseen, class_from=class_from))
-    _print_listing(str(images), prepared.listing)
+    _print_listing(images, prepared.listing)
     print(*look_at(prepared.listing, prepared.folder), sep="\n")
-    print(f"nothing was written; next: shipyard task new NAME --images {shlex.quote(str(images))}")
+    print(f"nothing was written; next: shipyard task new NAME --images {shlex.quote(images)}")
 
 
 def _print_listing(name: str, listing: Listing) -> None:

@@ -8,13 +8,15 @@ from tempfile import TemporaryDirectory
 
 from features.datasets.base import SPLITS, Listing
 from features.errors import shown
-from features.index import read_index, write_index
+from features.index import write_index
+from features.index_table import read_index
 from features.runtime.text_table import text_table
+from features.shards.archives import Base
 
 COLUMNS = (*SPLITS, "passed over", "copies")
 
 
-def look_at(listing: Listing, folder: Path) -> list[str]:
+def look_at(listing: Listing, folder: Base) -> list[str]:
     """Return a table of the classes of a listing, and one line for each kind of thing to know about its images.
 
     Every image is read once, at reduced size. The splits are those of the index: copies are on one side.

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ from features.datasets.base import SPLITS
 from features.errors import InputError, raise_all
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
-from features.index import read_index
+from features.index_table import read_index
 from features.lookup import find, names
 from features.settings import parse
 from features.text.text_tower import TextTower
@@ -139,6 +140,6 @@ def _image_features(images: Sequence[str], dataset: str, folder: Path) -> Tensor
     for path in images:
         row = row_of[path]
         split = index.splits[row]
-        centre = store.load(split).features[row - first_row[split], 0]  # view 0 is the centre crop
+        centre = store.features(split, np.array([row - first_row[split]]))[0, 0]  # view 0 is the centre crop
         features.append(torch.from_numpy(centre).float())
     return F.normalize(torch.stack(features), dim=-1)

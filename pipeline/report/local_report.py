@@ -21,13 +21,15 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
-from features.encoding.images import Reading, UnreadableImageError, read_image
+from features.encoding.images import Reading, UnreadableImageError, decode
 from features.errors import InputError
 from features.formats import hdf5
 from features.formats.files import atomic_file
 from features.formats.seal import check_listed
-from features.index import read_index, read_names
+from features.index import read_names
+from features.index_table import Index, read_index
 from features.runtime.progress import clock
+from features.shards.source import ImageSource
 from pipeline.artifacts import paths
 from pipeline.config.params import PATH, Params
 from pipeline.executor.git import git
@@ -168,20 +170,24 @@ def _mistakes(params: Params, table: Table) -> Mistakes:
 
     try:
         reader = reader_from(params.data.sets[table.dataset], f"{PATH}: data.sets.{table.dataset}")
-        folder = reader.folder(Path(params.data.root))
-        reading = read_index(paths.index(table.dataset)).reading
-        for label, predicted, path in _wrong(params, table, best):
-            mistakes.images.append(Mistake(label, predicted, _thumbnail(folder / path, reading)))
+        source = ImageSource(reader.base(Path(params.data.root)))
+        index = read_index(paths.index(table.dataset))
+        wrong = [*_wrong(params, table, best, index)]
+        for (label, predicted, _), data in zip(
+            wrong, source.read([index.image(row) for *_, row in wrong]), strict=True
+        ):
+            if isinstance(data, str):
+                raise UnreadableImageError(data)
+            mistakes.images.append(Mistake(label, predicted, _thumbnail(data, index.reading)))
     except (InputError, UnreadableImageError, OSError, KeyError) as error:
         return replace(mistakes, missing=str(error))
 
     return mistakes
 
 
-def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, str]]:
-    """Yield class, predicted class and path of some misclassified test images of each evaluation split."""
+def _wrong(params: Params, table: Table, run: str, index: Index) -> Iterator[tuple[str, str, int]]:
+    """Yield class, predicted class and row of the index of some misclassified test images of each evaluation split."""
     cell = paths.EncoderPaths(params.artifacts).cell(table.dataset, table.task)
-    index = read_index(paths.index(table.dataset))
     classes = read_names(paths.names(table.dataset)).classes
     test = index.rows("test")
 
@@ -211,12 +217,12 @@ def _wrong(params: Params, table: Table, run: str) -> Iterator[tuple[str, str, s
                     position = int(test[rows[i]])
                     # Skip images of a newer index, whose rows no longer match the scores.
                     if classes[index.class_ids[position]] == names[label]:
-                        yield names[label], names[predicted[i]], index.paths[position]
+                        yield names[label], names[predicted[i]], position
 
 
-def _thumbnail(path: Path, reading: Reading) -> str:
+def _thumbnail(data: bytes, reading: Reading) -> str:
     """Return a small copy of an image, as the encoder saw it, as a JPEG in base64."""
-    image = read_image(path, reading)
+    image = decode(data, reading)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)

@@ -12,7 +12,6 @@ import io
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,8 +24,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from features.encoding.augment import fill_crops
-from features.encoding.images import UnreadableImageError, decode, read_image
+from features.encoding.images import UnreadableImageError, decode
 from features.errors import InputError
+from features.shards.source import ImageRef
 from pipeline.inference.predict import CENTRE, Model
 from pipeline.serving.corrections import Corrections
 from pipeline.serving.neighbours import TrainingImages
@@ -91,11 +91,11 @@ def make_app(
     @app.get("/training/{number}")
     async def show_training_image(number: int) -> Response:
         """Return a small copy of a training image, as the encoder saw it."""
-        file = training.file(number)
-        if file is None:
+        image = training.image(number)
+        if image is None:
             raise HTTPException(404, "there is no such training image")
         async with at_a_time:
-            return Response(await run_in_threadpool(_thumbnail, training, file), media_type="image/jpeg")
+            return Response(await run_in_threadpool(_thumbnail, training, image), media_type="image/jpeg")
 
     return app
 
@@ -143,9 +143,9 @@ def pixels_of(model: Model, data: bytes) -> NDArray[np.uint8]:
     return pixels
 
 
-def _thumbnail(training: TrainingImages, file: Path) -> bytes:
+def _thumbnail(training: TrainingImages, ref: ImageRef) -> bytes:
     try:
-        image = read_image(file, training.reading)
+        image = decode(training.read(ref), training.reading)
     except UnreadableImageError as error:
         raise HTTPException(404, "the image is not on this machine, or cannot be read") from error
     image.thumbnail((THUMBNAIL, THUMBNAIL))

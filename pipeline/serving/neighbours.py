@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.datasets.base import reader_from
-from features.encoding.images import Reading
+from features.encoding.images import Reading, UnreadableImageError
 from features.errors import InputError
-from features.index import read_index
+from features.index_table import read_index
+from features.shards.archives import Base
+from features.shards.source import ImageRef, ImageSource
 from pipeline.artifacts import paths
 from pipeline.artifacts.task import load_train
 from pipeline.config.params import PATH, Params
@@ -38,15 +40,15 @@ class TrainingImages:
     Attributes:
         features: (N, D) float32 unit features of the centre crops.
         labels: N class names.
-        paths: N paths relative to `folder`.
-        folder: the folder of the data set, which may not be on this machine.
+        images: N images of the index.
+        base: the folder or the address of the data set, which may not be on this machine.
         reading: how their pixels are read.
     """
 
     features: Tensor
     labels: Sequence[str]
-    paths: Sequence[str]
-    folder: Path
+    images: Sequence[ImageRef]
+    base: Base
     reading: Reading
 
     def nearest(self, feature: Tensor, count: int) -> list[Neighbour]:
@@ -55,13 +57,24 @@ class TrainingImages:
             return []
         best = (self.features @ feature).topk(min(count, len(self.features)))
         return [
-            Neighbour(i, self.labels[i], self.paths[i], cosine)
+            Neighbour(i, self.labels[i], self.images[i].path, cosine)
             for i, cosine in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    def file(self, number: int) -> Path | None:
-        """Return the file of a training image; None if there is no such number. No path comes from outside."""
-        return self.folder / self.paths[number] if 0 <= number < len(self.paths) else None
+    def image(self, number: int) -> ImageRef | None:
+        """Return a training image; None if there is no such number. No path comes from outside."""
+        return self.images[number] if 0 <= number < len(self.images) else None
+
+    def read(self, image: ImageRef) -> bytes:
+        """Return the bytes of a training image.
+
+        Raises:
+            UnreadableImageError: it is not on this machine, or cannot be read.
+        """
+        [data] = ImageSource(self.base).read([image])
+        if isinstance(data, str):
+            raise UnreadableImageError(data)
+        return data
 
 
 def training_images(params: Params, model: Model) -> TrainingImages:
@@ -83,7 +96,7 @@ def training_images(params: Params, model: Model) -> TrainingImages:
     return TrainingImages(
         features=F.normalize(centre, dim=-1),
         labels=[task.classes.names[label] for label in rows.labels.tolist()],
-        paths=[index.paths[int(positions[row])] for row in rows.rows.tolist()],
-        folder=reader.folder(Path(params.data.root)),
+        images=[index.image(int(positions[row])) for row in rows.rows.tolist()],
+        base=reader.base(Path(params.data.root)),
         reading=model.reading,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from features.datasets.base import Split
 from features.errors import InputError, raise_all
 from features.image_store.store import ImageStore
-from features.index import Index, read_index
+from features.index_table import Index, read_index
 from features.text.classes import ClassTexts, load_classes
 from pipeline.artifacts import paths
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths
@@ -38,7 +38,7 @@ class Source:
         count = len(self.texts.names)
         counts: dict[str, NDArray[np.int64]] = {}
         for name in self.store.splits:
-            split = self.store.load(name)
+            split = self.store.labels(name)
             counts[name] = np.bincount(split.labels[split.valid], minlength=count)
         return ClassCounts(self.texts.names, counts)
 
@@ -109,8 +109,8 @@ def draw_seeds(
     """
     names = {ref.class_id: source.texts.names[ref.class_id] for ref in plan.seen}
     positions = {class_id: i for i, class_id in enumerate(names)}
-    train = source.store.load("train").usable_labels
-    validation = source.store.load(protocol.validation_from).usable_labels
+    train = source.store.labels("train").usable_labels
+    validation = source.store.labels(protocol.validation_from).usable_labels
     drawn = {}
     for seed in seeds:
         if protocol.draws == "seed":
@@ -166,7 +166,7 @@ def index_of(store: ImageStore, dataset: str) -> Index:
     """
     path = paths.index(dataset)
     index = read_index(path)
-    labels = np.concatenate([store.load(split).labels for split in store.splits])
+    labels = np.concatenate([store.labels(split).labels for split in store.splits])
     if not np.array_equal(labels, index.class_ids):
         raise InputError(f"the features of {dataset!r} were computed from another index than {path}: run `dvc repro`")
 
@@ -181,7 +181,7 @@ def eval_rows(plan: Plan, eval_split: EvalSplit, sources: Mapping[str, Source]) 
     parts = []
     for dataset in dict.fromkeys(ref.dataset for ref in eval_split.classes):
         store = sources[dataset].store
-        labels = store.load(eval_split.split).usable_labels
+        labels = store.labels(eval_split.split).usable_labels
         positions = {ref.class_id: position[ref] for ref in eval_split.classes if ref.dataset == dataset}
         rows = np.flatnonzero(np.isin(labels, list(positions)))
         parts.append(_take(store, eval_split.split, rows, positions))
@@ -207,7 +207,7 @@ def _invalid(sources: Mapping[str, Source], name: Split, refs: Sequence[ClassRef
     """Return the number of invalid images of some classes in one split."""
     count = 0
     for dataset in {ref.dataset for ref in refs}:
-        split = sources[dataset].store.load(name)
+        split = sources[dataset].store.labels(name)
         ids = [ref.class_id for ref in refs if ref.dataset == dataset]
         count += int(np.isin(split.labels[~split.valid], ids).sum())
     return count
@@ -215,9 +215,8 @@ def _invalid(sources: Mapping[str, Source], name: Split, refs: Sequence[ClassRef
 
 def _take(store: ImageStore, name: Split, rows: NDArray[np.int64], positions: Mapping[int, int]) -> Rows:
     """Return some rows of a split; `positions` maps a class id to its position in the task's classes."""
-    split = store.load(name)
-    labels = np.array([positions[int(class_id)] for class_id in split.labels[rows]], np.int64)
-    return Rows(split.features[rows], labels, rows, store.patches(name, rows))
+    labels = np.array([positions[int(class_id)] for class_id in store.labels(name).labels[rows]], np.int64)
+    return Rows(store.features(name, rows), labels, rows, store.patches(name, rows))
 
 
 def open_sources(datasets: Sequence[str], encoded: EncoderPaths, *, verify: bool = False) -> dict[str, Source]:

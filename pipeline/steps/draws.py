@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import InputError, raise_all
-from features.index import Index
+from features.index_table import Index
 from features.splits.listed import EXTENSIONS
 
 FOLDER = Path("draws")  # a dep of stage `build_task`, so that DVC notices a new file

@@ -11,7 +11,8 @@ from pictures import picture
 
 from features.datasets.base import Listing, reader_from
 from features.freshness import Changes, changes_since
-from features.index import read_index, write_index
+from features.index import write_index
+from features.index_table import read_index
 
 SPEC = {"reader": "image_folder", "path": "photos"}
 

@@ -23,7 +23,8 @@ from features.formats import digests
 from features.formats.files import PART_SUFFIX
 from features.formats.parquet import write_sealed
 from features.formats.seal import write_sealed_json
-from features.index import Index, read_index, read_names, write_index
+from features.index import read_names, write_index
+from features.index_table import Index, read_index
 from stages import index as stage
 
 ORIGIN = Origin("Made up", licence="CC0", home="", citation="")

@@ -40,7 +40,8 @@ from features.formats.files import write_json
 from features.formats.seal import write_sealed_json
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
-from features.index import Index, read_index, read_names, save_index
+from features.index import read_names
+from features.index_table import Index, read_index, save_index
 from features.splits.label_table import read_label_table
 from features.splits.split_zhou import read_split
 from features.synthetic_store import load_synthetic

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import scipy.io
+from small_archives import write_tar
 
 import features.datasets
 from features.lookup import names
@@ -233,6 +234,12 @@ def imagenet_sample(root: Path) -> Spec:
 
 def image_folder(root: Path) -> Spec:
     touch(root / "mine", [f"{name}/{i}.jpg" for name in ("okapi", "quokka") for i in range(5)])
+    return {"path": "mine", "unseen": ["numbat"]}
+
+
+def image_shards(root: Path) -> Spec:
+    images = {f"{name}/{i}.jpg": f"{name} {i}".encode() for name in ("okapi", "quokka") for i in range(5)}
+    write_tar(root / "mine/000000.tar", images)
     return {"path": "mine", "unseen": ["numbat"]}
 
 

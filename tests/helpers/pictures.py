@@ -16,7 +16,7 @@ from features.encoding.augment import Views
 from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.extraction.pipeline import Extraction
-from features.index import Index
+from features.index_table import Index
 
 TINY = {
     "model_cfg": {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.image_store import writer as image_store_writer
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
-from features.index import Index
+from features.index_table import Index
 
 DIM = 5
 

@@ -20,7 +20,7 @@ import pipeline.methods
 import pipeline.protocols
 from features.errors import InputError
 from features.formats.tensors import load_tensors, save_tensors
-from features.index import mistakes
+from features.listing_checks import mistakes
 from features.lookup import find
 from pipeline import api
 from pipeline.cli.app import app

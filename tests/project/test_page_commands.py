@@ -131,6 +131,12 @@ TABLE: dict[str, dict[str, list[str]]] = {
         "test_new_task.py::test_check_shows_each_class_and_everything_odd_and_writes_nothing": [
             "shipyard task check photos/birds"
         ],
+        "test_new_task.py::test_archives_become_a_data_set_by_pattern_or_folder": [
+            "shipyard task new mybirds --images 'photos/shards-{000000..000009}.tar'",
+        ],
+        "test_shards.py::test_archives_in_a_bucket_give_the_bytes_of_the_folder": [
+            "shipyard task new mybirds --images s3://bucket/birds",
+        ],
     },
     "docs/reproduce_the_papers.md": {
         SELF + "test_the_settings_of_the_whole_recipe_are_written": [f"shipyard {RECIPE}"],
@@ -150,6 +156,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         ]
     },
     "docs/scale.md": {
+        NO + "takes minutes and a gigabyte; it is a benchmark": ["python -m benchmarks.scale 1000000 10000000"],
         INSTALLS: ["pip install -e '.[ray]'", "pip install -e '.[ray,s3]'"],
         PARALLEL: [
             "shipyard run --jobs 4",

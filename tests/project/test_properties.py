@@ -23,7 +23,7 @@ from features.formats.tensors import read_tensors, save_tensors
 from features.image_store import writer as image_store_writer
 from features.image_store.store import ImageStore
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
-from features.index import Index
+from features.index_table import Index
 from features.splits.own_images import Row
 from features.synthetic_store import SyntheticFeatures, load_synthetic, save_synthetic
 from pipeline.protocols.base import ClassCounts, halves

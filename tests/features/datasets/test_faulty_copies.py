@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
 from features.errors import InputError, Problems
-from features.index import mistakes
+from features.listing_checks import mistakes
 from features.splits.imagenet_classes import wordnet_ids
 from pipeline.cli import check
 from pipeline.config import params

@@ -17,7 +17,7 @@ import features.datasets
 from features.datasets.base import Listing, Published, Reader, reader_from
 from features.encoding.images import UnreadableImageError, decode
 from features.errors import InputError, raise_all
-from features.index import mistakes
+from features.listing_checks import mistakes
 from features.lookup import find, names
 from features.splits.imagenet_classes import ImageNetTestSet, class_names, wordnet_ids
 from features.splits.split_zhou import SplitReader

@@ -33,7 +33,8 @@ from features.exchange.importer import read_features, save_features
 from features.exchange.rows import ImportRequest
 from features.image_store.store import ImageStore
 from features.image_store.writer import index_sha256
-from features.index import read_index, read_names
+from features.index import read_names
+from features.index_table import read_index
 
 
 def import_into(request: ImportRequest, folder: Path) -> ImageStore:

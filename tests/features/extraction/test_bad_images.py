@@ -20,7 +20,8 @@ from features.encoding.images import UnreadableImageError, decode
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.image_store.store import INVALID, ImageStore
-from features.index import Index, write_index
+from features.index import write_index
+from features.index_table import Index
 
 BAD = {name: data for name, (data, _) in UNREADABLE.items()}
 TOO_ELONGATED = ("thread.png",)  # can be decoded, but not be cropped square

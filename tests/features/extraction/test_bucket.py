@@ -22,7 +22,7 @@ from features.extraction.bucket import Bucket, shard_location
 from features.extraction.extract import extract
 from features.image_store import writer as image_store_writer
 from features.image_store.writer import shard_files, write_shard
-from features.index import Index
+from features.index_table import Index
 
 pytestmark = pytest.mark.system  # an S3 server
 

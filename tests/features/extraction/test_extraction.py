@@ -31,7 +31,7 @@ from features.extraction.pipeline import Advance, Extraction, compute
 from features.image_store import writer as image_store_writer
 from features.image_store.store import ImageStore
 from features.image_store.writer import Shard
-from features.index import Index
+from features.index_table import Index
 
 COUNTS = {"train": 40, "val": 5, "test": 21}
 

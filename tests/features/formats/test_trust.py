@@ -22,7 +22,7 @@ from features.errors import InputError
 from features.exchange.importer import read_features
 from features.formats.parquet import write_sealed
 from features.image_store.store import META, ImageStore
-from features.index import SCHEMA, read_index
+from features.index_table import SCHEMA, read_index
 from pipeline.artifacts.task import load_train
 
 SOURCES = [path for layer in ("features", "pipeline", "stages") for path in sorted((ROOT / layer).rglob("*.py"))]

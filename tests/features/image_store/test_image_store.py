@@ -21,7 +21,7 @@ from features.image_store import writer as image_store_writer
 from features.image_store.provenance import with_checksum
 from features.image_store.store import META, ImageStore
 from features.image_store.writer import index_sha256, plan_shards
-from features.index import Index
+from features.index_table import Index
 
 COUNTS = {"train": 37, "val": 0, "test": 70}
 

@@ -12,7 +12,7 @@ import pytest
 
 from features.datasets.base import Listing, reader_from
 from features.errors import InputError
-from features.index import mistakes
+from features.listing_checks import mistakes
 from features.splits.label_table import read_label_table
 
 FILES = ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg")

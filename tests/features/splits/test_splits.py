@@ -14,7 +14,7 @@ import features.datasets
 from features.datasets.base import SPLITS, Image, Listing, Published, Reader, reader_from
 from features.errors import InputError
 from features.formats.matlab import MatFile
-from features.index import mistakes
+from features.listing_checks import mistakes
 from features.lookup import find
 from features.splits.split_zhou import SplitReader, read_split
 from features.splits.xian_split import SEEN, TRAIN, UNSEEN

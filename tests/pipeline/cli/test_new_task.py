@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pictures import picture
 from project_root import ROOT
+from small_archives import dealt, write_folder, write_parquet, write_tar
 from typer.testing import CliRunner, Result
 
 from features.datasets.base import reader_from
@@ -260,6 +261,36 @@ def test_check_shows_each_class_and_everything_odd_and_writes_nothing(project: P
         ("loose.jpg",),
     ):
         assert [note for note in notes if all(part in note for part in parts)], parts
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "added"),
+    [
+        ("{}.tar", "data/{0..2}.tar", {"path": ".", "shards": "{0..2}.tar"}),
+        ("s/{}.tar", "data/s", {"path": "s", "shards": "**/*.tar"}),
+        ("train-{}.parquet", "data", {"path": ".", "shards": "**/*.parquet", "splits": "shards"}),
+    ],
+)
+def test_archives_become_a_data_set_by_pattern_or_folder(
+    name: str, given: str, added: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    Path("assets").symlink_to(ROOT / "assets")
+    for number, part in enumerate(dealt(write_folder(tmp_path / "elsewhere", 18), 3)):
+        write = write_tar if name.endswith("tar") else write_parquet
+        write(tmp_path / "data" / name.format(number), part)
+    result = new("--images", given)
+    assert result.exit_code == 0, result.exception
+    block = params.parse_text(params.read()).data.sets["mybirds"]
+    assert {key: value for key, value in block.items() if key != "unseen"} == {"reader": "image_shards", **added}
+    assert CliRunner().invoke(app, ["task", "check", given]).exit_code == 0
+
+
+def test_a_tar_beside_the_folders_of_classes_is_not_read(project: Path) -> None:
+    write_tar(project / "data/birds/all.tar", {"wren/0.jpg": b""})
+    assert new("--images", "data/birds").exit_code == 0
+    assert "image_folder" in str(params.parse_text(params.read()).data.sets["mybirds"])
 
 
 def test_check_lists_the_problems_that_new_would(project: Path) -> None:

@@ -23,7 +23,8 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from features.datasets.base import reader_from
-from features.index import read_index, write_index
+from features.index import write_index
+from features.index_table import read_index
 from pipeline.artifacts import paths
 from pipeline.artifacts.task import Rows, load_train, save_train
 from pipeline.cli import app as cli

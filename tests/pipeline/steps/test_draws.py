@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from features.errors import InputError
-from features.index import Index
+from features.index_table import Index
 from pipeline.steps.draws import DrawnRows, draw_file, read_draw
 
 NAMES = {0: "cat", 1: "dog"}
