@@ -368,7 +368,7 @@ def completed(*words: str) -> list[str]:
 def test_the_shell_completes_commands_data_sets_and_tasks(project: Path) -> None:
     assert {"predict", "export"} <= {*completed("shipyard", "p"), *completed("shipyard", "ex")}
     assert "twemoji" in completed("shipyard", "run", "tw")
-    text = SHIPPED.replace("\ntasks:\n", "\ntasks:\n  twemoji: {protocol: own_images}\n")
+    text = SHIPPED.replace("\n  base_to_new:", "\n  twemoji: {protocol: own_images}\n  base_to_new:", 1)
     (project / "params.yaml").write_text(text, encoding="utf-8")
     assert completed("shipyard", "predict", "") == ["twemoji"]
     (project / "params.yaml").write_text("grid: [", encoding="utf-8")
