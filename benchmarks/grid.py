@@ -31,7 +31,7 @@ from features.formats.files import atomic_file
 SIZES = (3, 11, 33)  # data sets: a few, those of the papers, and those of three encoders
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- written by python -m benchmarks.grid -->\n", "<!-- end of the grid -->\n"
-HEAD = "| data sets | cells | `shipyard run`, a cell | no-op `shipyard run` | no-op `dvc repro` | `dvc status` |\n"
+HEAD = "| data sets | cells | `shipyard run`, a cell | no-op `shipyard run` | no-op `dvc repro` | status of DVC |\n"
 METHODS = ("zero_shot", "coop", "cocoop", "proda", "clip_adapter", "vpt", "tip_adapter_f")
 WITH_SHIP = ("coop", "clip_adapter", "tip_adapter_f")
 BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans become children of this process, which waits for them
