@@ -82,25 +82,26 @@ def insert(text: str, block: str, name: str, value: Mapping[str, Any]) -> str:
 
 def changes(before: str, after: str) -> list[str]:
     """Return the values that differ between two texts, as `dotted.key: old -> new`."""
-    old, new = _leaves(before), _leaves(after)
-    return [
-        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
-        for key in {**old, **new}
-        if old.get(key) != new.get(key)
-    ]
+
+    def compare(key: str, old: Any, new: Any) -> Iterator[str]:
+        old_entries, new_entries = _entries(old), _entries(new)
+        if old_entries and new_entries:
+            for name in {**old_entries, **new_entries}:
+                yield from compare(f"{key}.{name}" if key else name, old_entries.get(name), new_entries.get(name))
+        elif (was := _text_of(before, old)) != (now := _text_of(after, new)):
+            yield f"{key}: {was} -> {now}"
+
+    return list(compare("", _composed(before), _composed(after)))
 
 
-def _leaves(text: str) -> dict[str, str]:
-    """Return the text of each value that is no mapping, by its dotted key."""
+def _entries(node: Any) -> dict[str, Any]:
+    """Return the nodes of a mapping by their keys; none of any other node."""
+    return {name.value: value for name, value in node.value} if isinstance(node, MappingNode) else {}
 
-    def walk(prefix: str, node: Any) -> Iterator[tuple[str, str]]:
-        if isinstance(node, MappingNode) and node.value:
-            for name, value in node.value:
-                yield from walk(f"{prefix}.{name.value}" if prefix else name.value, value)
-        else:
-            yield prefix, " ".join(text[node.start_mark.index : node.end_mark.index].split())
 
-    return dict(walk("", _composed(text)))
+def _text_of(text: str, node: Any) -> str:
+    """Return the text of a node on one line; `absent` for None."""
+    return "absent" if node is None else " ".join(text[node.start_mark.index : node.end_mark.index].split())
 
 
 def _span_of_value(text: str, key: str) -> tuple[int, int]:
