@@ -1,17 +1,18 @@
-"""The decoder from attributes, with the encoder that f-VAEGAN and TF-VAEGAN put beside it."""
+"""What f-VAEGAN and TF-VAEGAN share: the decoder from attributes with an encoder beside it, and its two losses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.generators._attribute_generator import LEAK, AttributeGenerator
 from pipeline.generators._networks import mlp
 from pipeline.generators._vae import elbo_terms, reparameterize
-from pipeline.generators._wgan import BETAS
-from pipeline.training.data import ClassSet, LabelledFeatures
+from pipeline.generators._wgan import BETAS, AdversarialGenerator, Generate
+from pipeline.training.data import ClassSet, LabelledFeatures, gather
 
 
 class AttributeVae(AttributeGenerator):
@@ -48,6 +49,31 @@ class AttributeVae(AttributeGenerator):
         mu, log_var = self.posterior(x, attributes)
         reconstruction, kl = elbo_terms(x, x_hat, mu, log_var)
         return {"reconstruction": reconstruction, "kl": kl}
+
+
+class VaeGan(AdversarialGenerator):
+    """Settings of a VAE and a WGAN-GP that share their decoder. The values are those of TF-VAEGAN's code on CUB."""
+
+    encoder_width: PositiveInt = 4096  # hidden units of E (code)
+    generator_width: PositiveInt = 4096  # hidden units of G and, in TF-VAEGAN, of Dec and F (code)
+    adversarial_weight: NonNegativeFloat = 10.0  # gamma (code: gammaG)
+    encoded_noise: bool = True  # fakes are the reconstructions; false: of z ~ N(0, I) (code: false on FLO)
+
+    def fakes_of(self, model: AttributeVae, classes: ClassSet, rng: torch.Generator) -> Generate:
+        """Return the function that makes fakes (B, D) of real features (B, D) and their labels (B,)."""
+
+        def generate(x: Tensor, labels: Tensor) -> Tensor:
+            attributes = gather(classes.text_features, labels)
+            return model.reconstruct(x, attributes, rng) if self.encoded_noise else model.generate(attributes, rng)
+
+        return generate
+
+    def vae_losses(
+        self, model: AttributeVae, x: Tensor, fake: Tensor, attributes: Tensor, rng: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the terms () of L_VAE for features, their fakes and their attributes, (B, D) each."""
+        x_hat = fake if self.encoded_noise else model.reconstruct(x, attributes, rng)
+        return model.vae_losses(x, x_hat, attributes)
 
 
 def vae_gan_adam(model: AttributeVae, others: Sequence[nn.Module], learning_rate: float) -> torch.optim.Adam:

@@ -18,25 +18,21 @@ with its two additions off. Differs from that code:
 from __future__ import annotations
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from features.text.text_tower import TextTower
-from pipeline.generators._attribute_encoder import AttributeVae, vae_gan_adam
+from pipeline.generators._attribute_encoder import AttributeVae, VaeGan, vae_gan_adam
 from pipeline.generators._networks import freeze_trained, init_weights
-from pipeline.generators._wgan import AdversarialGenerator, train_wgan
+from pipeline.generators._wgan import train_wgan
 from pipeline.generators.base import Log
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 
 
-class FVaeGan(AdversarialGenerator):
+class FVaeGan(VaeGan):
     """Settings of f-VAEGAN. The inherited values are those of TF-VAEGAN's code too."""
 
     latent: PositiveInt | None = None  # Z, size of z; null: D, that of the attributes (code)
-    encoder_width: PositiveInt = 4096  # hidden units of E (code)
-    generator_width: PositiveInt = 4096  # hidden units of G (code)
-    adversarial_weight: NonNegativeFloat = 10.0  # gamma (code: gammaG)
-    encoded_noise: bool = True  # fakes are the reconstructions; false: of z ~ N(0, I) (code: false on FLO)
     epochs: PositiveInt = 50  # passes over the seen images (as SHIP's; code: 120 to 500)
 
     def build(self, embed_dim: int, tower: TextTower, rng: torch.Generator) -> AttributeVae:  # noqa: ARG002
@@ -50,21 +46,15 @@ class FVaeGan(AdversarialGenerator):
         """Train E and G to reconstruct, with the reconstructions as fakes against the critic."""
         model = self.build(train.features.shape[-1], tower, rng).to(train.features.device)
 
-        def generate(x: Tensor, labels: Tensor) -> Tensor:
-            attributes = gather(classes.text_features, labels)
-            return model.reconstruct(x, attributes, rng) if self.encoded_noise else model.generate(attributes, rng)
-
         def extra_losses(x: Tensor, labels: Tensor, fake: Tensor) -> dict[str, Tensor]:
-            attributes = gather(classes.text_features, labels)
-            x_hat = fake if self.encoded_noise else model.reconstruct(x, attributes, rng)
-            return model.vae_losses(x, x_hat, attributes)
+            return self.vae_losses(model, x, fake, gather(classes.text_features, labels), rng)
 
         train_wgan(
             model,
             train,
             classes,
             self,
-            generate=generate,
+            generate=self.fakes_of(model, classes, rng),
             extra_losses=extra_losses,
             rng=rng,
             log=log,

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
-from pipeline.generators._attribute_encoder import AttributeVae, vae_gan_adam
+from pipeline.generators._attribute_encoder import AttributeVae, VaeGan, vae_gan_adam
 from pipeline.generators._attribute_generator import LEAK
 from pipeline.generators._networks import freeze_trained, init_weights, mlp
-from pipeline.generators._wgan import AdversarialGenerator, adam, train_wgan
+from pipeline.generators._wgan import adam, train_wgan
 from pipeline.generators.base import Log
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 
@@ -64,14 +64,10 @@ class TfVaeGanGenerator(AttributeVae):
         return F.normalize(self.decoder[2](hidden + self.delta * self.feedback(dec_hidden)), dim=-1)
 
 
-class TfVaeGan(AdversarialGenerator):
+class TfVaeGan(VaeGan):
     """Settings of TF-VAEGAN. The inherited values are those of its official code too."""
 
     latent: PositiveInt | None = None  # Z, size of z; null: D, that of the attributes (code)
-    encoder_width: PositiveInt = 4096  # hidden units of E (code)
-    generator_width: PositiveInt = 4096  # hidden units of G, Dec and F (code)
-    adversarial_weight: NonNegativeFloat = 10.0  # gamma (code: gammaG)
-    encoded_noise: bool = True  # fakes are the reconstructions; false: of z ~ N(0, I) (code: false on FLO)
     attribute_weight: NonNegativeFloat = 0.01  # beta, of L_R (code: 0.01 on CUB, 0.1 on AWA)
     freeze_dec: bool = False  # true: Dec does not learn from fakes (code: true on AWA alone)
     feedback_weight: NonNegativeFloat = 1.0  # delta (code: a1 = a2 = 1 on CUB)
@@ -99,14 +95,9 @@ class TfVaeGan(AdversarialGenerator):
             dec_optimizer.step()
             dec_optimizer.zero_grad()  # what a generator step adds is of its fakes alone
 
-        def generate(x: Tensor, labels: Tensor) -> Tensor:
-            attributes = gather(classes.text_features, labels)
-            return model.reconstruct(x, attributes, rng) if self.encoded_noise else model.generate(attributes, rng)
-
         def extra_losses(x: Tensor, labels: Tensor, fake: Tensor) -> dict[str, Tensor]:
             attributes = gather(classes.text_features, labels)
-            x_hat = fake if self.encoded_noise else model.reconstruct(x, attributes, rng)
-            losses = model.vae_losses(x, x_hat, attributes)
+            losses = self.vae_losses(model, x, fake, attributes, rng)
             losses["attributes"] = self.attribute_weight * weighted_l1(model.decode_attributes(fake), attributes)
 
             # Called once per generator step. Steps up to the next call run with feedback if those before it ran
@@ -119,7 +110,7 @@ class TfVaeGan(AdversarialGenerator):
             train,
             classes,
             self,
-            generate=generate,
+            generate=self.fakes_of(model, classes, rng),
             extra_losses=extra_losses,
             rng=rng,
             log=log,
