@@ -94,6 +94,21 @@ def _containing(path: Path, folders: list[Path]) -> Path | None:
     return next((folder for folder in folders if parent.is_relative_to(folder.resolve())), None)
 
 
+def check_folder(option: str, folder: Path, *, data: Iterable[Path] = ()) -> None:
+    """Check a folder that a command adds files to; it need not exist.
+
+    Raises:
+        InputError: it is no folder, or lies in a data set or in the artifacts.
+    """
+    problem = None
+    if folder.exists() and not folder.is_dir():
+        problem = "is no folder"
+    elif (holder := _containing(folder / "file", [*data, ROOT])) is not None:
+        problem = f"is in {shown(str(holder))}, which holds inputs or results; use another folder"
+    if problem:
+        raise InputError(f"{option} {shown(str(folder))}: {problem}")
+
+
 def check_new_file(option: str, path: Path, *, inputs: Iterable[Path] = (), data: Iterable[Path] = ()) -> None:
     """Check an output path like `check_outputs`, for a command that never replaces a file.
 

@@ -50,6 +50,8 @@ def serve(
 
     import uvicorn
 
+    from pipeline.cli.data_list import data_folders
+    from pipeline.cli.output_paths import check_folder
     from pipeline.config.params import load
     from pipeline.inference.predict import open_model
     from pipeline.serving.app import LOOPBACK, make_app
@@ -57,13 +59,15 @@ def serve(
     from pipeline.serving.neighbours import training_images
 
     params = load()
+    corrections = Corrections(labels or LABELS / name)
+    check_folder("--labels", corrections.folder, data=data_folders(params))
+    corrections.check()
     model = open_model(params, name, run=run, seed=seed)
     training = training_images(params, model)
     notes = list(model_notes(params, model))
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
-    corrections = Corrections(labels or LABELS / name)
     application = make_app(model, training, corrections, host=host, max_bytes=max_mb * 1_000_000, notes=notes)
     if host not in LOOPBACK:
         print(f"note: {host} is no loopback address: other machines can send images and save labels", file=sys.stderr)

@@ -17,7 +17,7 @@ from typing import Any
 
 from features.formats.files import atomic_file, remove
 from pipeline.artifacts.paths import ROOT
-from pipeline.executor.repository import LOCK, read_lock_file
+from pipeline.executor.repository import read_lock_file
 
 THREADS = 4  # hashing releases Python's lock
 FOLDER = ".dir"  # ends the hash of a folder, which is that of its listing
@@ -162,9 +162,8 @@ def cache_folder() -> Path:
 
 def _entries(kind: str) -> Iterator[dict[str, Any]]:
     """Yield the outputs (`outs`) or the deps (`deps`) of every stage in `dvc.lock`."""
-    if LOCK.is_file():
-        for stage in read_lock_file()["stages"].values():
-            yield from stage.get(kind, ())
+    for stage in read_lock_file()["stages"].values():
+        yield from stage.get(kind, ())
 
 
 def _is_artifact(path: Path) -> bool:

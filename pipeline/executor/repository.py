@@ -104,31 +104,48 @@ def check_lock_file() -> None:
 
 def lock_file_problem() -> str | None:
     """Return what is wrong with `dvc.lock` and what to do; None if it is whole or does not exist."""
+    try:
+        read_lock_file()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def read_lock_file() -> dict[str, Any]:
+    """Return the content of `dvc.lock`; one without stages if it does not exist.
+
+    Raises:
+        InputError: it cannot be read, has conflict markers, or is no lock file of DVC.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     if not LOCK.exists():
-        return None
+        return {"stages": {}}
     try:
         text = LOCK.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:
-        return f"{LOCK} cannot be read: {error.strerror or error}. Restore it with `git checkout dvc.lock`"
+        raise InputError(
+            f"{LOCK} cannot be read: {error.strerror or error}. Restore it with `git checkout dvc.lock`"
+        ) from error
     if any(line.startswith(CONFLICT_MARKERS) for line in text.splitlines()):
-        return (
+        raise InputError(
             f"{LOCK} has conflict markers of a merge. `shipyard merge-lock` unites both sides (docs/merge.md). Or take "
             "one side, `git checkout --ours dvc.lock` or `--theirs`: what the other side ran comes from DVC's run "
             "cache, or is run again"
         )
-    if not _is_lock_file(text):
-        return f"{LOCK} is not a lock file of DVC. Restore it with `git checkout dvc.lock`, or remove it, and run again"
-    return None
-
-
-def _is_lock_file(text: str) -> bool:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     try:
         values = YAML(typ="safe").load(text)
     except (YAMLError, ValueError, RecursionError):
-        return False
+        values = None
+    if not _is_lock(values):
+        raise InputError(
+            f"{LOCK} is not a lock file of DVC. Restore it with `git checkout dvc.lock`, or remove it, and run again"
+        )
+    return dict(values)
+
+
+def _is_lock(values: object) -> bool:
     if not isinstance(values, dict) or not {"schema", "stages"} <= set(values):
         return False
     return isinstance(values["stages"], dict) and all(map(_is_stage, values["stages"].values()))
@@ -140,14 +157,6 @@ def _is_stage(entry: object) -> bool:
         return False
     files = [file for kind in ("deps", "outs") for file in entry.get(kind, ())]
     return all(isinstance(file, dict) and "path" in file and set(file) <= FILE_KEYS for file in files)
-
-
-def read_lock_file() -> dict[str, Any]:
-    """Return the content of `dvc.lock`; the caller has checked it."""
-    from ruamel.yaml import YAML
-
-    values: dict[str, Any] = YAML(typ="safe").load(LOCK.read_text(encoding="utf-8"))
-    return values
 
 
 def _copy_lock_file() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from pathlib import Path
 from threading import Lock
 
@@ -15,6 +16,7 @@ from features.formats.files import atomic_file
 
 TABLE = "labels.csv"
 LONGEST = 200  # characters of a label
+SAVED_NAME = re.compile(r"[0-9a-f]{32}(\.\w+)?")  # of an image in the folder
 
 
 class Corrections:
@@ -29,6 +31,16 @@ class Corrections:
     def table(self) -> Path:
         """Path of the table."""
         return self.folder / TABLE
+
+    def check(self) -> None:
+        """Check that the table, if there is one, is of this class: `save` writes it anew, from its two columns.
+
+        Raises:
+            InputError: somebody else wrote it.
+        """
+        rows = read_rows(self.table) if self.table.is_file() else []
+        if any([*row] != ["path", "label"] or not SAVED_NAME.fullmatch(row["path"]) for row in rows):
+            raise InputError(f"{self.table} was not written by `shipyard serve`; use another folder for --labels")
 
     def save(self, image: bytes, label: str) -> int:
         """Save an image with its label, in place of an earlier label of the same bytes; return the number of images.

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from features.datasets.base import reader_from
+from features.errors import InputError
 from features.index import write_index
 from features.index_table import read_index
 from pipeline.artifacts import paths
@@ -176,6 +177,26 @@ def test_serve_and_predict_work_while_a_run_holds_the_repository(
     (options,) = served
     assert (options["host"], options["port"]) == ("127.0.0.1", 9000)
     assert TestClient(options["app"], base_url=HERE).post("/classify", content=png()).status_code == 200
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("table", ["path,label,split\n0.png,cat,train\n", "path,label\nmy photo.png,cat\n"])
+def test_a_table_of_somebody_else_is_not_written_anew(table: str, project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(table, encoding="utf-8")
+    result = CliRunner().invoke(cli.app, ["serve", "mine", "--labels", str(tmp_path)])
+    assert isinstance(result.exception, InputError)
+    assert str(file) in str(result.exception)
+    assert file.read_text(encoding="utf-8") == table
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("folder", ["data/mine/kestrel", "artifacts", "params.yaml"])
+def test_labels_are_not_saved_among_images_or_results(folder: str) -> None:
+    result = CliRunner().invoke(cli.app, ["serve", "mine", "--labels", folder])
+    assert isinstance(result.exception, InputError)
+    assert "--labels" in str(result.exception)
+    assert folder in str(result.exception)
 
 
 @pytest.mark.system
