@@ -204,6 +204,12 @@ class Published(Reader):
 
     origin: ClassVar[Origin]
 
+    @classmethod
+    def published_templates(cls) -> tuple[str, ...]:
+        """Return the prompts of the published data set, which params.yaml may replace by others."""
+        templates: tuple[str, ...] = cls.model_fields["templates"].default
+        return templates
+
     def unreadable(self, problems: Problems) -> InputError:
         """Return the error for a copy of which nothing can be listed."""
         return combined_error(problems.messages, f"the data set {self.origin.title!r} cannot be read")

@@ -126,7 +126,7 @@ def _build(source: Source, where: str) -> nn.Module:
             with _SkipInit():
                 built = open_clip.create_model(source.model, checkpoint, require_pretrained=True, **options)
         else:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _ZeroEmpty():
                 torch.manual_seed(source.seed)
                 built = open_clip.create_model(source.model, load_weights=False, **options)
     except pickle.UnpicklingError as error:
@@ -153,6 +153,13 @@ class _SkipInit(TorchFunctionMode):
         if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
             return kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+class _ZeroEmpty(TorchFunctionMode):
+    """Fills new memory with zeros: CoCa leaves parameters as they come, so that a seed would not fix the weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (torch.zeros if func is torch.empty else func)(*args, **(kwargs or {}))
 
 
 def foreign_names(checkpoint: Path) -> str:

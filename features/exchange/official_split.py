@@ -50,7 +50,7 @@ def official_split(dataset: str) -> OfficialSplit:
             f"--split-of {dataset}: the package has no split file of it; pass --classes and --rows instead"
         )
     classes, rows = read_split(reader.packaged_split)
-    return OfficialSplit(dataset, classes, reader.model_fields["templates"].default, rows)
+    return OfficialSplit(dataset, classes, reader.published_templates(), rows)
 
 
 def with_image_paths(splits: Mapping[Split, SplitArrays], official: OfficialSplit) -> dict[Split, SplitArrays]:

@@ -115,7 +115,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
         ],
     },
     "docs/reliability.md": {
-        NO + "takes an hour and more; test_faults.py runs how it writes": ["python -m benchmarks.faults"]
+        NO + "takes an hour and more; test_fault_bench.py runs how it writes": ["python -m benchmarks.faults"]
     },
     "docs/serve.md": {
         INSTALLS: ["pip install -e '.[serve]'"],

@@ -44,7 +44,7 @@ def test_the_packaged_split_has_the_published_numbers_and_no_image_twice(name: s
     assert reader.packaged_split
     classes, rows = read_split(reader.packaged_split)
     images = tuple(Image(path, label, part) for part in SPLITS for path, label in rows[part])
-    listing = Listing(images, classes, reader.templates, reader.origin)
+    listing = Listing(images, classes, reader.published_templates(), reader.origin)
     assert list(mistakes(listing)) == [], "it must have the published counts, and no image twice"
     assert {label for _, label in rows["train"]} == set(range(len(classes)))
 
@@ -80,7 +80,7 @@ def test_the_table_of_coops_appendix(shared: Path) -> None:
         for part, text in numbers.items():
             number = {"N/A": 0, "1.28M": 1_281_167}[text] if text[-1] in "AM" else int(text.replace(",", ""))
             assert getattr(counts, part) == number, (title, part)
-        assert reader.templates == (prompt.strip('"').replace("[CLASS]", "{}"),)
+        assert reader.published_templates() == (prompt.strip('"').replace("[CLASS]", "{}"),)
 
 
 # Xian's
