@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -30,7 +29,7 @@ from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt
 from features.runtime.progress import quiet
 from features.runtime.watch import end_with_the_run, watched_environment
 from pipeline.executor import dvc_patches
-from pipeline.executor.stage_process import THREADS, run_command
+from pipeline.executor.stage_process import THREADS, is_stage, run_stage
 
 # Run one at a time, with all cores: there are few of them, and extraction uses all cores.
 SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
@@ -117,7 +116,16 @@ class _Run:
         """Run the plan and return the names of the cells that failed."""
         import dvc.stage.run
 
+        self.cmd_run = dvc.stage.run.cmd_run
         dvc.stage.run.cmd_run = self.run_command
+        try:
+            self.run_cells()
+        finally:
+            dvc.stage.run.cmd_run = self.cmd_run
+        return self.failed
+
+    def run_cells(self) -> None:
+        """Give the threads cell after cell, each when those that it needs are done."""
         order = TopologicalSorter(self.plan.needs)
         order.prepare()
         waiting: list[tuple[int, Stage]] = []
@@ -145,7 +153,6 @@ class _Run:
             except KeyboardInterrupt:
                 # The terminal has sent Ctrl-C to the running cells too; leaving the pool waits for them.
                 sys.exit(INTERRUPTED)
-        return self.failed
 
     def bring_up_to_date(self, stage: Stage) -> bool:
         """Let DVC check a cell, run it if it changed, and record it; return whether that succeeded."""
@@ -163,10 +170,10 @@ class _Run:
                 self.repo.lock.unlock()
         return True
 
-    def run_command(self, stage: Stage, *, dry: bool, run_env: dict[str, str] | None) -> None:  # noqa: ARG002
+    def run_command(self, stage: Stage, *, dry: bool, run_env: dict[str, str] | None) -> None:
         """Run the command of a cell; DVC calls this in place of its `cmd_run`, with the repository unlocked.
 
-        `dry` is false: only `dvc repro --dry` sets it.
+        A command that is not one of this project's stages runs as DVC runs it, in a shell.
         """
         from dvc.stage.exceptions import StageCmdFailedError
         from dvc.stage.run import prepare_kwargs
@@ -174,22 +181,22 @@ class _Run:
         if not quiet():
             place = f"[{self.plan.ranks[stage] + 1}/{len(self.plan.ranks)}]"
             print(f"{place} {stage.addressing}", flush=True)
+        if self.jobs > 1 and THREADS not in os.environ:
+            run_env = {**(run_env or {}), THREADS: str(max(1, cores() // self.jobs))}
         environment = prepare_kwargs(stage, run_env=run_env)["env"]
-        if self.jobs > 1:
-            environment.setdefault(THREADS, str(max(1, cores() // self.jobs)))
         log = self.logs / f"{self.plan.ranks[stage]}.txt" if self.logs else None
 
         self.calling_dvc.release()
         try:
-            status = run_command(stage.cmd, environment, Path(stage.wdir), log)
+            if not is_stage(stage.cmd) or Path(stage.wdir) != Path.cwd():
+                self.cmd_run(stage, dry=dry, run_env=run_env)
+            elif status := run_stage(stage.cmd, environment, log):
+                raise StageCmdFailedError(stage.cmd, status)
         finally:
             self.calling_dvc.acquire()
-            if log:
-                with suppress(FileNotFoundError):
-                    print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
-                    log.unlink()
-        if status:
-            raise StageCmdFailedError(stage.cmd, status)
+            if log and log.exists():
+                print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+                log.unlink()
 
 
 if __name__ == "__main__":

@@ -20,34 +20,34 @@ from pathlib import Path
 from threading import Lock
 
 THREADS = "OMP_NUM_THREADS"
-STAGE = ("python", "-m")  # how the command of a stage begins
+STAGE = "python -m stages."  # how the command of a stage begins
+SHELL_SIGNS = set(";&|<>$`()*?\n")
 PRELOADED = ["stages.preloaded"]  # none: each command is a new process, as DVC runs it
 
 # `multiprocessing` looks at all children of this process whenever one of them is started or joined.
 _children = Lock()
 
 
-def run_command(command: str, environment: Mapping[str, str], folder: Path, output: Path | None = None) -> int:
-    """Run a command of `dvc.yaml` and return its exit status, negative for the signal that ended it.
+def is_stage(command: object) -> bool:
+    """Return whether a command of `dvc.yaml` is `python -m stages.<name> ...` and needs no shell."""
+    return isinstance(command, str) and command.startswith(STAGE) and not SHELL_SIGNS & set(command)
+
+
+def run_stage(command: str, environment: Mapping[str, str], output: Path | None = None) -> int:
+    """Run the command of a stage in the current folder; return its exit status, negative for a signal that ended it.
 
     Args:
-        command: of a stage.
+        command: for which `is_stage`.
         environment: of the stage.
-        folder: in which it runs; the folder of `dvc.yaml`.
         output: the file that gets what it prints; None for stdout and stderr of this process.
     """
-    if PRELOADED and sys.platform == "linux" and _is_stage(command) and folder == Path.cwd():
+    if PRELOADED and sys.platform == "linux":
         return _run_forked(command, environment, output)
     with ExitStack() as stack:
         file = stack.enter_context(output.open("ab")) if output else None
-        return subprocess.run(  # noqa: S602 (dvc.yaml's own command, as DVC runs it)
-            command, shell=True, cwd=folder, env=dict(environment), check=False, stdout=file, stderr=file
+        return subprocess.run(  # noqa: S603 (dvc.yaml's own command)
+            shlex.split(command), env=dict(environment), check=False, stdout=file, stderr=file
         ).returncode
-
-
-def _is_stage(command: str) -> bool:
-    words = shlex.split(command)
-    return tuple(words[:2]) == STAGE and words[2:3] != [] and words[2].startswith("stages.")
 
 
 def _run_forked(command: str, environment: Mapping[str, str], output: Path | None) -> int:
