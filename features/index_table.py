@@ -6,7 +6,7 @@ Images in archives have two more columns, which say where their bytes are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Index:
 
 def save_index(index: Index, path: Path) -> None:
     """Write the Parquet table; the same index gives the same bytes."""
-    columns = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
+    columns: tuple[Iterable[Any], ...] = (index.paths, index.class_ids, index.splits, index.sizes, index.sha256)
     arrays = [pa.array(list(values), field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     facts = {"reading": index.reading.provenance(), "listing": index.listing_sha256, "duplicates": index.duplicates}
     schema = SCHEMA.with_metadata({OWN: canonical_json(facts)}) if any(facts.values()) else SCHEMA
