@@ -82,8 +82,6 @@ def find_archives(base: Base, pattern: str) -> tuple[list[Archive], list[str]]:
     for part in expand_braces(pattern):
         if part.startswith("/") or ".." in part.split("/"):
             raise InputError(f"shards: {pattern!r} must be relative to {base}, without `..`")
-        if part.startswith("/") or ".." in part.split("/"):
-            raise InputError(f"shards: {pattern!r} must be relative to {base}, without `..`")
         here = sorted(_matching(base, part))
         found |= {archive.name: archive for archive in here}
         if not here:
