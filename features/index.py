@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from features.datasets.base import SPLITS, Listing, Origin
 from features.duplicates import Sets, duplicate_lines, find_duplicates, keep_together
-from features.encoding.images import AS_IN_THE_PAPERS, Reading, levels_for
+from features.encoding.images import AS_IN_THE_PAPERS, MAX_PIXELS, Reading, levels_for
 from features.errors import raise_all
 from features.formats.digests import Digest, digests
 from features.formats.files import canonical_json
@@ -72,7 +72,7 @@ def write_index(listing: Listing, folder: Base, table: Path, names: Path, cache:
     """
     raise_all(list(mistakes(listing)), f"the data set {listing.origin.title!r} in {folder} cannot be used")
     if isinstance(listing.images, ShardRows):
-        lines = _write_shards(listing.images, table)
+        lines = _write_shards(listing.images, table, listing.max_pixels or MAX_PIXELS)
     else:
         lines = _write_files(listing, Path(folder), table, cache)
     save_names(listing, names)
@@ -87,8 +87,9 @@ def _write_files(listing: Listing, folder: Path, table: Path, cache: Path) -> li
     lines: list[str] = []
     if listing.own:
         paths, sha256 = list(hashed), [digest.sha256 for digest in hashed.values()]
-        seen = inspect_images(folder, paths, sha256, cache.with_suffix(".parquet"), listing.origin.title)
-        reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values))
+        title, limit = listing.origin.title, listing.max_pixels or MAX_PIXELS
+        seen = inspect_images(folder, paths, sha256, cache.with_suffix(".parquet"), title, max_pixels=limit)
+        reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values), max_pixels=limit)
         duplicates = find_duplicates(paths, sha256, [one.thumbnail for one in seen])
         together = keep_together(images, listing.drawn, duplicates, listing.groups)
         images = together.images
@@ -109,7 +110,7 @@ def _write_files(listing: Listing, folder: Path, table: Path, cache: Path) -> li
     return lines
 
 
-def _write_shards(rows: ShardRows, table: Path) -> list[str]:
+def _write_shards(rows: ShardRows, table: Path, max_pixels: int) -> list[str]:
     """Write the table of images in archives, and return the lines of `write_index`; see there.
 
     Their pixels are not compared: only images of equal bytes are copies. The table is written as it is read, so the
@@ -119,7 +120,7 @@ def _write_shards(rows: ShardRows, table: Path) -> list[str]:
     copies = rows.copies()
     duplicates = tuple(sorted(tuple(sorted(image.path for image in images)) for images in copies))
     deep = [*deep_ranges(rows.scans)]
-    reading = Reading(upright=True, levels=levels_for(deep))
+    reading = Reading(upright=True, levels=levels_for(deep), max_pixels=max_pixels)
     archives = {scan.archive.name: scan.archive.size for scan in rows.scans}
     facts = {"reading": reading.provenance(), "archives": archives, "duplicates": duplicates}
 

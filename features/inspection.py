@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.encoding.images import UnreadableImageError, ValueRange, inspect, levels_for
+from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, inspect, levels_for
 from features.errors import InputError, shown
 from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.cores import cores
@@ -45,7 +45,7 @@ class Inspected:
 
 
 def inspect_images(
-    folder: Path, paths: Sequence[str], sha256: Sequence[str], cache: Path, name: str
+    folder: Path, paths: Sequence[str], sha256: Sequence[str], cache: Path, name: str, *, max_pixels: int = MAX_PIXELS
 ) -> list[Inspected]:
     """Look at N images.
 
@@ -55,13 +55,15 @@ def inspect_images(
         sha256: N hex digests of the files' bytes.
         cache: A Parquet file that keeps the results for the next call, by digest; it does not affect the result.
         name: The data set, for the progress line.
+        max_pixels: The size up to which an image is read.
     """
     known = _load(cache)
     todo = {digest: path for digest, path in zip(sha256, paths, strict=True) if digest not in known}
     chunks = [list(todo.items())[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
 
     with ThreadPoolExecutor(cores()) as pool, Progress(f"inspect {name}", len(todo)) as progress:
-        for chunk, results in zip(chunks, pool.map(lambda part: _inspect_all(folder, part), chunks), strict=True):
+        seen = pool.map(lambda part: _inspect_all(folder, part, max_pixels), chunks)
+        for chunk, results in zip(chunks, seen, strict=True):
             known |= {digest: result for (digest, _), result in zip(chunk, results, strict=True)}
             progress.advance(len(chunk))
 
@@ -85,19 +87,19 @@ def problem_lines(broken: Sequence[str], deep: Sequence[ValueRange]) -> Iterator
         yield f"{len(deep)} images have more than 8 bits: {levels[0]:g} is read as black, {levels[1]:g} as white"
 
 
-def _inspect_all(folder: Path, files: Sequence[tuple[str, str]]) -> list[Inspected]:
-    return [_inspect(folder / path) for _, path in files]
+def _inspect_all(folder: Path, files: Sequence[tuple[str, str]], max_pixels: int) -> list[Inspected]:
+    return [_inspect(folder / path, max_pixels) for _, path in files]
 
 
-def _inspect(file: Path) -> Inspected:
+def _inspect(file: Path, max_pixels: int) -> Inspected:
     try:
-        return Inspected(*inspect(file.read_bytes(), SIZE))
+        return Inspected(*inspect(file.read_bytes(), SIZE, max_pixels))
     except (OSError, UnreadableImageError) as error:
         return Inspected(None, None, str(error))
 
 
 def _load(cache: Path) -> dict[str, Inspected]:
-    """Return what the cache holds; {} if it is missing or damaged."""
+    """Return what the cache holds; {} if it is missing or damaged. Problems are left out: the limit may be another."""
     try:
         rows = read_sealed(cache, "").cast(SCHEMA).to_pylist()
     except (InputError, pa.ArrowException, ValueError):
@@ -106,9 +108,9 @@ def _load(cache: Path) -> dict[str, Inspected]:
         row["sha256"]: Inspected(
             None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
             None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
-            row["problem"],
         )
         for row in rows
+        if row["problem"] is None
     }
 
 

@@ -109,6 +109,7 @@ class Listing:
         notes: How own images were understood where that is not obvious, one line each.
         drawn: Paths of own images whose split was drawn, not given.
         groups: Path -> the group whose images stay in one split (a subject, a camera, a burst), if known.
+        max_pixels: The size, width times height, up to which own images are read; None: `Reading`'s default.
     """
 
     images: Sequence[Image]
@@ -125,6 +126,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     drawn: frozenset[str] = frozenset()
     groups: Mapping[str, str] = field(default_factory=dict)
+    max_pixels: int | None = None
 
 
 class PassedOver(NamedTuple):

@@ -52,12 +52,12 @@ class ImageFolder(OwnImages):
         for path in found.images:
             top, inside = _below_split(path, splits)
             parents = inside.split("/")[:-1]
-            if top not in splits:
-                passed_over.append(PassedOver(path, OUTSIDE_SPLITS))
-            elif parents:
-                rows.append(Row(path, parents[0 if self.class_from == "first" else -1], splits[top]))
-            else:
+            if not parents:
                 passed_over.append(PassedOver(path, LOOSE))
+            elif top not in splits:
+                passed_over.append(PassedOver(path, OUTSIDE_SPLITS))
+            else:
+                rows.append(Row(path, parents[0 if self.class_from == "first" else -1], splits[top]))
 
         mistakes = self._empty_folders(found, splits, rows)
         return self.listing(rows, mistakes, passed_over=passed_over, notes=notes)

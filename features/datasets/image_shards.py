@@ -5,7 +5,6 @@ The archives lie in a folder or at an address of fsspec (`s3://bucket/birds`, `h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from features.datasets.base import SPLITS, Listing, Split
+from features.encoding.images import MAX_PIXELS
 from features.errors import combined_error
 from features.shards.archives import Archive, Base, base_of, find_archives, is_address, names_beside, read_text
 from features.shards.rows import Columns, Naming, ShardRows, batches, paths
 from features.shards.scan import Scan, scan_all
-from features.splits.folder_layout import split_of, splits_of_names
+from features.splits.folder_layout import split_in_name, split_of, splits_of_names
 from features.splits.image_files import examples
 from features.splits.own_images import NOT_GIVEN, OwnImages
 
@@ -57,11 +57,11 @@ class ImageShards(OwnImages):
         """List the images of all archives; see `Reader.read`. An archive is read once, and again if it changes."""
         base = self.base(root)
         archives, faults = self.list_archives(root)
-        scans, unreadable = scan_all(base, archives, self.path)
+        scans, unreadable = scan_all(base, archives, self.path, self.max_pixels)
         faults += unreadable
         columns = Columns()
         for scan in scans:
-            split = split_of_archive(scan.archive.name) if self.splits == "shards" else None
+            split = split_in_name(scan.archive.name) if self.splits == "shards" else None
             columns.add(scan, self.naming, split, self.unit)
             if split is None and self.splits == "shards":
                 faults.append(f"{scan.archive.name}: neither its name nor its folder names a split")
@@ -111,13 +111,6 @@ class ImageShards(OwnImages):
             yield f"{len(found)} images: {NO_LABEL} ({examples(found)})"
 
 
-def split_of_archive(name: str) -> str | None:
-    """Return the part of an archive's name or folder that names a split; None if there is none."""
-    *folders, file = name.split("/")
-    words = [*folders, *re.split(r"[-_.]", file)]
-    return next((word for word in words if split_of(word)), None)
-
-
 def _position(split: Split | None) -> int:
     return NOT_GIVEN if split is None else SPLITS.index(split)
 
@@ -131,21 +124,21 @@ def _repeated(rows: ShardRows, names: np.ndarray[tuple[int], np.dtype[np.uint64]
         yield f"{int((counts > 1).sum()):,} names are those of several images ({shown}); {hint}"
 
 
-def suggested_options(path: str, shards: str, root: Path) -> dict[str, str]:
+def suggested_options(path: str, shards: str, root: Path, max_pixels: int | None = None) -> dict[str, str]:
     """Return the options of the reader that archives ask for by their names and by those of their members.
 
     Raises:
         InputError: An address cannot be used.
     """
-    plain = ImageShards(reader="image_shards", path=path, shards=shards)
+    plain = ImageShards(reader="image_shards", path=path, shards=shards, max_pixels=max_pixels or MAX_PIXELS)
     base, (archives, _) = plain.base(root), plain.list_archives(root)
-    splits = [split_of_archive(archive.name) for archive in archives]
+    splits = [split_in_name(archive.name) for archive in archives]
     options = {"splits": "shards"} if "train" in {split_of(name) for name in splits if name} and all(splits) else {}
     if "classnames.txt" in names_beside(base, ["classnames.txt"]):
         options["class_names"] = "classnames.txt"
 
     columns = Columns()
-    for scan in scan_all(base, archives, path)[0]:
+    for scan in scan_all(base, archives, path, plain.max_pixels)[0]:
         columns.add(scan, "member", None, plain.unit)
     names = np.concatenate(columns.names or [np.empty(0, np.uint64)])
     return options | ({"naming": "shard"} if len(np.unique(names)) < len(names) else {})

@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import unquote
 
-from features.datasets.base import SPLITS, Listing, Split
-from features.splits.folder_layout import splits_of_names
-from features.splits.image_files import examples
+from features.datasets.base import SPLITS, Listing, PassedOver, Split
+from features.splits.folder_layout import split_in_name, split_of, splits_of_names
+from features.splits.image_files import IMAGE_SUFFIXES, examples, find_images
 from features.splits.label_table import read_label_table
 from features.splits.listed import describe_missing
 from features.splits.own_images import OwnImages, Row
 
+NO_LABEL = "rows without a label"
+NO_ROW = "images in no row of the table"
 NO_LABELS = frozenset({"", "-", "?", "n/a", "na", "nan", "none", "null"})  # what programs write for a missing label
 
 
@@ -26,88 +30,168 @@ class ImageTable(OwnImages):
     """Options of `reader: image_table`, in addition to those of `OwnImages`.
 
     Attributes:
-        table: The file in `path`: CSV, TSV, JSON lines, JSON or Parquet (`features.splits.label_table`); its image
-            paths are relative to `path`, too.
+        table: The file or the files with the labels, in `path` or by an absolute path: CSV, TSV, JSON lines, JSON, XML
+            or Parquet (`features.splits.label_table`). Paths of images are relative to their table or to `path`. Of
+            several files, each may be the table of a split, by its name or its folder.
     """
 
-    table: str = "labels.csv"
+    table: str | list[str] = "labels.csv"
 
     layout: ClassVar[str] = "a CSV or Parquet file with the columns path and label, and the images that it names"
     source: ClassVar[str] = "the images are your own"
 
     def read(self, root: Path) -> Listing:
-        """List the rows of the table; see `Reader.read`."""
+        """List the rows of the tables; see `Reader.read`."""
         folder = self.folder(root)
-        table = read_label_table(folder / self.table)
-        names = {row["split"] for row in table.rows}
-        splits, split_notes = splits_of_names([name for name in names if name])
-        problems: dict[str, list[str]] = defaultdict(list)
+        files = [self.table] if isinstance(self.table, str) else self.table
         paths = _Paths(folder)
+        rows: list[_TableRow] = []
+        notes: list[str] = []
+        for name in files:
+            table = read_label_table(folder / name)
+            split = split_in_name(name) if len(files) > 1 else None
+            rows += [_TableRow(name, number, line, split) for number, line in enumerate(table.rows, start=1)]
+            notes += [note for note in table.notes if note not in notes]
+        return self._listing(paths, rows, notes)
 
+    def _listing(self, paths: _Paths, table: Sequence[_TableRow], notes: list[str]) -> Listing:
+        splits, split_notes = splits_of_names({row.split for row in table if row.split})
+        problems: dict[str, list[str]] = defaultdict(list)
+        passed_over = []
         rows: dict[str, Row] = {}
         repeated = 0
-        for number, line in enumerate(table.rows, start=1):
-            path, label, split = paths.resolve(line["path"]), line["label"], line["split"]
-            faults = list(_faults(folder, line, path, splits))
+        for line in table:
+            path, label = paths.resolve(line), line.cells["label"]
+            faults = [*paths.faults(path), *_split_faults(line.split, splits)]
             for fault in faults:
-                problems[fault].append(f"row {number} ({line['path'] or 'no path'})")
-            if faults or path is None or label is None:
+                problems[fault].append(str(line))
+            if faults or path is None:
                 continue
-            row = Row(path, label, splits[split] if split else None, line["group"])
+            if label is None:
+                passed_over.append(PassedOver(path, NO_LABEL))
+                continue
+            row = Row(path, label, splits[line.split] if line.split else None, line.cells["group"])
             first = rows.setdefault(path, row)
             repeated += first is not row and first == row
             if first != row:
-                problems["an earlier row has another label, split or group"].append(f"row {number} ({path})")
+                problems["an earlier row has another label, split or group"].append(str(line))
 
-        notes = [*table.notes, *split_notes, *paths.notes(), *_odd_labels(rows.values())]
+        passed_over += _unnamed(paths.folder, {*rows}, {path for path, _ in passed_over})
+        notes += [*split_notes, *paths.notes(), *_odd_labels(rows.values())]
         if repeated:
             notes.append(f"{repeated} rows repeat an earlier one and are ignored")
-        if (unsplit := sum(row["split"] is None for row in table.rows)) and unsplit < len(table.rows):
-            notes.append(f"{unsplit} of {len(table.rows)} rows have no split; theirs is drawn")
-        return self.listing([*rows.values()], _problem_lines(self.table, problems), notes=notes)
+        if (unsplit := sum(row.split is None for row in table)) and unsplit < len(table):
+            notes.append(f"{unsplit} of {len(table)} rows have no split; theirs is drawn")
+        return self.listing([*rows.values()], _problem_lines(problems), passed_over=passed_over, notes=notes)
+
+
+class _TableRow(NamedTuple):
+    """A row: its table, its number from 1 on, its cells, and the split of the whole table if it is known."""
+
+    table: str
+    number: int
+    cells: Mapping[str, str | None]
+    split_of_table: str | None
+
+    @property
+    def split(self) -> str | None:
+        return self.cells["split"] or self.split_of_table
+
+    def __str__(self) -> str:
+        return f"{PurePosixPath(self.table).name}, row {self.number} ({self.cells['path'] or 'no path'})"
 
 
 class _Paths:
-    """The paths of a table as paths below a folder, and in how many ways they had to be understood."""
+    """The paths of tables as paths below a folder, and in how many ways they had to be understood."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: dict[str, list[str]] = defaultdict(list)
+        self.ambiguous: set[str] = set()
 
-    def resolve(self, text: str | None) -> str | None:
-        """Return the POSIX path of an existing file; else the text as it is."""
-        if text is None or (os.path.isfile(f"{self.folder}/{text}") and not os.path.isabs(text)):  # noqa: PTH113, PTH117
-            return text and PurePosixPath(text).as_posix()
-        for how, candidate in self._candidates(text):
-            relative = self._inside(candidate)
-            if relative is not None:
+    def resolve(self, row: _TableRow) -> str | None:
+        """Return the POSIX path of an existing file; else the text of the row as it is."""
+        text = row.cells["path"]
+        if text is None:
+            return None
+        if not os.path.isabs(text):  # noqa: PTH117 (a hundred thousand rows)
+            for base in dict.fromkeys([os.path.dirname(row.table), ""]):  # noqa: PTH120 (as above)
+                if (relative := self._inside(os.path.join(base, text))) is not None:  # noqa: PTH118 (as above)
+                    return relative
+        for how, candidate in _candidates(text):
+            if (relative := self._inside(candidate)) is not None:
                 self.counts[how].append(text)
                 return relative
+        if (found := self._by_name(text, row.split or split_in_name(row.table))) is not None:
+            self.counts["files are found by their names, below the folder"].append(text)
+            return found
         return text
-
-    def _candidates(self, text: str) -> Iterator[tuple[str, str]]:
-        yield "absolute paths are read relative to the folder", text
-        if "\\" in text:
-            yield "backslashes are read as /", PureWindowsPath(text).as_posix()
-        if text.startswith("file://"):
-            yield "addresses of files are read as paths", unquote(text.removeprefix("file://"))
-        if "?d=" in text:  # Label Studio's local storage
-            yield "paths of Label Studio are read relative to the folder", unquote(text.partition("?d=")[2])
-        name = unquote(text.replace("\\", "/").rpartition("/")[2])
-        if name != text:
-            yield "files are found by their names alone, beside the table", name
-            if "-" in name and "/upload/" in text:  # Label Studio puts a number before the name of an upload
-                yield "files are found by their names alone, beside the table", name.partition("-")[2]
 
     def _inside(self, text: str) -> str | None:
         """Return the path below the folder of an existing file; None if it is elsewhere or does not exist."""
-        file = self.folder / text
-        if "\0" in text or not file.is_file():
+        file = os.path.join(self.folder, text)  # noqa: PTH118 (a hundred thousand rows)
+        if "\0" in text or not os.path.isfile(file):  # noqa: PTH113 (as above)
             return None
+        if not os.path.isabs(text) and ".." not in text.split("/"):  # noqa: PTH117 (as above)
+            return PurePosixPath(text).as_posix()
         for folder in (self.folder, self.folder.resolve()):
-            if file.is_relative_to(folder) and ".." not in file.parts:
-                return file.relative_to(folder).as_posix()
+            if Path(file).is_relative_to(folder) and ".." not in Path(file).parts:
+                return Path(file).relative_to(folder).as_posix()
         return None
+
+    def _by_name(self, text: str, split: str | None) -> str | None:
+        """Return the one image below the folder whose name, and most of the folders before it, are those of a path.
+
+        Of several, the one in a folder of the row's split is taken. If the path's own folder exists, but does not hold
+        the file, the file is missing: one of the same name in another folder is another image.
+        """
+        wanted = PurePosixPath(unquote(text.replace("\\", "/")))
+        names = [wanted.name]
+        if "-" in wanted.name and "/upload/" in text:  # Label Studio puts a number before the name of an upload
+            names.append(wanted.name.partition("-")[2])
+        found = next((self._images[name] for name in names if name in self._images), [])
+        agreement = {path: _common_end(PurePosixPath(path).parent.parts, wanted.parent.parts) for path in found}
+        best = [path for path in found if agreement[path] == max(agreement.values())]
+        if best and not agreement[best[0]] and wanted.parent.name in self._folder_names:
+            return None
+        if len(best) > 1 and split:
+            best = [path for path in best if split_of(split_in_name(path) or "") == split_of(split)]
+        if len(best) > 1:
+            self.ambiguous.add(text)
+        return best[0] if len(best) == 1 else None
+
+    @cached_property
+    def _images(self) -> Mapping[str, list[str]]:
+        """The images below the folder, by name, and by name without the suffix."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for path in find_images(self.folder).images:
+            pure = PurePosixPath(path)
+            found[pure.name].append(path)
+            found[pure.stem].append(path)
+        return found
+
+    @cached_property
+    def _folder_names(self) -> frozenset[str]:
+        """The names of the folders that hold images."""
+        folders = {PurePosixPath(path).parent for paths in self._images.values() for path in paths}
+        return frozenset(part for folder in folders for part in folder.parts)
+
+    def faults(self, path: str | None) -> Iterator[str]:
+        """Yield the kinds of problems of a path that `resolve` returned."""
+        if path is None:
+            yield "path is empty; expected a text"
+            return
+        if path in self.ambiguous:
+            yield f"there is no such file, and several below {self.folder} have its name; give paths with folders"
+            return
+        inside = not os.path.isabs(path) and ".." not in path.split("/")  # noqa: PTH117 (fast)
+        if os.path.isfile(os.path.join(self.folder, path)):  # noqa: PTH113, PTH118 (as above)
+            if not inside:
+                yield f"the file exists, but not below {self.folder}; move the table to a folder above all images"
+            return
+        described = describe_missing(self.folder, path)
+        # The command that renames accents is the same for all rows.
+        yield described.removeprefix(f"{path}: ") if described != path else f"there is no such file below {self.folder}"
 
     def notes(self) -> Iterator[str]:
         """Yield one line for each way in which paths had to be understood."""
@@ -115,32 +199,42 @@ class _Paths:
             yield f"{len(paths)} rows: {how} ({examples(paths)})"
 
 
-def _faults(
-    folder: Path, line: Mapping[str, str | None], path: str | None, splits: Mapping[str, Split | None]
-) -> Iterator[str]:
-    """Yield the kinds of problems of a row."""
-    for column in ("path", "label"):
-        if line[column] is None:
-            yield f"{column} is empty; expected a text"
-    if line["split"] and line["split"] not in splits:
-        yield f"split is {line['split']!r}; expected {', '.join(SPLITS)}, or no value"
-    if path is None:
-        return
-    inside = not os.path.isabs(path) and ".." not in path.split("/")  # noqa: PTH117 (fast)
-    if os.path.isfile(os.path.join(folder, path)):  # noqa: PTH113, PTH118 (as above)
-        if not inside:
-            yield f"the file exists, but not below {folder}; move the table to a folder above all images"
-        return
-    described = describe_missing(folder, path)
-    # The command that renames accents is the same for all rows.
-    yield described.removeprefix(f"{path}: ") if described != path else "there is no file"
+def _candidates(text: str) -> Iterator[tuple[str, str]]:
+    """Yield ways to understand a path, each with its description."""
+    yield "absolute paths are read relative to the folder", text
+    if "\\" in text:
+        yield "backslashes are read as /", PureWindowsPath(text).as_posix()
+    if text.startswith("file://"):
+        yield "addresses of files are read as paths", unquote(text.removeprefix("file://"))
+    if "?d=" in text:  # Label Studio's local storage
+        yield "paths of Label Studio are read relative to the folder", unquote(text.partition("?d=")[2])
 
 
-def _problem_lines(table: str, problems: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many parts at the end of two paths are equal."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _unnamed(folder: Path, named: set[str], known: set[str]) -> Iterator[PassedOver]:
+    """Yield the images beside those of a table that no row names; other folders are not searched."""
+    for parent in sorted({path.rpartition("/")[0] for path in named}):
+        names = (name for name in os.listdir(folder / parent) if not name.startswith("."))  # noqa: PTH208 (many)
+        files = sorted(name for name in names if PurePosixPath(name.lower()).suffix in IMAGE_SUFFIXES)
+        paths = (f"{parent}/{name}" if parent else name for name in files)
+        yield from (PassedOver(path, NO_ROW) for path in paths if path not in named and path not in known)
+
+
+def _split_faults(split: str | None, splits: Mapping[str, Split | None]) -> Iterator[str]:
+    if split and split not in splits:
+        yield f"split is {split!r}; expected {', '.join(SPLITS)}, or no value"
+
+
+def _problem_lines(problems: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Yield one line for each kind of problem: how many rows have it, and examples."""
     for kind, rows in problems.items():
         count = f"{len(rows)} rows: " if len(rows) > 1 else ""
-        yield f"{table}: {count}{kind}: {examples(rows)}"
+        yield f"{count}{kind}: {examples(rows)}"
 
 
 def _odd_labels(rows: Iterable[Row]) -> Iterator[str]:

@@ -36,7 +36,7 @@ TURNS = {
 # The formats of photographs. Pillow's other readers are left out: some start programs (EPS), most are little tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 ISO_FORMATS = ("AVIF", "HEIF")  # formats in ISO's container, whose bytes 4 to 8 are `ftyp`
-MAX_PIXELS = 1 << 28  # 0.8 GB as RGB; an image with more counts as a decompression bomb
+MAX_PIXELS = 1 << 28  # 0.8 GB as RGB; more may be a decompression bomb, so a setting must allow it
 PILLOW_WARNING_FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # as `warnings.filters` stores it
 
 
@@ -55,23 +55,30 @@ class Reading:
         upright: Turn an image as its EXIF orientation says, as viewers do.
         levels: The values that become 0 and 255 in images with more than 8 bits a channel. None: the full range of 16
             bits, and floating point is refused.
+        max_pixels: The size, width times height, up to which an image is read. A JPEG of any size is.
     """
 
     upright: bool = False
     levels: tuple[float, float] | None = None
+    max_pixels: int = MAX_PIXELS
 
     def provenance(self) -> dict[str, Any]:
         """Return what differs from the default, for the metadata of an index, a store or an export."""
         return {
             **({"upright": True} if self.upright else {}),
             **({"levels": list(self.levels)} if self.levels else {}),
+            **({"max_pixels": self.max_pixels} if self.max_pixels != MAX_PIXELS else {}),
         }
 
     @classmethod
     def from_provenance(cls, values: Mapping[str, Any]) -> Reading:
         """Read what `provenance` returned; other keys are ignored."""
         levels = values.get("levels")
-        return cls(bool(values.get("upright")), (float(levels[0]), float(levels[1])) if levels else None)
+        return cls(
+            upright=bool(values.get("upright")),
+            levels=(float(levels[0]), float(levels[1])) if levels else None,
+            max_pixels=int(values.get("max_pixels", MAX_PIXELS)),
+        )
 
 
 AS_IN_THE_PAPERS = Reading()
@@ -102,7 +109,7 @@ def decode(data: bytes, reading: Reading = AS_IN_THE_PAPERS) -> Image.Image:
     with _as_unreadable(data):
         if is_avi(data):
             return middle_frame(data)
-        image = _open(data)
+        image = _open(data, reading.max_pixels)
         try:
             return _to_rgb(image, reading)
         except OSError:
@@ -119,7 +126,7 @@ class ValueRange(NamedTuple):
     floating: bool
 
 
-def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8]]:
+def inspect(data: bytes, size: int, max_pixels: int = MAX_PIXELS) -> tuple[ValueRange | None, NDArray[np.uint8]]:
     """Return the value range of an image, None if it has 8 bits a channel, and its grey thumbnail (size, size).
 
     The thumbnail is upright. A JPEG is decoded at reduced size, so this is several times as fast as `decode`.
@@ -131,10 +138,10 @@ def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8
         if is_avi(data):
             found, image = None, middle_frame(data)
         else:
-            opened = _open(data)
+            opened = _open(data, max_pixels)
             opened.draft(opened.mode, (4 * size, 4 * size))
             found = _value_range(deep_values(opened))
-            reading = Reading(upright=True, levels=levels_for([found]) if found else None)
+            reading = Reading(upright=True, levels=levels_for([found]) if found else None, max_pixels=max_pixels)
             try:
                 image = decode(data, reading) if found else _to_rgb(opened, reading)
             except OSError:  # a JPEG whose end is missing
@@ -142,14 +149,14 @@ def inspect(data: bytes, size: int) -> tuple[ValueRange | None, NDArray[np.uint8
         return found, np.asarray(image.convert("L").resize((size, size), Image.Resampling.BOX))
 
 
-def value_range(data: bytes) -> ValueRange | None:
+def value_range(data: bytes, max_pixels: int = MAX_PIXELS) -> ValueRange | None:
     """Return the value range of an image, None if it has 8 bits a channel; such an image is not decoded.
 
     Raises:
         UnreadableImageError: the data do not begin as an image, or a deep one cannot be decoded.
     """
     with _as_unreadable(data):
-        return None if is_avi(data) else _value_range(deep_values(_open(data)))
+        return None if is_avi(data) else _value_range(deep_values(_open(data, max_pixels)))
 
 
 def _value_range(values: NDArray[Any] | None) -> ValueRange | None:
@@ -194,8 +201,11 @@ def _as_unreadable(data: bytes) -> Iterator[None]:
         raise UnreadableImageError(f"{error or type(error).__name__}") from error
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """Open an image and check its size; nothing is decoded yet."""
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """Open an image and check its size; nothing is decoded yet.
+
+    A large JPEG will be decoded at reduced size, whatever `max_pixels` is, so that a higher one changes no pixel.
+    """
     _set_up_pillow()
     iso = data[4:8] == b"ftyp"
     if iso:
@@ -207,8 +217,11 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     for scale in (2, 4, 8) if image.format == "JPEG" else ():
         if image.width * image.height > MAX_PIXELS:
             image.draft(image.mode, (width // scale, height // scale))
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are read; store it smaller")
+    if image.width * image.height > max_pixels:
+        raise UnreadableImageError(
+            f"{width} x {height} pixels; at most {max_pixels:,} are read: store it smaller, or raise `max_pixels` (an "
+            "option of `predict` and `task new`, and of a data set in params.yaml)"
+        )
     return image
 
 
@@ -243,7 +256,9 @@ def _complete(data: bytes, reading: Reading) -> Image.Image:
     Raises:
         UnreadableImageError: a part of the picture is missing, too.
     """
-    first, second = (_to_rgb(_open(with_end(data, filling)), reading) for filling in (b"\x00", b"\x55"))
+    first, second = (
+        _to_rgb(_open(with_end(data, filling), reading.max_pixels), reading) for filling in (b"\x00", b"\x55")
+    )
     if first.tobytes() != second.tobytes():
         raise UnreadableImageError("truncated: a part of the picture is missing")
     return first

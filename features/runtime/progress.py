@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 VERBOSITY = "SHIPYARD_VERBOSITY"  # quiet | normal | verbose: passes `shipyard run -q` through DVC to the stages
 REFRESH = 0.25  # seconds between two updates of the line
+BAR = 24  # characters of a bar
 
 
 def quiet() -> bool:
@@ -83,6 +84,21 @@ class Progress:
         new = self.done - self._done_before
         took = f"{new:,} in {clock(time.monotonic() - self._start)}, {self.rate:.1f} {self.unit}/s"
         return f"{self.label}: {self.total:,} {self.unit}, {took if new else 'nothing to do (all cached)'}"
+
+
+def line_of(number: int, total: int, name: str, *, drawn: bool) -> str:
+    """Return the line for the start of one of several jobs: which it is, and how many are left after it.
+
+    Args:
+        number: Place of the job, from 1 on.
+        total: Number of jobs.
+        name: What runs now.
+        drawn: Draw the share that is done as a bar, for a person at a terminal.
+    """
+    if not drawn:
+        return f"[{number}/{total}] {name}"
+    full = BAR * (number - 1) // total
+    return f"{'━' * full}{'╌' * (BAR - full)} {number}/{total} {name} ({total - number} left)"
 
 
 def clock(seconds: float) -> str:

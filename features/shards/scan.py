@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from features.datasets.base import PassedOver
-from features.encoding.images import UnreadableImageError, ValueRange, value_range
+from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, value_range
 from features.errors import InputError
 from features.formats.parquet import read_batches, read_footer_text, sealed_writer
 from features.formats.seal import is_sealed
@@ -61,12 +61,14 @@ class Scan:
         return [PassedOver(f"{self.archive.name}/{name}", reason) for name, reason in rows]
 
 
-def scan_all(base: Base, archives: Sequence[Archive], name: str) -> tuple[list[Scan], list[str]]:
+def scan_all(
+    base: Base, archives: Sequence[Archive], name: str, max_pixels: int = MAX_PIXELS
+) -> tuple[list[Scan], list[str]]:
     """Return what is in each archive, and a text for each that cannot be read.
 
     An archive that has not changed since an earlier call is not read again.
     """
-    files = {archive: scan_file(base, archive) for archive in archives}
+    files = {archive: scan_file(base, archive, max_pixels) for archive in archives}
     todo = [archive for archive, file in files.items() if not is_sealed(file)]
     problems: dict[Archive, str] = {}
 
@@ -74,7 +76,8 @@ def scan_all(base: Base, archives: Sequence[Archive], name: str) -> tuple[list[S
         ThreadPoolExecutor(cores()) as pool,
         Progress(f"read {name}", len(archives), unit="archives", done=len(archives) - len(todo)) as progress,
     ):
-        for archive, problem in zip(todo, pool.map(lambda one: _attempt(base, one, files[one]), todo), strict=True):
+        attempts = pool.map(lambda one: _attempt(base, one, files[one], max_pixels), todo)
+        for archive, problem in zip(todo, attempts, strict=True):
             if problem:
                 problems[archive] = problem
             progress.advance()
@@ -82,21 +85,21 @@ def scan_all(base: Base, archives: Sequence[Archive], name: str) -> tuple[list[S
     return scans, [f"{archive.name}: {problem}" for archive, problem in problems.items()]
 
 
-def scan_file(base: Base, archive: Archive) -> Path:
+def scan_file(base: Base, archive: Archive, max_pixels: int = MAX_PIXELS) -> Path:
     """Return the file that keeps what was found in an archive, as it is now."""
-    text = json.dumps([REVISION, str(resolved(base)), archive.name, archive.size, archive.version])
+    text = json.dumps([REVISION, str(resolved(base)), archive.name, archive.size, archive.version, max_pixels])
     return SCANS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
 
 
-def _attempt(base: Base, archive: Archive, out: Path) -> str:
+def _attempt(base: Base, archive: Archive, out: Path, max_pixels: int) -> str:
     try:
-        scan(base, archive, out)
+        scan(base, archive, out, max_pixels)
     except InputError as error:
         return str(error)
     return ""
 
 
-def scan(base: Base, archive: Archive, out: Path) -> None:
+def scan(base: Base, archive: Archive, out: Path, max_pixels: int = MAX_PIXELS) -> None:
     """Read an archive from its beginning to its end and write what is in it.
 
     Raises:
@@ -111,16 +114,16 @@ def scan(base: Base, archive: Archive, out: Path) -> None:
             found = tar.members(file, passed_over)
 
         with sealed_writer(out, SCHEMA, compression="zstd") as writer:
-            for rows in _batched(map(_row, found)):
+            for rows in _batched(_row(member, max_pixels) for member in found):
                 writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
             writer.add_key_value_metadata({PASSED_OVER: json.dumps(passed_over)})
 
 
-def _row(member: tar.Member) -> dict[str, object]:
+def _row(member: tar.Member, max_pixels: int) -> dict[str, object]:
     values: ValueRange | None = None
     problem = None
     try:
-        values = value_range(member.data)
+        values = value_range(member.data, max_pixels)
     except UnreadableImageError as error:
         problem = str(error)
     return {

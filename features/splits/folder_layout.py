@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from features.datasets.base import SPLITS, Split
@@ -21,12 +22,22 @@ CLOSE = 0.75  # similarity of `Tset` and `test`
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that a name means, or None."""
-    return SPLIT_NAMES.get(name.strip().casefold().replace("-", "_").replace(" ", "_"))
+    """Return the split that a name means, or None; a year at its end, as in COCO's `train2017`, makes no difference."""
+    plain = name.strip().casefold().replace("-", "_").replace(" ", "_")
+    return SPLIT_NAMES.get(re.sub(r"_?20\d\d$", "", plain))
+
+
+def split_in_name(path: str) -> str | None:
+    """Return the part of a file's folders or name that names a split; None if there is none."""
+    *folders, file = path.split("/")
+    words = [*folders, *re.split(r"[-_.]", file)]
+    return next((word for word in words if split_of(word)), None)
 
 
 def near_split(name: str) -> str | None:
     """Return the name of a split that a misspelled name is close to, or None."""
+    if split_of(name):
+        return None
     close = difflib.get_close_matches(name.strip().casefold(), SPLIT_NAMES, n=1, cutoff=CLOSE)
     return close[0] if close else None
 
@@ -79,14 +90,12 @@ def split_folders(folder: Path, found: Found) -> tuple[dict[str, Split | None], 
         InputError: a folder seems to be a misspelled split, or there is none for training; lists every problem.
     """
     tops = [path for path in found.folders if "/" not in path]
-    named = {top: split for top in tops if (split := split_of(top)) is not None}
-    problems = [
-        f"{top!r} is no split; did you mean {close!r}? Rename it, or move it out of {folder}"
-        for top in tops
-        if top not in named and (close := near_split(top))
-    ]
+    nested = _folders_of_folders(found.images)
+    # A folder `test` of images without classes, as in competitions, is passed over.
+    named = {top: split for top in tops if top in nested and (split := split_of(top)) is not None}
+    problems = [f"{one}: rename it, or move it out of {folder}" for one in _misspelled(tops)]
     if "train" not in named.values():
-        problems.append("there is no folder 'train' of training images")
+        problems.append("there is no folder 'train' that holds folders of classes")
     if problems:
         raise combined_error(problems, f"{folder} cannot be split by its folders ({', '.join(SPLITS)})")
     return resolve_splits(named)
@@ -111,11 +120,13 @@ def has_split_folders(folder: Path, found: Found) -> bool:
     splits = [top for top in named if top in nested]
     if "train" not in map(split_of, splits):
         return False
-    others = [top for top in tops if top not in splits]
+    others = [top for top in tops if top not in named]
     if others:
+        hints = _misspelled(others)
+        rename = f"Rename what is misspelled: {examples(hints)}. " if hints else ""
         raise InputError(
-            f"{folder}: {', '.join(splits)} look like splits, and {_with_hints(others)} not. Rename or remove the "
-            "others, or, if all of them are classes, add --class-from first"
+            f"{folder}: {examples(splits)} {_is(splits)} read as {_split(splits)}, and beside {_is(others)} "
+            f"{examples(others)}. {rename}If all are classes, add --class-from first. Else move {examples(others)} away"
         )
     return True
 
@@ -133,14 +144,18 @@ def ask_about_levels(folder: Path, found: Found, *, splits: bool) -> str | None:
     if not nested:
         return None
 
-    inside = examples([f"{top}/{name}" for top, names in nested.items() for name in names])
-    looks = [top for top in nested if near_split(top)]
-    misspelled = f" If {_with_hints(looks)} are splits: rename them." if looks else ""
-    only = len(nested) == 1 and {path.partition("/")[0] for path in paths} == {*nested}
-    or_path = f" or --images '{folder / next(iter(nested))}'" if only and not splits else ""
+    tops, inner = examples([*nested]), [f"{top}/{name}" for top, names in nested.items() for name in names]
+    only = next(iter(nested)) if len(nested) == 1 and {path.partition("/")[0] for path in paths} == {*nested} else None
+    if only is not None and not splits and any(map(split_of, nested[only])):
+        return f"{folder} holds only {only}, which has splits ({examples(inner)}): use --images '{folder / only}'"
+
+    hints = _misspelled(nested)
+    rename = f"If {examples(hints)} {_is(hints)} a split: rename it. " if hints else ""
+    or_path = f" or --images '{folder / only}'" if only is not None and not splits else ""
     return (
-        f"{folder}: {examples([*nested])} hold images only in folders ({inside}). If {examples([*nested])} are the "
-        f"classes: add --class-from first. If the folders in them are: add --class-from last{or_path}.{misspelled}"
+        f"{folder}: {tops} {'holds' if len(nested) == 1 else 'hold'} images only in folders ({examples(inner)}). "
+        f"{rename}If {tops} {_is([*nested])} the classes: add --class-from first. If the folders in "
+        f"{'it' if len(nested) == 1 else 'them'} are: add --class-from last{or_path}"
     )
 
 
@@ -157,6 +172,14 @@ def _folders_of_folders(paths: Iterable[str]) -> dict[str, list[str]]:
     return {top: sorted(names) for top, names in sorted(inner.items()) if top not in direct}
 
 
-def _with_hints(names: Iterable[str]) -> str:
-    hints = [f"{name} (did you mean {close!r}?)" if (close := near_split(name)) else name for name in names]
-    return examples(hints)
+def _misspelled(names: Iterable[str]) -> list[str]:
+    """Return the names that are close to that of a split, each with this name."""
+    return [f"{name!r} (did you mean {close!r}?)" for name in names if (close := near_split(name))]
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _split(names: Sequence[str]) -> str:
+    return "a split" if len(names) == 1 else "splits"

@@ -1,36 +1,31 @@
-"""Read a table of images and labels as people and labelling tools write it: CSV, TSV, JSON lines, JSON or Parquet."""
+"""Read a table of images and labels as people and labelling tools write it: CSV, TSV, JSON, XML or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from features.errors import InputError, combined_error
+from features.errors import InputError, combined_error, counted
 from features.formats import parquet
 from features.formats.untrusted import wrap_parser_errors
+from features.splits.annotations import SEVERAL, YES, cvat_records, label_of, one_hot_labels, records_of
+from features.splits.folder_layout import split_of
+from features.splits.image_files import IMAGE_SUFFIXES, examples
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".xml", ".parquet")
 FIX_HINT = "save it as CSV (UTF-8), with the columns path and label"
 
-# Our name of a column -> other names, of Roboflow, Kaggle, Hugging Face's imagefolder and Label Studio.
+# Our name of a column -> other names, of Roboflow, Kaggle, fastai, Hugging Face's imagefolder and Label Studio. The
+# first that a table has is taken.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "path": (
-        "path",
-        "file_name",
-        "filename",
-        "file",
-        "filepath",
-        "file_path",
-        "image",
-        "image_path",
-        "img",
-        "image_id",
+        *("path", "file_name", "filename", "fname", "file", "filepath", "file_path"),
+        *("image", "image_path", "image_name", "img", "image_id", "imageid", "id", "name"),
     ),
     "label": ("label", "class", "class_name", "classname", "category", "choice", "species", "target", "labels"),
     "split": ("split", "set", "subset", "partition"),
@@ -47,34 +42,99 @@ class LabelTable:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """A table as it stands in a file: names of columns, rows that may be shorter, and how it was understood."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    notes: tuple[str, ...] = ()
+
+
 def read_label_table(file: Path) -> LabelTable:
     """Return the rows of a table.
 
     Raises:
-        InputError: The file cannot be read, has another format, or lacks a column.
+        InputError: The file cannot be read, has another format, lacks a column, or images have several labels.
     """
-    with wrap_parser_errors(file, FIX_HINT):
-        columns, rows = _READERS.get(file.suffix.lower(), _read_delimited)(file)
-        names = _columns(file, columns)
+    table = _read(file)
+    several = [row for row in table.rows if (row["label"] or "").startswith(SEVERAL)]
+    if several:
+        listed = examples([f"{row['path']}: {', '.join(json.loads(row['label'] or '')['choices'])}" for row in several])
+        raise InputError(
+            f"{file}: {counted(len(several), 'image')} with several labels ({listed}): export one label an image, or "
+            "crop the objects first"
+        )
+    return table
 
-    notes = [f"{ours}: column {columns[i]!r}" for ours, i in names.items() if columns[i] != ours]
-    table = [{ours: text_of(row[i]) if i < len(row) else None for ours, i in names.items()} for row in rows]
-    return LabelTable(
-        [{"path": None, "label": None, "split": None, "group": None, **row} for row in table],
-        (f"the table is read as {', '.join(notes)}",) if notes else (),
-    )
 
-
-def known_columns(file: Path) -> frozenset[str]:
-    """Return our names of the columns that a file has; none if it is no table."""
+def holds_labels(file: Path) -> bool:
+    """Return whether a file is a table of images and labels."""
     try:
-        columns, _ = _READERS.get(file.suffix.lower(), _read_delimited)(file)
-        return frozenset(_columns(file, columns))
-    except Exception:  # noqa: BLE001 (the parsers raise nearly every kind over what is no table)
-        return frozenset()
+        return bool(_read(file).rows)
+    except InputError:
+        return False
 
 
-def _columns(file: Path, columns: Sequence[str]) -> dict[str, int]:
+def image_paths(file: Path) -> list[str]:
+    """Return the paths in a table, as they stand there; none if it cannot be read."""
+    try:
+        return [row["path"] for row in _read(file).rows if row["path"]]
+    except InputError:
+        return []
+
+
+def _read(file: Path) -> LabelTable:
+    """Return the rows of a table, also those with several labels."""
+    with wrap_parser_errors(file, FIX_HINT):
+        cells = _with_splits(_with_labels(_READERS.get(file.suffix.lower(), _read_delimited)(file)))
+        positions = _positions(file, cells)
+    understood = [f"{ours}: column {cells.columns[i]!r}" for ours, i in positions.items() if cells.columns[i] != ours]
+    notes = [f"the table is read as {', '.join(understood)}"] if understood else []
+
+    table = [{ours: text_of(row[i]) if i < len(row) else None for ours, i in positions.items()} for row in cells.rows]
+    rows = [{"path": None, "label": None, "split": None, "group": None, **row} for row in table]
+    return LabelTable(rows, (*cells.notes, *notes))
+
+
+def _with_labels(cells: _Cells) -> _Cells:
+    """Return a table with a column `label`, also if it has one column a class, or one column that is not known.
+
+    The values of that one must repeat, as those of a caption do not.
+    """
+    names = [_plain(column) for column in cells.columns]
+    known = {other for others in COLUMNS.values() for other in others}
+    path = next((names.index(name) for name in COLUMNS["path"] if name in names), None)
+    if path is None or any(name in COLUMNS["label"] for name in names):
+        return cells
+
+    labels = one_hot_labels(cells.columns, cells.rows, path)
+    if labels is not None:
+        rows = [[row[path] if path < len(row) else None, label] for row, label in zip(cells.rows, labels, strict=True)]
+        return _Cells(["path", "label"], rows, (*cells.notes, "each class is a column of the table"))
+
+    others = [i for i, name in enumerate(names) if name not in {*known, "is_valid"}]
+    if len(others) != 1:
+        return cells
+    [label] = others
+    values = [value for row in cells.rows if label < len(row) and (value := text_of(row[label]))]
+    if 2 * len(set(values)) > len(values):
+        return cells
+    columns = ["label" if i == label else column for i, column in enumerate(cells.columns)]
+    return _Cells(columns, cells.rows, (*cells.notes, f"labels are read from the column {cells.columns[label]!r}"))
+
+
+def _with_splits(cells: _Cells) -> _Cells:
+    """Return a table with fastai's column `is_valid` with a column `split` instead."""
+    names = [_plain(column) for column in cells.columns]
+    if names.count("is_valid") != 1 or any(name in COLUMNS["split"] for name in names):
+        return cells
+    at = names.index("is_valid")
+    rows = [[*row[:at], "valid" if str(row[at]).casefold() in YES else "train", *row[at + 1 :]] for row in cells.rows]
+    return _Cells([*cells.columns[:at], "split", *cells.columns[at + 1 :]], rows, cells.notes)
+
+
+def _positions(file: Path, cells: _Cells) -> dict[str, int]:
     """Return the position of each column that is known, by our name.
 
     Raises:
@@ -82,13 +142,12 @@ def _columns(file: Path, columns: Sequence[str]) -> dict[str, int]:
     """
     problems = []
     found = {}
-    names = [str(column).strip().casefold().replace(" ", "_") for column in columns]
+    names = [_plain(column) for column in cells.columns]
     for ours, others in COLUMNS.items():
-        # Our own name wins over others, and those over the ones after them.
         best = next((other for other in others if other in names), None)
         if best is None:
             if ours in ("path", "label"):
-                problems.append(f"no column {ours!r}; its columns are {', '.join(map(str, columns)) or 'none'}")
+                problems.append(f"no column {ours!r}; its columns are {', '.join(map(str, cells.columns)) or 'none'}")
         elif names.count(best) > 1:
             problems.append(f"{names.count(best)} columns are called {best!r}; remove all but one")
         else:
@@ -98,12 +157,17 @@ def _columns(file: Path, columns: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def _plain(column: Any) -> str:
+    """Return a name of a column as it is compared."""
+    return str(column).strip(' "\r').casefold().replace(" ", "_")
+
+
 def text_of(value: Any) -> str | None:
     """Return a cell as text; None if it is empty."""
     if isinstance(value, bytes):
         value = value.decode()
-    if isinstance(value, Mapping):  # an image of a Parquet file of Hugging Face
-        value = value.get("path")
+    if isinstance(value, Mapping):  # an image of a Parquet file of Hugging Face, or several choices of Label Studio
+        value = label_of(value["choices"]) if "choices" in value else value.get("path")
     if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 (not a number)
         return None
     if isinstance(value, float) and value.is_integer():
@@ -111,79 +175,77 @@ def text_of(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+def _read_delimited(file: Path) -> _Cells:
+    """Read CSV with any of the usual delimiters: the one that gives the most columns that are known.
 
-
-def _read_delimited(file: Path) -> Table:
-    """Read CSV with any of the usual delimiters: the one that gives the most columns that are known."""
-    data = file.read_bytes()
-    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Excel saves Unicode text
-    text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    Without a heading, the column whose first cell ends like an image has the paths.
+    """
+    text, notes = _decoded(file.read_bytes())
     first = text.partition("\n")[0]
     known = {other for others in COLUMNS.values() for other in others}
+    headed = max(sum(_plain(name) in known for name in first.split(delimiter)) for delimiter in DELIMITERS)
 
-    def count(delimiter: str) -> int:
-        return sum(name.strip(' "\r').casefold().replace(" ", "_") in known for name in first.split(delimiter))
+    def fit(delimiter: str) -> int:
+        parts = first.split(delimiter)
+        return sum(_plain(name) in known for name in parts) if headed else -abs(len(parts) - 2)
 
-    delimiter = max(DELIMITERS, key=count)
-    lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if line]
-    return (lines[0], lines[1:]) if lines else ([], [])
+    if not headed and file.suffix.lower() == ".txt":  # a list as of ImageNet: the label comes after the last space
+        return _without_heading([line.rsplit(None, 1) for line in text.splitlines() if line.strip()], notes)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=fit), strict=True)
+    lines = [line for line in reader if line]
+    if not headed:
+        return _without_heading(lines, notes)
+    return _Cells(lines[0], lines[1:], notes)
 
 
-def _read_parquet(file: Path) -> Table:
+def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return the text of a table, and a note if it is not UTF-8."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # as Excel saves Unicode text
+        return data.decode("utf-16"), ()
+    try:
+        return data.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:  # as Excel saves CSV on Windows in the West
+        return data.decode("cp1252"), ("the table is not UTF-8; it is read as Windows-1252 (check accents in names)",)
+
+
+def _without_heading(lines: Sequence[Sequence[str]], notes: tuple[str, ...]) -> _Cells:
+    """Return lines as a table if they have a path and a label, and maybe a split; else with its first line as names."""
+    if not lines:
+        return _Cells([], [])
+    kinds = ["path" if _is_image(cell) else "split" if split_of(cell) else "label" for cell in lines[0]]
+    if sorted(kinds) not in (["label", "path"], ["label", "path", "split"]):
+        return _Cells(lines[0], lines[1:], notes)
+    return _Cells(kinds, lines, (*notes, f"the table has no heading; its columns are read as {', '.join(kinds)}"))
+
+
+def _is_image(text: str) -> bool:
+    return PurePosixPath(text.strip().lower()).suffix in IMAGE_SUFFIXES
+
+
+def _read_parquet(file: Path) -> _Cells:
     table = parquet.read_table(file)
-    return table.column_names, [list(row.values()) for row in table.to_pylist()]
+    return _Cells(table.column_names, [list(row.values()) for row in table.to_pylist()])
 
 
-def _read_json_lines(file: Path) -> Table:
+def _read_json_lines(file: Path) -> _Cells:
     with file.open(encoding="utf-8-sig") as text:
         return _from_records([json.loads(line) for line in text if line.strip()])
 
 
-def _read_json(file: Path) -> Table:
-    value = json.loads(file.read_text(encoding="utf-8-sig"))
-    if isinstance(value, dict) and {"images", "annotations", "categories"} <= value.keys():
-        return _from_records([*_coco(value)])
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "annotations" in value[0]:
-        return _from_records([*_label_studio(value)])
-    if not isinstance(value, list):
-        raise InputError(f"{file} is no list of images, no COCO file and no export of Label Studio; {FIX_HINT}")
-    return _from_records(value)
+def _read_json(file: Path) -> _Cells:
+    records = records_of(json.loads(file.read_text(encoding="utf-8-sig")))
+    if records is None:
+        raise InputError(f"{file} is no list of images, and no export of COCO, Datumaro or Label Studio; {FIX_HINT}")
+    return _from_records(records)
 
 
-def _from_records(records: Sequence[dict[str, Any]]) -> Table:
+def _read_xml(file: Path) -> _Cells:
+    return _from_records(cvat_records(file))
+
+
+def _from_records(records: Sequence[dict[str, Any]]) -> _Cells:
     columns = list(dict.fromkeys(key for record in records for key in record))
-    return columns, [[record.get(key) for key in columns] for record in records]
+    return _Cells(columns, [[record.get(key) for key in columns] for record in records])
 
 
-def _coco(value: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the images of a COCO file with the category of their annotations; crops by box are not made.
-
-    Raises:
-        InputError: Images have annotations of several categories, so they have no one label.
-    """
-    names = {category["id"]: category["name"] for category in value["categories"]}
-    found: dict[Any, Counter[str]] = {image["id"]: Counter() for image in value["images"]}
-    for annotation in value["annotations"]:
-        found[annotation["image_id"]][names[annotation["category_id"]]] += 1
-    several = [image["file_name"] for image in value["images"] if len(found[image["id"]]) > 1]
-    if several:
-        raise InputError(
-            f"{len(several)} images have annotations of several categories, as {several[0]!r}, so they have no one "
-            "label: export one label an image, or crop the objects first"
-        )
-    for image in value["images"]:
-        yield {"path": image["file_name"], "label": next(iter(found[image["id"]]), None)}
-
-
-def _label_studio(tasks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the images of Label Studio's JSON with the first choice of their first annotation."""
-    for task in tasks:
-        results = [result for one in task.get("annotations", ()) for result in one.get("result", ())]
-        choices = [choice for result in results for choice in result.get("value", {}).get("choices", ())]
-        data = task.get("data", {})
-        path = next((data[key] for key in COLUMNS["path"] if key in data), None)
-        yield {"path": path, "label": choices[0] if choices else None}
-
-
-_READERS = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".json": _read_json}
+_READERS = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".json": _read_json, ".xml": _read_xml}

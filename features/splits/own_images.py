@@ -16,6 +16,7 @@ from pydantic import Field
 
 from features.datasets.base import SPLITS, Image, Listing, Origin, PassedOver, Reader, Split
 from features.duplicates import keep_together
+from features.encoding.images import MAX_PIXELS
 from features.errors import InputError, Problems, nearest
 
 NOT_GIVEN = -1  # a split that is drawn, where splits are positions in SPLITS
@@ -50,6 +51,8 @@ class OwnImages(Reader):
         rename: Label -> class name, for names that a folder cannot have or that CLIP would not know.
         descriptions: Class name -> the text that templates add after it: "a photo of a kestrel, a small falcon that
             hovers."
+        max_pixels: The size, width times height, up to which an image is read. A larger JPEG is decoded at reduced
+            size; any other larger image is reported as unreadable.
     """
 
     templates: list[str] = Field(default_factory=lambda: ["a photo of a {}."])
@@ -58,6 +61,7 @@ class OwnImages(Reader):
     unseen: list[str] | str = Field(default_factory=list)
     rename: dict[str, str] = Field(default_factory=dict)
     descriptions: dict[str, str] = Field(default_factory=dict)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
 
     def listing(
         self,
@@ -114,6 +118,7 @@ class OwnImages(Reader):
             own=True,
             passed_over=tuple(passed_over),
             notes=tuple(notes),
+            max_pixels=self.max_pixels,
         )
 
     def class_name(self, label: str) -> str:

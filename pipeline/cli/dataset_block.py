@@ -3,59 +3,88 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.datasets.image_shards import suggested_options
 from features.errors import InputError, Problems, nearest, raise_all
 from features.shards.archives import Base, archives_named, is_address
 from features.shards.tables import holds_images
-from features.splits.folder_layout import ask_about_levels, has_split_folders
-from features.splits.image_files import find_images
-from features.splits.label_table import SUFFIXES, known_columns
+from features.splits.folder_layout import ask_about_levels, has_split_folders, split_in_name, split_of
+from features.splits.image_files import examples, find_images
+from features.splits.label_table import SUFFIXES, holds_labels, image_paths
 
 if TYPE_CHECKING:
     from pipeline.cli.new_task import ClassFrom, NewTask
 
+# Files with labels as Hugging Face's imagefolder, Roboflow, CVAT, COCO and Datumaro name them, beside the images or in
+# each folder of a split.
+METADATA = "metadata.*"
+TOOLS = ("_classes.csv", "_annotations.csv", "_annotations.coco.json", "annotations.xml", "annotations/*.json")
 
-def dataset_block(new: NewTask, root: Path, problems: Problems) -> tuple[dict[str, Any], bool, bool]:
-    """Return the block of `data.sets` without the class names, whether its path is absolute, and whether it is clear.
 
-    It is clear if the images exist and their folders have one meaning.
+class Block(NamedTuple):
+    """The block of `data.sets` of a user's images.
+
+    Attributes:
+        options: its content, without the class names.
+        absolute: whether its path is absolute.
+        clear: whether the images exist and their folders have one meaning.
+        folder: the folder that the paths of images are relative to, or the address of archives.
+        notes: how the input was understood, one line each.
     """
-    images, table = Path(new.images), _table(new)
-    is_table = table is not None
-    exists = table.is_file() if table is not None else images.is_dir()
-    if exists and table is not None and table.suffix.lower() not in SUFFIXES:
-        exists = False
+
+    options: dict[str, Any]
+    absolute: bool
+    clear: bool
+    folder: Base
+    notes: tuple[str, ...] = ()
+
+
+def dataset_block(new: NewTask, root: Path, problems: Problems) -> Block:
+    """Return the block of images that are files."""
+    images = Path(new.images)
+    tables = problems.attempt(partial(_tables, images))
+    if tables is None or not _exists(images, is_table=bool(tables), problems=problems):
+        return Block({"reader": "image_folder", "path": str(images)}, absolute=False, clear=False, folder=images)
+
+    folder = (_folder_of_tables(tables) if tables else images).resolve()
+    inside_root = folder.is_relative_to(root.resolve())
+    path = folder.relative_to(root.resolve()).as_posix() if inside_root else str(folder)
+    names = [_relative(table.resolve(), folder) for table in tables]
+    if tables:
+        options: dict[str, Any] | None = {"table": names if len(names) > 1 else names[0]}
+    else:
+        options = problems.attempt(partial(_folder_options, folder, new.class_from))
+    block = {"reader": "image_table" if tables else "image_folder", "path": path, **(options or {})}
+    notes = (f"labels are read from {examples(names)}",) if tables and images.is_dir() else ()
+    return Block(block, not inside_root, options is not None, folder, notes)
+
+
+def _exists(images: Path, *, is_table: bool, problems: Problems) -> bool:
+    """Return whether the images that a user names exist; else add what is wrong to `problems`."""
+    if images.is_dir():
+        return True
+    if images.is_file():
+        if images.suffix.lower() in SUFFIXES:
+            return True
         problems.messages.append(
-            f"--images {new.images}: {table.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with "
+            f"--images {images}: {images.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with "
             f"the columns path and label. Read are {', '.join(SUFFIXES)}"
         )
-    elif not exists:
-        neighbours = map(str, images.parent.glob(f"[!.]*{images.suffix if is_table else '/'}"))
-        suggestion = nearest(str(images), neighbours).partition("known:")[0]
-        problems.messages.append(
-            f"--images {new.images}: no such {'file' if is_table else 'folder'}; {suggestion}expected a folder with "
-            "one folder of images per class, a CSV or Parquet file with the columns path and label, or archives"
-        )
+        return False
 
-    folder = folder_of(new)
-    inside_root = folder.is_relative_to(root.resolve())
-    block: dict[str, Any] = {
-        "reader": "image_table" if is_table else "image_folder",
-        "path": folder.relative_to(root.resolve()).as_posix() if inside_root else str(folder),
-    }
-    if table is not None:
-        block["table"] = table.name
-    elif exists:
-        options = problems.attempt(partial(_folder_options, folder, new.class_from))
-        exists = options is not None
-        block |= options or {}
-
-    return block, not inside_root, exists
+    neighbours = map(str, images.parent.glob(f"[!.]*{images.suffix if is_table else '/'}"))
+    suggestion = nearest(str(images), neighbours).partition("known:")[0]
+    problems.messages.append(
+        f"--images {images}: no such {'file' if is_table else 'folder'}; {suggestion}expected a folder with one folder "
+        "of images per class, a CSV or Parquet file with the columns path and label, or archives"
+    )
+    return False
 
 
 def in_archives(images: str) -> tuple[Base, str] | None:
@@ -65,16 +94,16 @@ def in_archives(images: str) -> tuple[Base, str] | None:
     return archives_named(images, holds_images)
 
 
-def shards_block(base: Base, shards: str, root: Path, problems: Problems) -> tuple[dict[str, Any], bool, bool]:
-    """Return the same for images in archives."""
+def shards_block(new: NewTask, base: Base, shards: str, root: Path, problems: Problems) -> Block:
+    """Return the block of images in archives."""
     inside_root = isinstance(base, Path) and base.resolve().is_relative_to(root.resolve())
     if isinstance(base, Path):
         path = base.resolve().relative_to(root.resolve()).as_posix() if inside_root else str(base.resolve())
     else:
         path = base
-    options = problems.attempt(partial(suggested_options, path, shards, root))
+    options = problems.attempt(partial(suggested_options, path, shards, root, new.max_pixels))
     block = {"reader": "image_shards", "path": path, "shards": shards, **(options or {})}
-    return block, isinstance(base, Path) and not inside_root, options is not None
+    return Block(block, isinstance(base, Path) and not inside_root, options is not None, base)
 
 
 def common_options(new: NewTask, problems: Problems) -> dict[str, Any]:
@@ -84,6 +113,8 @@ def common_options(new: NewTask, problems: Problems) -> dict[str, Any]:
         block["templates"] = list(new.templates)
     if new.split_seed:
         block["split_seed"] = new.split_seed
+    if new.max_pixels is not None:
+        block["max_pixels"] = new.max_pixels
 
     for option, file, key, value in (
         ("rename", new.aliases, "label", "name"),
@@ -95,20 +126,48 @@ def common_options(new: NewTask, problems: Problems) -> dict[str, Any]:
     return block
 
 
-def _table(new: NewTask) -> Path | None:
-    """Return the table that a user names, or the metadata of a folder of images without class folders, else None."""
-    images = Path(new.images)
-    if images.is_file() or (images.suffix.lower() in SUFFIXES and not images.is_dir()):
-        return images
-    metadata = [images / f"metadata{suffix}" for suffix in SUFFIXES]  # as Hugging Face's imagefolder has it
-    found = next((file for file in metadata if file.is_file()), None)
-    return found if found and "label" in known_columns(found) else None
+def _tables(images: Path) -> list[Path]:
+    """Return the tables of labels that a user names, or those in a folder; none if its class folders are the labels.
+
+    Raises:
+        InputError: the images have no class folders, and it is not clear which tables have their labels.
+    """
+    if not images.is_dir():
+        return [images] if images.is_file() or images.suffix.lower() in SUFFIXES else []
+    for pattern in (place for name in (METADATA, *TOOLS) for place in (name, f"*/{name}")):
+        files = [file for file in images.glob(pattern) if file.suffix.lower() in SUFFIXES]
+        labelled = [file for file in files if holds_labels(file)]
+        if labelled or (files and METADATA not in pattern):  # what is wrong with the file of a tool is reported
+            return sorted(labelled or files)
+
+    found = find_images(images)
+    folders = {path.rpartition("/")[0].rpartition("/")[2] for path in found.images}
+    if len({name for name in folders if name and not split_of(name)}) > 1:
+        return []
+    beside = [file for file in images.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
+    tables = sorted(file for file in beside if holds_labels(file))
+    if len(tables) > 1 and not all(split_in_name(table.name) for table in tables):
+        raise InputError(
+            f"{images}: several tables have labels ({examples([table.name for table in tables])}): give the one to "
+            f"read, as --images '{tables[0]}'"
+        )
+    return tables
 
 
-def folder_of(new: NewTask) -> Path:
-    """Return the folder that the paths of images which are files are relative to."""
-    table = _table(new)
-    return (Path(new.images) if table is None else table.parent).resolve()
+def _folder_of_tables(tables: Sequence[Path]) -> Path:
+    """Return the folder that holds the images of tables, which may lie elsewhere."""
+    folder = Path(os.path.commonpath([table.resolve().parent for table in tables]))
+    paths = [path for table in tables for path in image_paths(table)]
+    absolute = [path for path in paths if os.path.isabs(path) and os.path.isfile(path)]  # noqa: PTH113, PTH117
+    if any(not Path(path).is_relative_to(folder) for path in absolute):
+        return Path(os.path.commonpath([os.path.dirname(path) for path in absolute]))  # noqa: PTH120 (many rows)
+    # COCO and Datumaro have `images` beside `annotations`.
+    return folder if find_images(folder).images else folder.parent
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Return a file's path below a folder; its absolute path if it is elsewhere."""
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from features.splits.class_names import read_names
 from features.splits.own_images import NAMES
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
-from pipeline.cli.dataset_block import common_options, dataset_block, folder_of, in_archives, shards_block
+from pipeline.cli.dataset_block import common_options, dataset_block, in_archives, shards_block
 from pipeline.config import overrides, params
 from pipeline.protocols.base import ClassCounts
 from pipeline.protocols.own_images import OwnImages
@@ -52,6 +52,7 @@ class NewTask:
         split_seed: seed of the random split.
         class_from: which folder names an image's class; None: the first, and folders that hold only folders are an
             error, because the classes may be one level deeper.
+        max_pixels: the size, width times height, up to which an image is read; None: that of the reader.
     """
 
     name: str
@@ -63,6 +64,7 @@ class NewTask:
     descriptions: Path | None = None
     split_seed: int = 0
     class_from: ClassFrom | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,15 +108,12 @@ def prepare(new: NewTask) -> PreparedTask:
     problems = Problems()
 
     archives = problems.attempt(partial(in_archives, str(new.images)))
-    if archives is not None:
-        spec, absolute, understood = shards_block(*archives, root, problems)
-    else:
-        spec, absolute, understood = dataset_block(new, root, problems)
-    spec |= common_options(new, problems)
+    block = shards_block(new, *archives, root, problems) if archives else dataset_block(new, root, problems)
+    spec = block.options | common_options(new, problems)
     given = problems.attempt(partial(read_names, new.unseen)) if new.unseen is not None else None
     unseen = given.names if given else ()
     # Folders with several meanings are not read: the question would be followed by its consequences.
-    listing = _read_listing(new, {**spec, "unseen": [*unseen]}, settings, problems) if understood else None
+    listing = _read_listing(new, {**spec, "unseen": [*unseen]}, settings, problems) if block.clear else None
 
     names = NAMES / f"{new.name}.txt"
     names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
@@ -130,10 +129,9 @@ def prepare(new: NewTask) -> PreparedTask:
     raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
-    if given:
-        listing = replace(listing, notes=(*given.notes, *listing.notes))
-    folder = archives[0] if archives is not None else folder_of(new)
-    return PreparedTask(listing, names, None if names_are_input else names_text, changed, absolute, folder)
+    listing = replace(listing, notes=(*(given.notes if given else ()), *block.notes, *listing.notes))
+    text_of_names = None if names_are_input else names_text
+    return PreparedTask(listing, names, text_of_names, changed, block.absolute, block.folder)
 
 
 def _read_listing(new: NewTask, spec: Mapping[str, Any], settings: params.Params, problems: Problems) -> Listing | None:

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
@@ -69,6 +70,10 @@ def predict(
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest image to read, width times height. Default: that of the task's data set."),
+    ] = None,
 ) -> None:
     """Classify images, with calibrated probabilities.
 
@@ -95,6 +100,8 @@ def predict(
 
     keep_freed_memory()
     model = inference.open_model(params, name, run=run, seed=seed)
+    if max_pixels is not None:
+        model = replace(model, reading=replace(model.reading, max_pixels=max_pixels))
     for note in model_notes(params, model):
         print(f"note: {note}", file=sys.stderr)
     with Progress("predict", len(images)) as progress:

@@ -76,6 +76,9 @@ def _compare_archives(reader: ImageShards, root: Path, name: str, stale: dict[st
     if found is None or not found[0]:
         return
     base = reader.base(root)
-    changes = changed_archives(read_index(index(name)), found[0], lambda archive: scan_file(base, archive).exists())
+    limit = reader.max_pixels
+    changes = changed_archives(
+        read_index(index(name)), found[0], lambda archive: scan_file(base, archive, limit).exists()
+    )
     if changes:
         stale[name] = changes

@@ -36,6 +36,11 @@ From = Annotated[
     ),
 ]
 
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Largest image to read, width times height. Default: 268435456. A JPEG may be larger."),
+]
+
 app = typer.Typer(help="Create a task from your own images.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -72,6 +77,7 @@ def new(
         int, typer.Option(min=0, help="Seed of the random split into training, validation and test images.")
     ] = 0,
     class_from: From = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Create a task from your images and from names of classes without images.
 
@@ -81,7 +87,18 @@ def new(
     from pipeline.cli.new_task import NewTask, prepare
     from pipeline.executor.repository import exclusive_run
 
-    request = NewTask(name, images, unseen, tuple(template or ()), shots, aliases, descriptions, split_seed, class_from)
+    request = NewTask(
+        name,
+        images,
+        unseen,
+        tuple(template or ()),
+        shots,
+        aliases,
+        descriptions,
+        split_seed,
+        class_from,
+        max_pixels,
+    )
     with exclusive_run("shipyard task new"):  # it writes params.yaml, which a run at work reads
         prepared = prepare(request)
         _print_listing(name, prepared.listing)
@@ -102,6 +119,7 @@ def check(
     *,
     unseen: Unseen = None,
     class_from: From = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Show what `task new` would read of a folder or a table, class by class; write nothing.
 
@@ -111,7 +129,7 @@ def check(
     from pipeline.cli.new_task import NewTask, prepare
     from pipeline.cli.task_check import look_at
 
-    prepared = prepare(NewTask(CHECKED, images, unseen, class_from=class_from))
+    prepared = prepare(NewTask(CHECKED, images, unseen, class_from=class_from, max_pixels=max_pixels))
     _print_listing(images, prepared.listing)
     print(*look_at(prepared.listing, prepared.folder), sep="\n")
     print(f"nothing was written; next: shipyard task new NAME --images {shlex.quote(images)}")

@@ -26,7 +26,7 @@ import typer
 
 from features.runtime.cores import cores
 from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt
-from features.runtime.progress import quiet
+from features.runtime.progress import line_of, quiet
 from features.runtime.watch import end_with_the_run, watched_environment
 from pipeline.executor import dvc_patches
 from pipeline.executor.stage_process import THREADS, is_stage, run_stage
@@ -179,8 +179,8 @@ class _Run:
         from dvc.stage.run import prepare_kwargs
 
         if not quiet():
-            place = f"[{self.plan.ranks[stage] + 1}/{len(self.plan.ranks)}]"
-            print(f"{place} {stage.addressing}", flush=True)
+            number, total = self.plan.ranks[stage] + 1, len(self.plan.ranks)
+            print(line_of(number, total, stage.addressing, drawn=sys.stdout.isatty()), flush=True)
         if self.jobs > 1 and THREADS not in os.environ:
             run_env = {**(run_env or {}), THREADS: str(max(1, cores() // self.jobs))}
         environment = prepare_kwargs(stage, run_env=run_env)["env"]

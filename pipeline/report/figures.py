@@ -12,6 +12,7 @@ from features.formats.csv_cells import write_rows
 from pipeline.report import charts
 from pipeline.report.diagnostics_data import Diagnostics, Record
 from pipeline.report.formatting import heading
+from pipeline.report.generators import far_sentences
 from pipeline.report.summary import Row, Summary, Table
 
 TEXTS = {  # name -> title, description
@@ -75,12 +76,14 @@ class Figure:
         label: label of the table, such as `caltech101, base_to_new`.
         records: the data.
         initial: initial selection of each menu, by field.
+        note: what the data of this figure show, after its description.
     """
 
     name: str
     label: str
     records: Sequence[Record]
     initial: Mapping[str, str]
+    note: str = ""
 
     @property
     def title(self) -> str:
@@ -90,7 +93,7 @@ class Figure:
     @property
     def text(self) -> str:
         """Description below the title."""
-        return TEXTS[self.name][1]
+        return f"{TEXTS[self.name][1]} {self.note}".rstrip()
 
     @property
     def spec(self) -> charts.Spec:
@@ -136,8 +139,9 @@ def figures(table: Table, diagnostics: Diagnostics) -> list[Figure]:
     # The menus start with the run that has the highest value in the last column.
     initial = {"run": table.best.run, "measure": "reconstruction", "projection": "umap"}
 
+    notes = {"projection": " ".join(far_sentences(table.generators))}
     label = table.title
-    return [Figure(name, label, records[name], initial) for name in FIELDS if records.get(name)]
+    return [Figure(name, label, records[name], initial, notes.get(name, "")) for name in FIELDS if records.get(name)]
 
 
 def shots_figures(summary: Summary) -> list[Figure]:

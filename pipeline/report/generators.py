@@ -33,6 +33,7 @@ COLUMNS = MappingProxyType(
         "active_units": ("active units", ".1f"),
     }
 )
+FAR = 50.0  # percent of precision below which most features lie apart from images
 CAPTION = (
     "The table compares synthetic features with test images of unseen classes, which no generator was trained on. "
     "nearest mean: accuracy, averaged over classes, of classifying the test images by the nearest mean of synthetic "
@@ -117,6 +118,18 @@ def _format(measure: Measure | None, spec: str) -> str:
     return f"{measure.mean:{spec}}" + ("" if measure.std is None else f" ± {measure.std:{spec}}")
 
 
+def far_sentences(rows: Sequence[GeneratorRow]) -> Iterator[str]:
+    """Yield a sentence for each generator whose synthetic features mostly lie apart from images."""
+    for row in rows:
+        precision = row.measures.get("precision")
+        if precision is not None and precision.mean < FAR:
+            yield (
+                f"{row.generator}: {100 - precision.mean:.0f} % of its synthetic features lie far from the images of "
+                "unseen classes, farther from each than its nearest neighbours among the images (precision "
+                f"{precision.mean:.1f} %)."
+            )
+
+
 def generator_caption(rows: Sequence[GeneratorRow]) -> str:
     """Return the caption of the table, with the number of images."""
     row = rows[0]
@@ -124,7 +137,8 @@ def generator_caption(rows: Sequence[GeneratorRow]) -> str:
         return "No unseen class has two test images, so only the measures on seen classes are available."
 
     skipped = "" if row.classes == row.named else f"; the others of {row.named} have fewer than two images"
-    return f"{row.images} test images of {row.classes} unseen classes{skipped}. {CAPTION}"
+    compared = f"{row.images} test images of {row.classes} unseen classes{skipped}."
+    return " ".join([compared, CAPTION, *far_sentences(rows)])
 
 
 def generators_csv(qualities: Sequence[GeneratorQuality]) -> str:

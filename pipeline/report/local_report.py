@@ -1,4 +1,4 @@
-"""Write the report with a section about this machine: the commit, time and size of each stage, misclassified images.
+"""Write the report with a section about this machine: commit, times, sizes, misclassified images, copies.
 
 None of this may be in an output of DVC, because the same inputs would no longer give the same bytes. Therefore
 `shipyard report` writes `artifacts/<encoder>/report.html`: the page that DVC tracks, with one more section.
@@ -6,8 +6,6 @@ None of this may be in an output of DVC, because the same inputs would no longer
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -21,7 +19,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from features.datasets.base import reader_from
-from features.encoding.images import Reading, UnreadableImageError, decode
+from features.encoding.images import UnreadableImageError
 from features.errors import InputError
 from features.formats import hdf5
 from features.formats.files import atomic_file
@@ -34,12 +32,13 @@ from pipeline.artifacts import paths
 from pipeline.config.params import PATH, Params
 from pipeline.executor.git import git
 from pipeline.executor.repository import read_lock_file
+from pipeline.report.copies import copies
 from pipeline.report.page import MARKER
 from pipeline.report.summary import Summary, Table
+from pipeline.report.thumbnails import thumbnail
 
 WORST_CLASSES = 4  # per evaluation split
 IMAGES_PER_CLASS = 3
-THUMBNAIL = 128  # longer side in pixels
 
 
 @dataclass
@@ -98,7 +97,10 @@ def write_local_report(params: Params, summary: Summary) -> Path:
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     mistakes = [_mistakes(params, table) for table in summary.tables]
     section = environment.get_template("local_report.html").render(
-        commit=commit(), costs=costs(params), mistakes=[m for m in mistakes if m.images or m.missing]
+        commit=commit(),
+        costs=costs(params),
+        mistakes=[m for m in mistakes if m.images or m.missing],
+        copies=list(copies(params)),
     )
 
     out = params.artifacts / "report.html"
@@ -180,7 +182,7 @@ def _mistakes(params: Params, table: Table) -> Mistakes:
         ):
             if isinstance(data, str):
                 raise UnreadableImageError(data)
-            mistakes.images.append(Mistake(label, predicted, _thumbnail(data, index.reading)))
+            mistakes.images.append(Mistake(label, predicted, thumbnail(data, index.reading)))
     except (InputError, UnreadableImageError, OSError, KeyError) as error:
         return replace(mistakes, missing=str(error))
 
@@ -220,12 +222,3 @@ def _wrong(params: Params, table: Table, run: str, index: Index) -> Iterator[tup
                     # Skip images of a newer index, whose rows no longer match the scores.
                     if classes[index.class_ids[position]] == names[label]:
                         yield names[label], names[predicted[i]], position
-
-
-def _thumbnail(data: bytes, reading: Reading) -> str:
-    """Return a small copy of an image, as the encoder saw it, as a JPEG in base64."""
-    image = decode(data, reading)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return base64.b64encode(file.getvalue()).decode()

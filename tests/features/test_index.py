@@ -302,6 +302,21 @@ def test_own_images_are_read_upright_and_deep_ones_by_the_levels_of_all(tmp_path
     assert read_index(published).reading == Reading()
 
 
+def test_a_raised_limit_of_pixels_counts_at_once(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    PIL.Image.new("RGB", (20, 20)).save(tmp_path / "images/1.png")
+    listing = changed(images=(Image("1.png", 0, "train"),), own=True)
+    names, cache = tmp_path / "names.json", tmp_path / "cache.json"
+
+    def lines(limit: int) -> tuple[str, ...]:
+        limited = dataclasses.replace(listing, max_pixels=limit)
+        return write_index(limited, tmp_path / "images", tmp_path / "index.parquet", names, cache)
+
+    assert any("1.png" in line and "max_pixels" in line for line in lines(399))
+    assert lines(400) == ()
+    assert read_index(tmp_path / "index.parquet").reading.max_pixels == 400
+
+
 def test_own_images_may_be_links_and_those_of_archives_may_not(tmp_path: Path) -> None:
     (tmp_path / "far.png").write_bytes(b"x")
     (tmp_path / "images").mkdir()

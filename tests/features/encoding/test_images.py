@@ -113,6 +113,18 @@ def test_a_size_that_pillow_refuses_reaches_the_decoder() -> None:
     assert "pixels" not in str(error.value)
 
 
+def test_a_setting_raises_the_limit_of_pixels() -> None:
+    large = Reading(max_pixels=30_000 * 30_000)
+    with pytest.raises(UnreadableImageError) as error:
+        decode(png_header(30_000, 30_000), large)
+    assert "pixels" not in str(error.value)
+    data = saved(RGB)
+    assert decode(data, Reading(max_pixels=RGB.width * RGB.height)).size == RGB.size
+    with pytest.raises(UnreadableImageError, match="max_pixels"):
+        decode(data, Reading(max_pixels=RGB.width * RGB.height - 1))
+    assert Reading.from_provenance(large.provenance()) == large
+
+
 def test_a_huge_jpeg_is_decoded_at_reduced_size(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = decode(saved(RGB.resize((640, 480)), "JPEG", quality=95))
     monkeypatch.setattr(images, "MAX_PIXELS", 320 * 240)

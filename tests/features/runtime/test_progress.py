@@ -10,7 +10,7 @@ import sys
 import pytest
 from project_root import ROOT
 
-from features.runtime.progress import VERBOSITY, clock
+from features.runtime.progress import BAR, VERBOSITY, clock, line_of
 
 WORK = """
 from features.runtime.progress import Progress
@@ -80,3 +80,10 @@ def test_verbose_prints_every_step() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(7, "0:07"), (750, "12:30"), (3723, "1:02:03")])
 def test_clock_shows_seconds_as_minutes_and_hours(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_the_line_of_a_job_says_what_runs_and_what_is_left() -> None:
+    assert line_of(13, 25, "fit", drawn=False) == "[13/25] fit"
+    bar, _, rest = line_of(13, 25, "fit", drawn=True).partition(" ")
+    assert (len(bar), bar.count(bar[0])) == (BAR, BAR * 12 // 25)
+    assert rest == "13/25 fit (12 left)"

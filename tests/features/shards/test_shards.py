@@ -213,9 +213,9 @@ def test_an_archive_is_read_once_until_it_changes(
     read: list[str] = []
     original = scan.scan
 
-    def counted(base: Path | str, archive: Any, out: Path) -> None:
+    def counted(base: Path | str, archive: Any, out: Path, max_pixels: int) -> None:
         read.append(archive.name)
-        original(base, archive, out)
+        original(base, archive, out, max_pixels)
 
     monkeypatch.setattr(scan, "scan", counted)
     reader = shards(tmp_path / "in", "*.tar")

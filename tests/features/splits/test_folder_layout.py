@@ -26,7 +26,7 @@ def crossed(*splits: str) -> list[str]:
     ("name", "split"),
     [
         *(("Train", "train"), ("training", "train"), ("valid", "val"), ("Validation", "val"), ("dev", "val")),
-        *(("testing", "test"), ("TEST", "test"), ("test-set", "test"), ("cat", None)),
+        *(("testing", "test"), ("TEST", "test"), ("test-set", "test"), ("train2017", "train"), ("cat", None)),
     ],
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
@@ -78,6 +78,19 @@ def test_folders_that_hold_only_folders_are_asked_about(names: tuple[str, ...], 
     assert [name for name in names if name not in question] == []
     assert "--class-from last" in question
     assert (str(tmp_path / "my photos") in question) == (names == ("my photos",))
+
+
+def test_splits_one_level_too_high_are_named_with_the_folder_to_give(tmp_path: Path) -> None:
+    question = ask_about_levels(tmp_path, folders(tmp_path, "export/train/cat", "export/test/cat"), splits=False)
+    assert question
+    assert f"--images '{tmp_path / 'export'}'" in question
+    assert "--class-from" not in question, "it would mix the splits"
+
+
+def test_test_images_without_classes_are_passed_over(tmp_path: Path) -> None:
+    found = folders(tmp_path, *crossed("train"), "test")
+    assert has_split_folders(tmp_path, found)
+    assert split_folders(tmp_path, found)[0] == {"train": None}
 
 
 def test_classes_with_images_of_their_own_are_not_asked_about(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_exports_of_tools(folder: Path) -> None:
     }
     assert labels(read(folder, json.dumps(coco), "coco.json")) == EXPECTED
     coco["annotations"].append({"image_id": 0, "category_id": 9})
-    with pytest.raises(InputError, match=r"1 images.*several categories.*a/1"):
+    with pytest.raises(InputError, match=r"1 image .*several labels.*a/1"):
         read(folder, json.dumps(coco), "coco.json")
     studio = [
         {
@@ -83,9 +83,8 @@ def test_parquet_with_numbers_and_bytes(convert: Any, folder: Path) -> None:
     pq.write_table(table, folder / "t.parquet")
     listing = reader_from({"reader": "image_table", "path": "d", "table": "t.parquet"}, "test").read(folder.parent)
     assert listing.classes == ("3", "4")
-    [fault] = listing.faults
-    assert "label is empty" in fault
-    assert "row 4" in fault
+    assert listing.faults == ()
+    assert [path for path, _ in listing.passed_over] == ["b/2.jpg"]
 
 
 def test_split_values_under_their_usual_names(folder: Path) -> None:
@@ -107,7 +106,7 @@ def test_rows_without_a_split_among_rows_with_one_are_counted(folder: Path) -> N
 
 
 def test_problems_of_one_kind_are_one_line_with_a_count_and_three_examples(folder: Path) -> None:
-    rows = "".join(f"gone/{i}.jpg,a\n" for i in range(121))
+    rows = "".join(f"gone/x{i}.jpg,a\n" for i in range(121))
     [fault] = read(folder, "path,label\n" + rows + "a/1.jpg,a\n").faults
     assert "121 rows" in fault
     assert fault.count("gone/") == 3
@@ -128,6 +127,109 @@ def test_labels_that_stand_for_none_are_reported(label: str, folder: Path) -> No
     listing = read(folder, f"path,label\na/1.jpg,a\na/2.jpg,{label}\n")
     assert label in listing.classes
     assert any(label in note and "a/2.jpg" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("id,breed\n{0},a\n{1},a\n{2},b\n{3},b\n", "labels.csv"),
+        ("fname,labels,is_valid\n{0}.jpg,a,False\n{1}.jpg,a,True\n{2}.jpg,b,False\n{3}.jpg,b,True\n", "t.csv"),
+        ("{0}.jpg a\n{1}.jpg a\n{2}.jpg b\n{3}.jpg b\n", "list.txt"),
+        ("a,{0}.jpg,train\na,{1}.jpg,train\nb,{2}.jpg,test\nb,{3}.jpg,test\n", "no_heading.csv"),
+        ("filename, a, b\n{0}.jpg, 1, 0\n{1}.jpg, 1, 0\n{2}.jpg, 0, 1\n{3}.jpg, 0, 1\n", "_classes.csv"),
+    ],
+)
+def test_tables_of_competitions_and_of_roboflow_are_read_with_one_line_that_says_how(
+    table: str, name: str, folder: Path
+) -> None:
+    listing = read(folder, table.format(*(file.removesuffix(".jpg") for file in FILES)), name)
+    assert labels(listing) == EXPECTED
+    assert listing.notes
+    given = {image.path: image.split for image in listing.images if image.path not in listing.drawn}
+    assert len(given) == {"t.csv": 2, "no_heading.csv": 2}.get(name, 0)
+
+
+def test_a_caption_is_no_label(folder: Path) -> None:
+    with pytest.raises(InputError, match="'label'"):
+        read(folder, "file_name,text\n" + "".join(f"{name},photo {i}\n" for i, name in enumerate(FILES)))
+
+
+CVAT = (
+    "<annotations><meta><task><labels><label><name>a</name></label></labels></task></meta>"
+    '<image id="0" name="a/1.jpg" subset="Train"><tag label="a"/><box label="b"/></image>'
+    '<image id="1" name="a/2.jpg" subset="Validation"><polygon label="a"/><polygon label="a"/></image>'
+    '<image id="2" name="b/1.jpg" subset="default"><tag label="b"/></image><image id="3" name="b/2.jpg"/></annotations>'
+)
+
+
+def test_exports_of_cvat(folder: Path) -> None:
+    listing = read(folder, CVAT, "annotations.xml")
+    assert labels(listing) == {"a/1.jpg": "a", "a/2.jpg": "a", "b/1.jpg": "b"}
+    assert {image.path: image.split for image in listing.images}["a/2.jpg"] == "test", "validation is all there is"
+    assert [path for path, _ in listing.passed_over] == ["b/2.jpg"], "it has no tag yet"
+    with pytest.raises(InputError, match="entity 'x'"):
+        read(folder, '<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>', "annotations.xml")
+    with pytest.raises(InputError, match=r"1 image .*a/1.jpg: a, b"):
+        read(folder, CVAT.replace("<box", "<tag"), "annotations.xml")
+    datumaro = {
+        "categories": {"label": {"labels": [{"name": "a"}, {"name": "b"}]}},
+        "items": [
+            {"id": path[:-4], "annotations": [{"type": "label", "label_id": "ab".index(label)}]} for path, label in ROWS
+        ],
+    }
+    assert labels(read(folder, json.dumps(datumaro), "default.json")) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", 'image,choice\na/1.jpg,a\na/2.jpg,"{""choices"":[""a"",""b""]}"\n'),
+        ("t.json", json.dumps([{"image": "a/2.jpg", "choice": {"choices": ["a", "b"]}}])),
+    ],
+)
+def test_several_choices_of_label_studio_are_no_class(name: str, text: str, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"1 image .*a/2.jpg: a, b"):
+        read(folder, text, name)
+
+
+def test_several_tables_are_the_splits_that_their_folders_name(folder: Path) -> None:
+    for split, label in (("train", "a"), ("valid", "b"), ("test", "a")):
+        (folder / split).mkdir()
+        (folder / split / "0.jpg").touch()
+        (folder / split / "labels.csv").write_text(f"path,label\n0.jpg,{label}\n", encoding="utf-8")
+    tables = [f"{split}/labels.csv" for split in ("train", "valid", "test")]
+    listing = reader_from({"reader": "image_table", "path": "d", "table": tables}, "test").read(folder.parent)
+    assert {image.path: image.split for image in listing.images} == {
+        "train/0.jpg": "train",
+        "valid/0.jpg": "val",
+        "test/0.jpg": "test",
+    }
+
+
+def test_a_file_is_found_by_name_if_its_folders_or_its_split_leave_one(folder: Path) -> None:
+    rows = "C:\\x\\a\\1.jpg,a,train\nb/2,b,test\n"
+    assert labels(read(folder, f"path,label,split\n{rows}")) == {"a/1.jpg": "a", "b/2.jpg": "b"}
+    [fault] = read(folder, "path,label\n1.jpg,a\n").faults
+    assert "several" in fault
+    (folder / "a/3.jpg").touch()
+    assert labels(read(folder, "path,label\nelsewhere/3.jpg,a\n")) == {"a/3.jpg": "a"}
+    [fault] = read(folder, "path,label\nb/3.jpg,b\n").faults
+    assert "no such file" in fault, "a/3.jpg is another image"
+    for split in ("train", "test"):
+        (folder / split).mkdir()
+        (folder / split / "7.jpg").touch()
+    assert labels(read(folder, "path,label,split\n7.jpg,a,train\n")) == {"train/7.jpg": "a"}
+
+
+def test_images_beside_those_of_a_table_that_it_does_not_name_are_counted(folder: Path) -> None:
+    listing = read(folder, "path,label\na/1.jpg,a\n")
+    assert [path for path, _ in listing.passed_over] == ["a/2.jpg"]
+
+
+def test_a_table_that_excel_saved_is_read_and_said(folder: Path) -> None:
+    listing = read(folder, "path;label\na/1.jpg;caf\u00e9\n".encode("cp1252"))
+    assert listing.classes == ("caf\u00e9",)
+    assert any("1252" in note for note in listing.notes)
 
 
 def test_two_columns_of_one_name_are_an_error(folder: Path) -> None:

@@ -309,6 +309,41 @@ def test_tables_of_other_kinds_and_metadata_in_a_folder(project: Path) -> None:
     assert params.load().data.sets["mybirds"]["table"] == "metadata.csv"
 
 
+def test_an_export_of_a_labelling_tool_is_read_from_its_folder(project: Path) -> None:
+    images(project / "export", *(f"{split}/{i}.jpg" for split in ("train", "valid") for i in range(6)))
+    for split in ("train", "valid"):
+        rows = "".join(f"{i}.jpg, {i % 2}, {1 - i % 2}\n" for i in range(6))
+        (project / "export" / split / "_classes.csv").write_text(f"filename, tern, wren\n{rows}", encoding="utf-8")
+    result = new("--images", "export")
+    assert "'tern', 'wren'" in result.output
+    assert params.load().data.sets["mybirds"]["table"] == ["train/_classes.csv", "valid/_classes.csv"]
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    (project / "export/train/_classes.csv").write_text("filename,tern,wren\n1.jpg,1,1\n", encoding="utf-8")
+    assert "several labels" in str(new("--images", "export").exception)
+
+
+def test_a_table_beside_a_folder_of_images_is_read(project: Path) -> None:
+    images(project / "flat", *(f"images/{i}.jpg" for i in range(8)))
+    rows = "".join(f"{i}.jpg,{'tern' if i % 2 else 'wren'}\n" for i in range(8))
+    (project / "flat/labels.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
+    assert "labels.csv" in new("--images", "flat").output
+    assert params.load().data.sets["mybirds"]["table"] == "labels.csv"
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    (project / "flat/more.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
+    assert "'flat/labels.csv'" in str(new("--images", "flat").exception)
+
+
+def test_absolute_paths_may_lie_elsewhere_than_their_table(project: Path) -> None:
+    images(project / "photos", *(f"{name}/{i}.jpg" for name in ("tern", "wren") for i in range(4)))
+    rows = [f"{project}/photos/{name}/{i}.jpg,{name}\n" for name in ("tern", "wren") for i in range(4)]
+    Path("tables").mkdir()
+    Path("tables/labels.csv").write_text("path,label\n" + "".join(rows), encoding="utf-8")
+    assert new("--images", "tables/labels.csv", "--max-pixels", "5").exit_code == 0
+    block = params.load().data.sets["mybirds"]
+    assert (block["path"], block["table"]) == (str(project / "photos"), str(project / "tables/labels.csv"))
+    assert reader_from(block, "mybirds").read(Path("data")).max_pixels == 5
+
+
 @pytest.mark.parametrize("name", ["123", "1e3", "null", "true", "0x1f", "yes", "2024-01-01", "1.5"])
 def test_names_that_yaml_reads_as_something_else_are_refused(name: str, project: Path) -> None:
     message = str(CliRunner().invoke(app, ["task", "new", name, "--images", "data/birds"]).exception)

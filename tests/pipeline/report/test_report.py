@@ -16,10 +16,11 @@ from pipeline.config.params import Params
 from pipeline.report import published
 from pipeline.report.build import read_grid, summarize, write_report
 from pipeline.report.console import read_summary, results_text, table_text
+from pipeline.report.figures import Figure
 from pipeline.report.formatting import caption, gain_sentences, notes
-from pipeline.report.generators import read_qualities
+from pipeline.report.generators import far_sentences, generator_caption, read_qualities
 from pipeline.report.published import ENCODERS, Identity, identify
-from pipeline.report.summary import Table
+from pipeline.report.summary import GeneratorRow, Measure, Table
 
 
 @pytest.fixture(autouse=True)
@@ -225,3 +226,16 @@ def test_scores_outside_the_grid_are_not_read() -> None:
 def test_scores_of_other_seeds_encoders_or_images_are_rejected(changed: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         made_table(**changed)
+
+
+def test_synthetic_features_that_lie_far_from_images_are_said_to_with_the_number() -> None:
+    rows = [
+        GeneratorRow(
+            generator=name, images=40, classes=2, named=2, measures={"precision": Measure(mean=precision, std=None)}
+        )
+        for name, precision in (("gan_clip", 3.2), ("ship", 80.0))
+    ]
+    [sentence] = far_sentences(rows)
+    assert [part for part in ("gan_clip", "97 %", "3.2 %") if part not in sentence] == []
+    assert sentence in generator_caption(rows)
+    assert sentence in Figure("projection", "t", [], {}, sentence).text
