@@ -20,7 +20,8 @@ from benchmarks.measure import Row
 from benchmarks.memory import own_peak_bytes, peak_bytes
 from benchmarks.reference import encode_prompts, full_tokens
 from features.text.prompts import class_tokens
-from features.text.text_tower import TextTower, load_tower, save_tower
+from features.text.text_tower import TextTower
+from features.text.tower_file import load_tower, save_tower
 
 CONTEXT = 4
 EVERY = 4  # names

@@ -41,7 +41,6 @@ from features.lookup import find
 from features.runtime.devices import pick_device
 from features.settings import Settings, parse
 from features.text.classes import encode_classes
-from features.text.hugging_face import HuggingFaceTower
 from features.text.text_tower import TextTower
 from pipeline.config.params import PATH, Params, load
 from pipeline.generators.base import Generator
@@ -84,10 +83,7 @@ def load_clip(model: str = "local-dir:assets/liteclip", pretrained: str | None =
     """
     spec = EncoderSpec(model=model, pretrained=pretrained)
     encoder = load_encoder(model.rpartition("/")[2], spec, pick_device(device))
-    tower = text_tower_of(encoder, spec)
-    if isinstance(tower, HuggingFaceTower):
-        raise InputError(f"{model} has a text tower of transformers, which runs in the pipeline alone (params.yaml)")
-    return Clip(encoder, tower.to(encoder.device).freeze())
+    return Clip(encoder, text_tower_of(encoder, spec).to(encoder.device))
 
 
 def class_set(

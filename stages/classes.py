@@ -5,7 +5,7 @@ from __future__ import annotations
 from stages.running import run
 from features.index import read_names
 from features.text.classes import encode_classes, save_classes
-from features.text.hugging_face import load_text_encoder
+from features.text.tower_file import load_tower
 from pipeline.artifacts import paths
 from pipeline.config.params import load
 from stages.options import Dataset
@@ -17,7 +17,7 @@ def main(dataset: Dataset) -> None:
     names = read_names(paths.names(dataset))
 
     # On the CPU, whatever compute.device is: the texts are few and short.
-    tower = load_text_encoder(encoder_paths.text_tower)
+    tower = load_tower(encoder_paths.text_tower)
     texts = encode_classes(
         names.classes, names.templates, tower, descriptions=names.descriptions, missing=names.missing
     )

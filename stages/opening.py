@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from features.runtime.devices import pick_device
-from features.text.text_tower import TextTower, load_tower
+from features.text.text_tower import TextTower
+from features.text.tower_file import load_tower
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 

@@ -6,8 +6,7 @@ from stages.running import run
 from features.encoding.definition import IMPORTED
 from features.encoding.encoder import load_encoder
 from features.encoding.text import text_tower_of
-from features.text.hugging_face import HuggingFaceTower, save_hugging_face
-from features.text.text_tower import save_absent_tower, save_tower
+from features.text.tower_file import save_absent_tower, save_tower
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import load
 
@@ -20,11 +19,7 @@ def main() -> None:
         save_absent_tower(path, params.grid.encoder)
         return
     encoder = load_encoder(params.grid.encoder, spec, "cpu")
-    tower = text_tower_of(encoder, spec)
-    if isinstance(tower, HuggingFaceTower):
-        save_hugging_face(tower, path)
-    else:
-        save_tower(tower, path)
+    save_tower(text_tower_of(encoder, spec), path)
 
 
 if __name__ == "__main__":

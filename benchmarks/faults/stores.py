@@ -19,7 +19,7 @@ from features.index import read_names
 from features.index_table import read_index
 from features.synthetic_store import load_synthetic
 from features.text.classes import load_classes
-from features.text.text_tower import load_tower
+from features.text.tower_file import load_tower
 from pipeline.artifacts.scores import read_scores
 from pipeline.artifacts.task import load_test, load_train
 from pipeline.executor.damage import cache_folder, find_damage, tracked_files

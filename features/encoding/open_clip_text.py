@@ -1,4 +1,4 @@
-"""Convert the text tower of an open_clip model into this project's `TextTower`."""
+"""Convert the text tower of an open_clip model into this project's `OpenClipTower`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from features.encoding.text_support import POOLS
 from features.errors import InputError
-from features.text.text_tower import TextTower, TowerConfig
+from features.text.open_clip_tower import OpenClipConfig, OpenClipTower
 from features.text.tokenizer import CLIP, JsonTokenizer, Tokenizer
 
 # Parameters of a block: ours -> open_clip's. Each has a weight and a bias.
@@ -18,7 +18,7 @@ BLOCK_LAYERS = {"ln_1": "ln_1", "ln_2": "ln_2", "out": "attn.out_proj", "fc": "m
 
 def from_open_clip(
     model: Any, encoder: str, weights_sha256: str, tokenizer: Tokenizer = CLIP, *, strips_end: bool = False
-) -> TextTower:
+) -> OpenClipTower:
     """Take the text tower out of an open_clip model.
 
     Args:
@@ -38,7 +38,7 @@ def from_open_clip(
     blocks = text.transformer.resblocks
     first, projection = blocks[0], text.text_projection
     class_token = getattr(text, "cls_emb", None) is not None
-    config = TowerConfig(
+    config = OpenClipConfig(
         width=text.token_embedding.embedding_dim,
         heads=first.attn.num_heads,
         layers=len(blocks),
@@ -59,7 +59,7 @@ def from_open_clip(
         projection=_projection(projection),
         logit_bias=None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.detach()),
     )
-    tower = TextTower(config, tokenizer)
+    tower = OpenClipTower(config, tokenizer)
     tower.load_state_dict(_state(text, config, encoder))
     return tower.freeze()
 
@@ -77,7 +77,7 @@ def _projection(projection: Any) -> Any:
     return "matrix_and_bias" if getattr(projection, "bias", None) is not None else "matrix"
 
 
-def _state(text: Any, config: TowerConfig, encoder: str) -> dict[str, Tensor]:
+def _state(text: Any, config: OpenClipConfig, encoder: str) -> dict[str, Tensor]:
     """Return our parameters, each taken from open_clip's; none of open_clip's may be left over."""
     given = {name: value for name, value in text.state_dict().items() if not name.startswith("visual.")}
     given.pop("logit_scale", None)
@@ -94,7 +94,7 @@ def _state(text: Any, config: TowerConfig, encoder: str) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value) for name, value in state.items()}
 
 
-def _parameter_names(config: TowerConfig) -> dict[str, str]:
+def _parameter_names(config: OpenClipConfig) -> dict[str, str]:
     """Map our parameter names to open_clip's."""
     same = ["token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"]
     names = {name: name for name in same}

@@ -16,7 +16,7 @@ from features.text.text_tower import TextTower
 from features.text.tokenizer import Tokenizer
 
 
-def text_tower_of(encoder: Encoder, spec: EncoderSpec) -> TextTower | HuggingFaceTower:
+def text_tower_of(encoder: Encoder, spec: EncoderSpec) -> TextTower:
     """Return the text tower of a loaded encoder, on the CPU.
 
     Raises:
@@ -40,8 +40,11 @@ def from_hugging_face(encoder: Encoder, tokenizer: Tokenizer, model_cfg: Mapping
     known = {field.name for field in fields(CLIPTextCfg)}
     text = CLIPTextCfg(**{name: value for name, value in model_cfg["text_cfg"].items() if name in known})
     bias = getattr(model, "logit_bias", None)
+    transformer = model.text.config
     config = HuggingFaceConfig(
-        transformer=model.text.config.to_json_string(),
+        width=transformer.hidden_size,
+        layers=transformer.num_hidden_layers,
+        transformer=transformer.to_json_string(),
         pooler=text.hf_pooler_type,
         projection=text.hf_proj_type,
         embed_dim=encoder.embed_dim,
@@ -51,4 +54,6 @@ def from_hugging_face(encoder: Encoder, tokenizer: Tokenizer, model_cfg: Mapping
         weights_sha256=encoder.weights_sha256,
         logit_bias=None if bias is None else float(bias.detach()),
     )
-    return HuggingFaceTower(config, tokenizer, model.text.state_dict())
+    tower = HuggingFaceTower(config, tokenizer)
+    tower.adapter.load_state_dict(model.text.state_dict())
+    return tower.freeze()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from features.text.text_tower import Pool
+from features.text.open_clip_tower import Pool
 from features.text.tokenizer import Clean
 
 CLEANS = ("lower", "whitespace", "canonicalize")
@@ -33,7 +33,7 @@ class TextSupport:
         causal: whether a token attends only to tokens before it.
         pool: the row that becomes the feature.
         sigmoid: whether the model was trained with a sigmoid loss, and has a bias beside its logit scale.
-        hugging_face: whether it is a tower of transformers, which encodes class names and learns no prompts.
+        hugging_face: whether it is a tower of transformers.
     """
 
     problems: tuple[str, ...]

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from features.errors import InputError
 from features.formats import hdf5
-from features.text.hugging_face import HuggingFaceTower
 from features.text.prompts import class_tokens, format_prompts
 from features.text.text_tower import TextTower
 
@@ -56,7 +55,7 @@ class ClassTexts:
 def encode_classes(
     names: Sequence[str],
     templates: Sequence[str],
-    tower: TextTower | HuggingFaceTower,
+    tower: TextTower,
     *,
     descriptions: Mapping[str, str] = MappingProxyType({}),
     missing: int = 0,

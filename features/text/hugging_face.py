@@ -1,90 +1,74 @@
-"""Text towers of Hugging Face's transformers (RoBERTa, mT5, NLLB), which encode class names.
+"""Text towers of Hugging Face's transformers (RoBERTa, mT5, NLLB), computed by open_clip's own adapter.
 
-They have no place for learned vectors here, so they are used for class texts alone: zero-shot, and every method that
-learns no prompts. open_clip's own adapter computes them.
+They read embeddings in place of token ids, so prompts can be learned with them. Their attention is bidirectional and
+leaves the padding out, so prompts are cut to the longest, and no state of a prompt is shared.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from features.formats.tensors import read_tensors, save_tensors
-from features.formats.untrusted import wrap_parser_errors
 from features.runtime.lazy_open_clip import import_hugging_face
-from features.text.text_tower import FIX_HINT, HUGGING_FACE, TextTower, load_tower
-from features.text.tokenizer import Tokenizer, text_lengths, tokenizer_from_file, tokenizer_to_file
+from features.text.text_tower import TextTower, TowerConfig
+from features.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class HuggingFaceConfig:
-    """Shape of such a tower, and the encoder it belongs to.
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceConfig(TowerConfig):
+    """Shape of such a tower.
 
     Attributes:
         transformer: text of the transformer's own `config.json`.
         pooler: open_clip's name of the way from all rows to one (`hf_pooler_type`).
         projection: open_clip's name of the layers after that (`hf_proj_type`), or None.
-        embed_dim: D, the dimensions of a text feature.
-        context_length: the most tokens of a text.
-        logit_scale, logit_bias, encoder, weights_sha256: as in `features.text.text_tower.TowerConfig`.
     """
 
     transformer: str
     pooler: str | None
     projection: str | None
-    embed_dim: int
-    context_length: int
-    logit_scale: float
-    encoder: str
-    weights_sha256: str
-    logit_bias: float | None = None
 
 
-class HuggingFaceTower:
-    """A frozen text tower of transformers with its tokenizer, on the CPU."""
+class HuggingFaceTower(TextTower):
+    """A text tower of transformers with its tokenizer."""
 
-    def __init__(self, config: HuggingFaceConfig, tokenizer: Tokenizer, state: dict[str, Tensor]) -> None:
+    config: HuggingFaceConfig
+
+    def __init__(self, config: HuggingFaceConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
         self.config, self.tokenizer = config, tokenizer
         with TemporaryDirectory() as folder:  # transformers reads a configuration from a file
             (Path(folder) / "config.json").write_text(config.transformer, encoding="utf-8")
-            self.module: Any = import_hugging_face().HFTextEncoder(
+            self.adapter: Any = import_hugging_face().HFTextEncoder(
                 folder, config.embed_dim, pooler_type=config.pooler, proj_type=config.projection, pretrained=False
             )
-        self.module.load_state_dict(state)
-        self.module.float().eval().requires_grad_(False)
+        self.float()
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Encode tokens (C, T) of the tower's tokenizer as features (C, D), not normalised."""
-        is_text = torch.arange(tokens.shape[-1]) < text_lengths(tokens)[:, None]
-        encoded = self.module(torch.where(is_text, tokens, self.module.config.pad_token_id))
-        features: Tensor = encoded[0] if isinstance(encoded, tuple) else encoded  # CoCa's gives its states, too
-        return features
+    @property
+    def table(self) -> Tensor:
+        """Return the embeddings (V, W) of all tokens, scaled as the transformer scales them."""
+        layer = self.adapter.transformer.get_input_embeddings()
+        table: Tensor = layer.weight * getattr(layer, "embed_scale", 1)
+        return table
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (...) on the host as (..., W) on the tower's device."""
+        embedded: Tensor = self.adapter.transformer.get_input_embeddings()(tokens.to(self.device, non_blocking=True))
+        return embedded
 
-def save_hugging_face(tower: HuggingFaceTower, path: Path) -> None:
-    """Write the tower and its tokenizer to one safetensors file."""
-    tensors, settings = tokenizer_to_file(tower.tokenizer)
-    metadata = {HUGGING_FACE: json.dumps(asdict(tower.config), sort_keys=True), **settings}
-    save_tensors({**tower.module.state_dict(), **tensors}, path, **metadata)
+    def compute(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
+        """Compute the features (G, C, D) of one pass; see `encode_embedded` for the shapes."""
+        g, p, w = prefix.shape
+        c, t = suffix.shape[1:3]
+        prompts = torch.cat([prefix[:, None].expand(g, c, p, w), suffix], dim=2).flatten(0, 1)  # (G C, P + T, W)
 
-
-def load_text_encoder(path: Path) -> TextTower | HuggingFaceTower:
-    """Read a text tower of either kind, to encode class names.
-
-    Raises:
-        InputError: the file does not exist or is no text tower, or transformers is not installed.
-    """
-    state, metadata = read_tensors(path)
-    if HUGGING_FACE not in metadata:
-        return load_tower(path)
-    with wrap_parser_errors(path, FIX_HINT):
-        config = TypeAdapter(HuggingFaceConfig).validate_json(metadata[HUGGING_FACE], strict=True)
-        tokenizer = tokenizer_from_file(state, metadata)
-        return HuggingFaceTower(config, tokenizer, state)
+        lengths = (p + eot + 1).flatten().to(prefix.device, non_blocking=True)
+        is_prompt = (torch.arange(p + t, device=prefix.device) < lengths[:, None]).long()
+        states = self.adapter.transformer(inputs_embeds=prompts, attention_mask=is_prompt)
+        features: Tensor = self.adapter.proj(self.adapter.pooler(states, is_prompt))
+        return features.view(g, c, -1)

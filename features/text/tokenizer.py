@@ -68,11 +68,12 @@ class Tokenizer(ABC):
 
     def tokenize_names(self, texts: Sequence[str], *, room: int) -> Tensor:
         """Return the same for class names, which follow learned vectors: with the ids that they have after words."""
-        rows = []
-        for text in texts:
-            ends = self.encode("")
-            rows.append([*ends[: self.starts], *self.words(text, first=False), *ends[self.starts :]])
-        return _rows(texts, rows, room)
+        return _rows(texts, [self.encode_name(text) for text in texts], room)
+
+    def encode_name(self, text: str) -> list[int]:
+        """Return the ids of a class name that follows learned vectors, with [SOS] and [EOT]."""
+        ends = self.encode("")
+        return [*ends[: self.starts], *self.words(text, first=False), *ends[self.starts :]]
 
 
 def text_lengths(tokens: Tensor) -> Tensor:

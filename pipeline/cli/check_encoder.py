@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from features.datasets.base import Listing, is_template
 from features.encoding.configuration import check_supported, locate_tokenizer, model_config
@@ -17,8 +17,6 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.config.params import Params
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
-
-MAX_LISTED = 10  # class names of a data set that a message lists
 
 # A text has at most this many tokens per byte, so that short names need no tokenizer, which takes seconds to import.
 TOKENS_PER_BYTE = 2
@@ -46,10 +44,6 @@ def encoder_conflicts(params: Params, methods: Mapping[str, Method | None]) -> I
     if config is None:
         return
     support = text_support(config)
-    if support.hugging_face:
-        need = f"learns prompts, or encodes texts of its own. Encoder {name!r} has {support.kind}, which can do neither"
-        yield from _without_prompts(params, methods, need)
-        return
     unable = [key for key, method in methods.items() if method is not None and method.needs_shared_prefix]
     if unable and not support.shares_prefix:
         yield (
@@ -90,14 +84,13 @@ def prompt_room(
         return
     context_length = text_support(config).context_length
     tokenizer = _tokenizer(params.grid.encoder, params.encoder)
+    if tokenizer is None:
+        return
 
-    texts = [
-        text
-        for template in names.templates
-        if is_template(template)  # `mistakes` reports the others
-        for text in format_prompts(template, names.classes, names.descriptions)
-    ]
-    problem = _too_long(texts, context_length, tokenizer)
+    templates = [template for template in names.templates if is_template(template)]  # `mistakes` reports the others
+    by_template = [format_prompts(template, names.classes, names.descriptions) for template in templates]
+    texts = dict(zip(names.classes, zip(*by_template, strict=True), strict=True)) if templates else {}
+    problem = _too_long(texts, context_length, tokenizer.encode)
     if problem:
         yield (
             f"data.sets.{dataset}: {problem}; the text tower of {params.grid.encoder!r} reads {context_length} tokens. "
@@ -109,9 +102,9 @@ def prompt_room(
         if learner is not None and learner.learned_vectors:
             by_vectors.setdefault(learner.learned_vectors, []).append(name)
 
-    subjects = [f"{prompt_text(name)}." for name in names.classes]
+    subjects = {name: [f"{prompt_text(name)}."] for name in names.classes}
     for vectors, learners in sorted(by_vectors.items()):
-        problem = _too_long(subjects, context_length - vectors, tokenizer)
+        problem = _too_long(subjects, context_length - vectors, tokenizer.encode_name)
         if problem:
             yield (
                 f"data.sets.{dataset}: {problem}; {', '.join(learners)}: {vectors} learned vectors are beside a name, "
@@ -120,17 +113,21 @@ def prompt_room(
             )
 
 
-def _too_long(texts: Sequence[str], room: int, tokenizer: Tokenizer | None) -> str | None:
-    """Return which texts do not fit into `room` tokens, all of them up to `MAX_LISTED`; None if all fit."""
-    uncertain = [text for text in texts if TOKENS_PER_BYTE * len(text.encode()) + 2 > room]
-    if tokenizer is None or not uncertain:
-        return None
-    lengths = {text: len(tokenizer.encode(text)) for text in uncertain}
-    long = [f"{text!r} ({length} tokens)" for text, length in lengths.items() if length > room]
-    if not long:
-        return None
-    more = f" and {len(long) - MAX_LISTED} more" if len(long) > MAX_LISTED else ""
-    return f"{len(long)} texts have more than {room} tokens: {', '.join(long[:MAX_LISTED])}{more}"
+def _too_long(texts: Mapping[str, Sequence[str]], room: int, encode: Callable[[str], list[int]]) -> str | None:
+    """Return which class names have a text of more than `room` tokens, all of them; None if all texts fit.
+
+    Args:
+        texts: the texts of each class name.
+        room: the most tokens of a text.
+        encode: the tokenizer.
+    """
+    uncertain = {
+        name: [text for text in of_name if TOKENS_PER_BYTE * len(text.encode()) + 2 > room]
+        for name, of_name in texts.items()
+    }
+    lengths = {name: max((len(encode(text)) for text in of_name), default=0) for name, of_name in uncertain.items()}
+    long = [f"{name!r} ({length})" for name, length in lengths.items() if length > room]
+    return f"class names with more than {room} tokens: {', '.join(long)}" if long else None
 
 
 def _tokenizer(name: str, spec: EncoderSpec) -> Tokenizer | None:

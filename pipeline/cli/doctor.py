@@ -219,17 +219,18 @@ def _tokenizer_of(name: str, params: Params) -> Iterator[Finding]:
 
 def _weights(params: Params) -> Iterator[Finding]:
     """Show the identity of the encoder's weights, once its text tower is there, and whether they are known."""
-    from features.encoding.definition import IMPORTED
-    from features.text.hugging_face import load_text_encoder
+    from features.text.tower_file import tower_weights
     from pipeline.report.published import identify, known_weights
 
     path = EncoderPaths(params.artifacts).text_tower
-    if not path.exists() or params.encoder.model == IMPORTED:
+    if not path.exists():
         return
     try:
-        sha256 = load_text_encoder(path).config.weights_sha256
+        sha256 = tower_weights(path)
     except InputError as error:
         yield Finding("weights", "stop", _one_line(error))
+        return
+    if sha256 is None:  # class texts are imported
         return
     identity = identify(params.encoder, sha256)
     name = identity.encoder or "none of the papers' encoders"

@@ -7,7 +7,7 @@ import re
 from features.errors import InputError, nearest
 from features.exchange.importer import Imported, read_features, save_features
 from features.exchange.rows import ImportRequest
-from features.text.text_tower import load_tower
+from features.text.tower_file import tower_weights
 from pipeline.artifacts import paths
 from pipeline.config import params
 
@@ -54,8 +54,8 @@ def _require_weights(encoder: str) -> None:
     The weights that produced the features are never assumed, because the file cannot show a wrong assumption.
     """
     tower = paths.EncoderPaths(paths.ROOT / encoder).text_tower
-    if tower.exists():
-        sha256 = load_tower(tower).config.weights_sha256
+    sha256 = tower_weights(tower) if tower.exists() else None
+    if sha256 is not None:
         raise InputError(
             f"--weights-sha256 is missing. If the weights of {tower} produced these features, add: "
             f"--weights-sha256 {sha256}"
@@ -69,11 +69,9 @@ def _check_weights(imported: Imported, encoder: str) -> None:
         raise InputError(f"encoder {encoder!r} is not in `encoders` of {params.PATH}; {nearest(encoder, known)}")
 
     tower = paths.EncoderPaths(paths.ROOT / encoder).text_tower
-    if not tower.exists():
-        return
-    tower_sha256 = load_tower(tower).config.weights_sha256
+    tower_sha256 = tower_weights(tower) if tower.exists() else None
     features_sha256 = imported.provenance["weights_sha256"]
-    if tower_sha256 != features_sha256:
+    if tower_sha256 not in (None, features_sha256):
         raise InputError(
             f"different weights: the features have SHA-256 {features_sha256[:12]}, {tower} has {tower_sha256[:12]}. "
             "Image and text features of different weights cannot be compared"

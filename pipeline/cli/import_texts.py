@@ -10,7 +10,7 @@ from features.exchange.import_texts import read_class_texts
 from features.image_store.store import ImageStore
 from features.index import read_names
 from features.text.classes import save_classes
-from features.text.text_tower import save_absent_tower
+from features.text.tower_file import save_absent_tower
 from pipeline.artifacts import paths
 from pipeline.config import params
 

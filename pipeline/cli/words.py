@@ -41,7 +41,7 @@ def words(
 
     The number after each word is its distance. The nearest word need not mean what the vector does.
     """
-    from features.text.text_tower import load_tower
+    from features.text.tower_file import load_tower
     from pipeline.artifacts.paths import EncoderPaths
     from pipeline.config.params import load
     from pipeline.inference.words import learned_contexts

@@ -28,7 +28,7 @@ from features.runtime.cores import cores
 from features.runtime.devices import Precision, pick_device
 from features.splits.image_files import find_images
 from features.splits.own_images import OwnImages
-from features.text.text_tower import load_tower
+from features.text.tower_file import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.artifacts.selection import Candidate, read_selection
 from pipeline.artifacts.task import load_task

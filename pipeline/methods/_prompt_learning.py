@@ -32,9 +32,8 @@ def initial_context(
     Raises:
         InputError: `init` is not `length` tokens long.
     """
-    table = tower.token_embedding.weight
     if init is None:
-        return (0.02 * torch.randn(contexts, length, table.shape[1], generator=rng)).to(table.device)
+        return (0.02 * torch.randn(contexts, length, tower.config.width, generator=rng)).to(tower.device)
 
     ids = torch.tensor(tower.tokenizer.words(init))
     if len(ids) != length:
@@ -42,7 +41,7 @@ def initial_context(
             f"methods.{method}: init {init!r} is {len(ids)} tokens long, but context is {length}; "
             f"set context: {len(ids)}, other words, or init: null"
         )
-    return table[ids.to(table.device)].detach().clone().repeat(contexts, 1, 1)
+    return tower.embed(ids).detach().clone().repeat(contexts, 1, 1)
 
 
 def initial_linear(outputs: int, inputs: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -118,11 +118,10 @@ class CoCoOp(Method):
     def _start(self, tower: TextTower, d: int, rng: torch.Generator) -> dict[str, nn.Parameter]:
         """Return the context from words, and the Meta-Net as torch initialises a Linear."""
         hidden = max(1, d // self.reduction)
-        device = tower.token_embedding.weight.device
 
         down, down_bias = initial_linear(hidden, d, rng)
         up, up_bias = initial_linear(tower.config.width, hidden, rng)
         context = initial_context(tower, self.init, self.context, rng, method="cocoop")[0]
 
         start = {"context": context, "down": down, "down_bias": down_bias, "up": up, "up_bias": up_bias}
-        return {name: nn.Parameter(value.to(device)) for name, value in start.items()}
+        return {name: nn.Parameter(value.to(tower.device)) for name, value in start.items()}

@@ -20,7 +20,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from features.text.text_tower import Block, TextTower
+from features.errors import InputError
+from features.text.open_clip_tower import Block, OpenClipTower
+from features.text.text_tower import TextTower
 from features.text.tokenizer import text_lengths
 from pipeline.methods._prompt_learning import initial_context, initial_linear, knowledge_distance
 from pipeline.methods._templates import TemplatedMethod
@@ -49,7 +51,7 @@ class Tcp(TemplatedMethod):
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the shared context and the net; the classifier holds the text features, one per class."""
         data = self.with_templates(data)
-        classes, tower = data.classes, data.text_tower
+        classes, tower = data.classes, _with_shared_prefix(data.text_tower)
         learned = self._start(tower, classes.text_features.shape[1], data.rng)
         shared, net = learned[0], learned[1:]
         block = 2 * tower.config.layers // 3 if self.block is None else self.block
@@ -83,12 +85,17 @@ class Tcp(TemplatedMethod):
     def _start(self, tower: TextTower, d: int, rng: torch.Generator) -> list[nn.Parameter]:
         """Return the shared context (M, W), then the net: down, its bias, up, its bias."""
         hidden = max(1, d // self.reduction)
-        device = tower.token_embedding.weight.device
 
         context = initial_context(tower, self.init, self.context, rng, method="tcp")[0]
         down = initial_linear(hidden, d, rng)
         up = initial_linear(self.context * tower.config.width, hidden, rng)
-        return [nn.Parameter(value.to(device)) for value in (context, *down, *up)]
+        return [nn.Parameter(value.to(tower.device)) for value in (context, *down, *up)]
+
+
+def _with_shared_prefix(tower: TextTower) -> OpenClipTower:
+    if not isinstance(tower, OpenClipTower) or not tower.config.shares_prefix:
+        raise InputError("methods.tcp needs a text tower with causal attention and pooling at the EOT")
+    return tower
 
 
 def class_prompts(texts: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Tensor:
@@ -97,7 +104,7 @@ def class_prompts(texts: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up
     return F.linear(hidden * torch.sigmoid(1.702 * hidden), up, up_bias)  # QuickGELU
 
 
-def encode_with_class_context(tower: TextTower, shared: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
+def encode_with_class_context(tower: OpenClipTower, shared: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
     """Return text features (C, D), not normalised, of `[SOS] context name . [EOS]` with two contexts.
 
     The context is `shared` up to block `block`, before which `own` replaces its states.

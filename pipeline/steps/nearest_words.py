@@ -34,7 +34,7 @@ class Word(NamedTuple):
 
 def nearest_words(contexts: Tensor, tower: TextTower, count: int = NEAREST) -> list[Word]:
     """Return the `count` nearest tokens of each vector of contexts (G, M, W), nearest first."""
-    table = tower.token_embedding.weight
+    table = tower.table
     vectors = contexts.detach().to(table).flatten(0, 1)  # (G M, W)
     length = contexts.shape[1]
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from features.image_store.store import ImageStore
 from features.text.classes import load_classes
-from features.text.text_tower import load_tower
+from features.text.tower_file import load_tower
 from pipeline.artifacts.paths import EncoderPaths
 from pipeline.cli.check import check
 from pipeline.config.params import load

@@ -31,8 +31,6 @@ def table() -> str:
             rows[(support.kind, "", support.tokenizer or "CLIP's", f"refused: {reason}")].append(name)
         else:
             prompts = "every method" if support.shares_prefix else "every method but `tcp`"
-            if support.hugging_face:
-                prompts = "zero-shot and every method without prompts"
             loss = ", sigmoid loss" if support.sigmoid else ""
             key = (f"{support.kind}{loss}", str(support.context_length), support.tokenizer or "CLIP's", prompts)
             rows[key].append(name)

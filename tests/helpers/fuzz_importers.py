@@ -46,7 +46,7 @@ from features.splits.label_table import read_label_table
 from features.splits.split_zhou import read_split
 from features.synthetic_store import load_synthetic
 from features.text.classes import load_classes
-from features.text.text_tower import load_tower, save_tower
+from features.text.tower_file import load_tower, save_tower
 from pipeline.artifacts.scores import EncoderId, Scores, read_scores, write_scores
 from pipeline.artifacts.task import load_test, load_train
 from pipeline.config import params

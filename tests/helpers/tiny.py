@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from features.text.open_clip_tower import OpenClipConfig, OpenClipTower
 from features.text.prompts import class_tokens
-from features.text.text_tower import TextTower, TowerConfig
 from pipeline.training.data import ClassSet, LabelledFeatures
 
 NAMES = ("cat", "sea_horse", "grand piano", "joshua tree", "dog", "windsor chair")
@@ -15,9 +15,9 @@ NAMES = ("cat", "sea_horse", "grand piano", "joshua tree", "dog", "windsor chair
 
 def tower(
     *, width: int = 16, layers: int = 2, embed_dim: int = 32, context_length: int = 77, std: float = 1.0
-) -> TextTower:
+) -> OpenClipTower:
     """Return a text tower with random weights and CLIP's vocabulary."""
-    config = TowerConfig(
+    config = OpenClipConfig(
         width=width,
         heads=2,
         layers=layers,
@@ -30,7 +30,7 @@ def tower(
         encoder="tiny",
         weights_sha256="0" * 64,
     )
-    text_tower = TextTower(config)
+    text_tower = OpenClipTower(config)
     rng = torch.Generator().manual_seed(0)
     for name, parameter in text_tower.named_parameters():
         if "ln_" not in name:
@@ -38,7 +38,7 @@ def tower(
     return text_tower.freeze()
 
 
-def classes(text: TextTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:
+def classes(text: OpenClipTower, seen: int = 4, names: tuple[str, ...] = NAMES) -> ClassSet:
     """Return classes of these names, the first `seen` of them seen."""
     tokens = class_tokens(names, context_length=text.config.context_length, prompt=16)
     encoded = text.encode(tokens)

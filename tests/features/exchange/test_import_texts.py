@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from features.exchange.import_texts import read_class_texts
 from features.exchange.rows import ImportRequest
 from features.index import ClassNames
 from features.text.classes import ClassTexts
-from features.text.text_tower import load_tower
+from features.text.tower_file import load_tower
 from pipeline.cli.app import app
 from pipeline.cli.check import check
 from pipeline.cli.import_features import import_dataset
@@ -129,6 +130,18 @@ def test_methods_without_learned_prompts_run_with_imported_texts(project: Path) 
     assert scores["zero_shot"].encoder.weights_sha256 == "a" * 64
     with pytest.raises(InputError, match="api"):
         load_tower(Path("artifacts/api/text_tower.safetensors"))
+
+
+def test_features_of_another_data_set_can_be_imported_after_the_texts(project: Path) -> None:
+    save(project / "texts.npz")
+    CliRunner().invoke(app, ["features", "import-texts", "lab", "texts.npz"], catch_exceptions=False)
+    request = ImportRequest(
+        source=Path("lab.npz"), dataset="lab2", encoder="api", weights_sha256="a" * 64, classes=None
+    )
+    import_dataset(request)
+    assert Path("artifacts/api/features/lab2.zarr/meta.json").exists()
+    with pytest.raises(InputError, match="--weights-sha256: missing"):
+        import_dataset(replace(request, dataset="lab3", weights_sha256=None))
 
 
 def test_methods_that_learn_prompts_are_refused_before_a_run(project: Path) -> None:

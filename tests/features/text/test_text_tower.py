@@ -16,8 +16,9 @@ from features.encoding.open_clip_text import from_open_clip
 from features.errors import InputError
 from features.text import text_tower
 from features.text.prompts import class_tokens
-from features.text.text_tower import TextTower, load_tower, save_tower
+from features.text.text_tower import TextTower
 from features.text.tokenizer import CLIP
+from features.text.tower_file import load_tower, save_tower
 
 TEXTS = [
     "a photo of a cat.",

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_hugging_face import KINDS as HUGGING_FACE
+from small_hugging_face import write_model
 from small_tokenizers import VOCABULARY, write_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from features.encoding.configuration import model_config
+from features.encoding.encoder import load_encoder
 from features.encoding.open_clip_text import from_open_clip
+from features.encoding.text import text_tower_of
 from features.encoding.text_support import text_support
 from features.errors import InputError
 from features.text import text_tower
-from features.text.text_tower import TextTower, load_tower, save_tower
+from features.text.text_tower import TextTower
 from features.text.tokenizer import CLIP, JsonTokenizer, Tokenizer, read_tokenizer, text_lengths
+from features.text.tower_file import load_tower, save_tower
 
 TEXTS = ["a photo of a cat.", "dog", "an image of the extremely long name of a thing."]
 NAMES = ["cat.", "grand piano.", "windsor chair."]
@@ -43,7 +50,12 @@ KINDS = [
     "ViT-H-14-worldwide",
     "ViT-H-14-worldwide-quickgelu",
     "ViT-L-14-worldwide",  # mT5's tokenizer: no SOS, and the EOT has the id 1
+    "ViT-L-14-worldwide-quickgelu",
+    "ViT-B-16-quickgelu",
+    "ViT-SO400M-14-SigLIP",
+    "ViT-SO400M-14-SigLIP2",
 ]
+SIZES = {"width", "heads", "layers", "vocab_size", "context_length", "eos_id", "hf_tokenizer_name"}
 
 
 class Pair:
@@ -70,6 +82,7 @@ class Pair:
                 parameter.add_(0.3 * torch.randn_like(parameter))
         self.text.eval().requires_grad_(False)
         self.text.output_tokens = False
+        self.embedding = self.text.token_embedding
         model = nn.Module()
         model.text = self.text
         model.logit_scale, model.logit_bias = nn.Parameter(torch.tensor(2.0)), None  # type: ignore[assignment]
@@ -89,11 +102,54 @@ class Pair:
         return rows
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+class HuggingFacePair:
+    """The same of a tower of transformers."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        spec = write_model(folder, kind)
+        encoder = load_encoder("test", spec, "cpu")
+        self.support = text_support(model_config(spec) or {})
+        self.text: Any = encoder.model.text
+        self.ours = text_tower_of(encoder, spec)
+        self.tokenizer = self.ours.tokenizer
+        self.embedding = self.text.transformer.get_input_embeddings()
+
+    def ids(self, texts: list[str]) -> Tensor:
+        """Return token ids, padded to the context length."""
+        rows = torch.full((len(texts), self.support.context_length), self.text.config.pad_token_id)
+        for row, text in zip(rows, texts, strict=True):
+            ids = self.tokenizer.encode(text)
+            row[: len(ids)] = torch.tensor(ids)
+        return rows
+
+
+@pytest.fixture(scope="module", params=[*KINDS, *HUGGING_FACE])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair | HuggingFacePair:
     import open_clip
 
-    return Pair(open_clip.get_model_config(request.param), tmp_path_factory.mktemp("tokenizer"))
+    folder = tmp_path_factory.mktemp("tokenizer")
+    if request.param in HUGGING_FACE:
+        return HuggingFacePair(request.param, folder)
+    return Pair(open_clip.get_model_config(request.param), folder)
+
+
+def kind_of(name: str) -> str:
+    """Return what makes the text tower of a model: all of its settings but the sizes; of transformers, its family."""
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    text: dict[str, Any] = config["text_cfg"]
+    if "hf_model_name" in text:
+        return next(family for family in ("mt5", "nllb", "xlm-roberta", "roberta") if family in text["hf_model_name"])
+    settings = {key: value for key, value in text.items() if value and key not in SIZES}
+    return json.dumps([settings, bool(config.get("quick_gelu"))], sort_keys=True)
+
+
+def test_every_model_of_open_clip_has_a_text_tower_of_a_kind_that_is_compared_here() -> None:
+    import open_clip
+
+    compared = {*map(kind_of, KINDS), *HUGGING_FACE}
+    assert {name for name in open_clip.list_models() if kind_of(name) not in compared} == set()
 
 
 def close(ours: Tensor, theirs: Tensor) -> bool:
@@ -144,7 +200,7 @@ def test_gradients_to_the_context_are_open_clips(pair: Pair) -> None:
         return torch.cat([embedded[:, :at], theirs.expand(3, -1, -1), embedded[:, at + m :]], dim=1)
 
     assert len(pair.tokenizer.words("a photo of a")) == m
-    hook = pair.text.token_embedding.register_forward_hook(replaced)
+    hook = pair.embedding.register_forward_hook(replaced)
     (F.normalize(pair.text(ids), dim=-1) * direction).sum().backward()
     hook.remove()
     assert ours.grad is not None
