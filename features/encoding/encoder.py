@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from features.encoding.augment import Preprocess
 from features.encoding.definition import EncoderSpec
 from features.encoding.folding import fold_batch_norms
-from features.encoding.weights import Source, locate, place_of
+from features.encoding.weights import Source, check_downloads, locate, place_of, weight_files
 from features.errors import InputError
 from features.runtime.devices import Precision, autocast, one_thread
 from features.runtime.lazy_open_clip import import_hugging_face, import_open_clip
@@ -72,6 +72,7 @@ def load_encoder(name: str, spec: EncoderSpec, device: torch.device | str) -> En
             or are not those of `weights_sha256`.
     """
     source, where = locate(name, spec), place_of(name, spec)
+    check_downloads(source, where)
     with one_thread():
         module = _build(source, where)
         module.eval().requires_grad_(False)
@@ -135,7 +136,7 @@ def _build(source: Source, where: str) -> nn.Module:
             "execute code. Convert it to safetensors on a machine that trusts it"
         ) from error
     except Exception as error:  # open_clip and the formats that it reads raise many kinds of exceptions
-        hint = foreign_names(source.checkpoint) if source.checkpoint else ""
+        hint = "".join(foreign_names(file) for file in weight_files(source))
         raise InputError(f"{where}: open_clip cannot build the model: {hint}{_first_lines(error)}") from error
     module: nn.Module = built.float()
     return module

@@ -18,7 +18,8 @@ from typing import Any
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
 from features.encoding.definition import IMPORTED, EncoderSpec
-from features.errors import InputError, nearest
+from features.errors import InputError, nearest, raise_all
+from features.formats.files import sha256
 from features.runtime.lazy_open_clip import import_open_clip
 from features.text import tokenizer
 
@@ -176,12 +177,18 @@ def _check_file(file: Path, where: str) -> Path:
                 raise InputError(
                     f"{where}: {file} is a TorchScript archive, which contains code beside the weights (OpenAI's own "
                     ".pt files are such archives); only plain weights are loaded. Convert it once, on a machine that "
-                    "trusts it:\n"
-                    f'  python -c "import torch, safetensors.torch as s; s.save_file({{k: v.contiguous() for k, v in '
-                    f"torch.jit.load('{file}', 'cpu').state_dict().items() if k not in {NOT_WEIGHTS}}}, "
-                    f"'{file.with_suffix('.safetensors').name}')\""
+                    f"trusts it:\n  {_conversion(file)}"
                 )
     return file
+
+
+def _conversion(archive: Path) -> str:
+    """Return the command that writes the weights of a TorchScript archive into a safetensors file."""
+    return (
+        'python -c "import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in '
+        f"torch.jit.load('{archive}', 'cpu').state_dict().items() if k not in {NOT_WEIGHTS}}}, "
+        f"'{archive.with_suffix('.safetensors').name}')\""
+    )
 
 
 def _check_model(model: str, where: str) -> None:
@@ -245,16 +252,19 @@ def _find_checkpoint(model: str, config: dict[str, Any], where: str) -> Path:
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error)
 
-    if repository and url and cached.is_file():
-        reason += f"; {cached} is the original, which `weights` accepts once it is converted"
-
     source = f"the file {' or '.join(names)} of the Hugging Face repository {repository}" if repository else url
+    original = (
+        f"\n  {cached} has them as a TorchScript archive: {_conversion(cached)}, and set `weights` to the new file"
+        if repository and url and cached.is_file()
+        else ""
+    )
     raise MissingWeightsError(
         f"{where}: the weights are not on this machine and cannot be downloaded ({reason}).\n"
         f"  Download on another machine: {source}\n"
         f"  Then set its path in params.yaml: {where.partition(' ')[0]}.weights: <path of the file>, "
         f"beside model: {model} and the tag as they are;\n"
         f"  or copy the cache of open_clip from there ({'the folder of HF_HOME' if repository else cached.parent})"
+        f"{original}"
     )
 
 
@@ -276,6 +286,28 @@ def _hub_folder(model: str, where: str) -> Path:
             f"{where}: the repository is not on this machine and cannot be downloaded ({reason or error}).\n"
             f"  Download the Hugging Face repository {repository} on another machine, and set model: local-dir:<folder>"
         ) from error
+
+
+def weight_files(source: Source) -> list[Path]:
+    """Return the files that the weights come from; none if they are random."""
+    if source.seed is not None:
+        return []
+    if source.checkpoint is not None:
+        return [source.checkpoint]
+    return [file for pattern in CHECKPOINTS for file in local_folder(source.model).glob(pattern)]
+
+
+def check_downloads(source: Source, where: str) -> None:
+    """Compare fetched weights with the sha256 that their repository states, by which the hub's cache names its files.
+
+    Raises:
+        InputError: files are damaged; all of them are listed.
+    """
+    # snapshots/<commit>/<file> -> ../../blobs/<sha256>; a file that is no link was put there by hand.
+    links = [file for file in weight_files(source) if file.is_symlink()]
+    stated = {file: file.readlink().name for file in links if re.fullmatch("[0-9a-f]{64}", file.readlink().name)}
+    damaged = [f"{file}: remove {file.resolve()}" for file, digest in stated.items() if sha256(file) != digest]
+    raise_all(damaged, f"{where}: fetched weights have another sha256 than their repository states")
 
 
 def unreachable(url: str) -> str | None:

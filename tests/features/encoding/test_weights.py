@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_scores import made_params
 from pictures import TINY, picture
 from safetensors.torch import save_file
 from small_tokenizers import write_tokenizer
@@ -27,10 +29,12 @@ from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.weights import locate
 from features.errors import InputError
 from features.text.tokenizer import CLIP, ClipTokenizer, JsonTokenizer
+from pipeline.artifacts.scores import EncoderId, Scores, SeedScores, SplitScore
 from pipeline.report import published
-from pipeline.report.published import VIT_B16, Identity, identify
+from pipeline.report.published import ENCODERS, Identity, find_published, identify
 
 MODEL, REPOSITORY, FILE = "tiny-mobile", "someone/tiny-mobile", "open_clip_model.safetensors"
+RN101 = ENCODERS[1]
 # As MobileCLIP's: none of these is open_clip's default.
 TAG = {"hf_hub": f"{REPOSITORY}/", "url": "", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 TAG |= {"interpolation": "bilinear", "resize_mode": "squash"}
@@ -146,8 +150,33 @@ def test_a_tag_its_file_a_folder_and_converted_torchscript_are_one_encoder(
         assert encoder.weights_sha256 == tag.weights_sha256
         assert torch.equal(features(encoder), features(tag))
 
-    monkeypatch.setattr(published, "known_weights", lambda: {tag.weights_sha256: VIT_B16})
-    assert {identify(specs[name], loaded[name].weights_sha256) for name in specs} == {Identity(VIT_B16, checked=True)}
+    monkeypatch.setattr(published, "known_weights", lambda: {tag.weights_sha256: RN101})
+    assert {identify(specs[name], loaded[name].weights_sha256) for name in specs} == {Identity(RN101, checked=True)}
+    assert {published_row(specs[name], loaded[name].weights_sha256) for name in specs} == {("rn101", 58.72)}
+    assert published_row(specs["stated"], "0" * 64)[0] == "vit_b16"
+
+
+def published_row(spec: EncoderSpec, weights_sha256: str) -> tuple[str, float]:
+    """Return the encoder and the accuracy of the published row that stands beside zero-shot on ImageNet."""
+    params = made_params()
+    params = params.model_copy(update={"encoders": {params.grid.encoder: spec}})
+    score = SplitScore(accuracy=50.0, n=10, classes=4, average="micro", reason=None)
+    scores = Scores(
+        dataset="imagenet",
+        trained_on="imagenet",
+        task="few_shot",
+        protocol="few_shot",
+        run="zero_shot",
+        method="zero_shot",
+        generator=None,
+        shots=None,
+        encoder=EncoderId(name=params.grid.encoder, weights_sha256=weights_sha256),
+        harmonic=None,
+        seeds=(SeedScores(seed=1, eval_splits={"all": score}, harmonic_mean=None),),
+    )
+    table, values = find_published(scores, (), params)
+    assert table is not None
+    return table.encoder.name, values["all"]
 
 
 def test_a_file_alone_is_refused_where_the_weights_of_a_model_differ_in_their_preprocessing(
@@ -199,10 +228,13 @@ def test_other_weights_than_those_of_the_definition_are_refused(model: str, tmp_
 def test_checkpoints_of_other_programs_are_explained_in_few_lines(
     wrap: Any, hint: str, model: str, tensors: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    torch.save(wrap(tensors), tmp_path / "other.pt")
-    with pytest.raises(InputError, match=hint) as caught:
-        load_encoder("x", EncoderSpec(model=model, pretrained="mobile", weights=str(tmp_path / "other.pt")), "cpu")
-    assert len(str(caught.value)) < 4000
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(TINY), encoding="utf-8")
+    torch.save(wrap(tensors), tmp_path / "other.pth")
+    of_tag = EncoderSpec(model=model, pretrained="mobile", weights=str(tmp_path / "other.pth"))
+    for spec in (of_tag, EncoderSpec(model=f"local-dir:{tmp_path}")):
+        with pytest.raises(InputError, match=hint) as caught:
+            load_encoder("x", spec, "cpu")
+        assert len(str(caught.value)) < 4000
 
 
 def test_home_is_expanded(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,8 +252,29 @@ def test_the_archive_of_openais_own_cache_is_mentioned(tmp_path: Path, monkeypat
     monkeypatch.setattr(weights.constants, "ENDPOINT", "http://127.0.0.1:9")
     (tmp_path / ".cache/clip").mkdir(parents=True)
     (tmp_path / ".cache/clip/ViT-B-16.pt").touch()
-    with pytest.raises(InputError, match=r"\.cache/clip/ViT-B-16\.pt"):
+    with pytest.raises(InputError, match=r"torch\.jit\.load\('.*/\.cache/clip/ViT-B-16\.pt'"):
         locate("x", EncoderSpec(model="ViT-B-16-quickgelu", pretrained="openai"))
+
+
+@pytest.mark.parametrize("source", ["tag", "folder"])
+def test_fetched_weights_are_compared_with_the_sha256_of_their_repository(
+    source: str, model: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes()
+    cached(tmp_path, REPOSITORY, "open_clip_config.json", json.dumps(TINY).encode())
+    snapshot = tmp_path / "hub/models--someone--tiny-mobile/snapshots/1"
+    blob = snapshot.parents[1] / "blobs" / hashlib.sha256(content).hexdigest()
+    blob.parent.mkdir()
+    blob.write_bytes(content)
+    (snapshot / FILE).symlink_to(Path("../../blobs") / blob.name)
+    tag = EncoderSpec(model=model, pretrained="mobile")
+    spec = tag if source == "tag" else EncoderSpec(model=f"local-dir:{snapshot}")
+
+    load_encoder("x", spec, "cpu")
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=rf"sha256[\s\S]*{FILE}[\s\S]*remove .*{blob.name}"):
+        load_encoder("x", spec, "cpu")
 
 
 def test_one_form_of_a_repositorys_weights_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
