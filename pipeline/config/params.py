@@ -6,6 +6,7 @@ own file. Their blocks stay plain values until `find` has imported that file, wh
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from features import datasets, lookup
 from features.encoding.definition import EncoderSpec
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import atomic_file
@@ -281,18 +283,21 @@ def _grid_errors(params: Params) -> Iterator[str]:
 
 
 def _conditional_errors(params: Params) -> Iterator[str]:
-    """Yield one line for each name in `{default: ..., <name>: ...}` that is neither an encoder nor a data set."""
-    known = {*params.encoders, *params.data.sets}
+    """Yield one line for each name in `{default: ..., <name>: ...}` that is a misspelled encoder or data set.
+
+    A value for an encoder or a data set that was removed from the file does no harm. So an unknown name is a mistake
+    only if it resembles a known one, and a published data set is known by its reader.
+    """
+    known = {"default", *params.encoders, *params.data.sets, *lookup.names(datasets)}
     for kind in ("methods", "generators"):
         for block_name, block in getattr(params, kind).items():
-            for key, value in (block or {}).items():
-                if not _is_conditional(value):
-                    continue
-                for name in value:
-                    if name != "default" and name not in known:
+            conditional = {key: value for key, value in (block or {}).items() if _is_conditional(value)}
+            for key, value in conditional.items():
+                for name in (name for name in value if name not in known):
+                    for close in difflib.get_close_matches(str(name), known, n=1):
                         yield (
-                            f"{kind}.{block_name}.{key}: {name!r} is neither in `encoders` nor in `data.sets`; "
-                            f"{nearest(name, known)}"
+                            f"{kind}.{block_name}.{key}: {name!r} is neither in `encoders` nor in `data.sets`; did you "
+                            f"mean {close!r}?"
                         )
 
 

@@ -161,6 +161,23 @@ def test_all_undefined_names_are_reported_together() -> None:
         assert name in str(caught.value)
 
 
+def test_a_value_for_a_name_that_is_not_listed_is_a_mistake_only_if_it_resembles_a_listed_one() -> None:
+    text = TINY.replace("sets: {d: {reader: r}}", "sets: {d: {reader: r}, mybirds: {reader: r}}")
+    of_unlisted = "methods: {m: {epochs: {default: 50, imagenet: 10, e: 5, another: 1}}}"
+    assert params.parse_text(text.replace("methods: {m: {}}", of_unlisted)).block("methods", "m", "imagenet")[0]
+    of_misspelled = "methods: {m: {epochs: {default: 50, imagenett: 10, my_birds: 5}}}"
+    with pytest.raises(InputError, match="2 problems") as caught:
+        params.parse_text(text.replace("methods: {m: {}}", of_misspelled))
+    for part in ("methods.m.epochs", "'imagenett'", "'imagenet'", "'my_birds'", "'mybirds'"):
+        assert part in str(caught.value)
+
+
+def test_the_shipped_file_stays_valid_without_a_data_set() -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines(keepends=True) if line.startswith("    imagenet: "))
+    assert "imagenet" not in params.parse_text(text.replace(line, "")).data.sets
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
