@@ -30,8 +30,8 @@ def list_all() -> None:
     """List the encoders of params.yaml.
 
     The columns are the size of the weights in GB, the licence and whether it allows commercial use, the kind of the
-    text tower, the longest prompt in tokens, and what the encoder is good for. Licences are those of the model cards at
-    the time of writing; read the card before you rely on one.
+    text tower, the longest prompt in tokens, and what the encoder is good for. assets/encoders.csv says where and when
+    each licence was read; read it again before you rely on it.
     """
     from features.runtime.text_table import text_table
 

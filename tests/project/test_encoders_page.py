@@ -38,7 +38,7 @@ def test_every_encoder_of_params_yaml_is_listed_with_its_facts(monkeypatch: pyte
     assert {*encoders} <= {*lines}
     unknown = {name for name, line in lines.items() if "–" in line}
     assert unknown == {name for name, spec in encoders.items() if spec.model == IMPORTED}
-    for name in ("metaclip2_h14", "mobileclip2_s2", "dfn_b16"):
+    for name in ("metaclip2_h14", "mobileclip2_s2"):
         assert " no " in lines[name]
 
 
