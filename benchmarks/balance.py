@@ -94,22 +94,26 @@ def _best(seeds: Sequence[SeedMargins], h: Callable[[Sequence[float]], float]) -
 def summary(tasks: dict[str, list[Row]], selected: dict[str, str]) -> list[list[str]]:
     """Return one line per task, and one of all: means over runs, and what the selected run is worth.
 
+    Of all tasks, `share` is the ratio of the two means of H.
+
     Args:
         tasks: name of the task -> its runs.
         selected: name of the task -> the run that `select` selected.
     """
     head = ["", "runs", "plain", "chosen", f"keep {KEPT:.0%}", "best", "chosen / best", "lose > 1", "worst"]
     lines = [[*head, "selected", "its H", "best run", "share", "order"]]
-    shares = []
+    chosen_h, best_h = [], []
     for name, of_task in tasks.items():
         best = max(of_task, key=lambda row: row.chosen)
         run = next(row for row in of_task if row.run == selected[name])
-        shares.append(run.chosen / best.chosen)
+        chosen_h.append(run.chosen)
+        best_h.append(best.chosen)
         order = float(spearmanr([row.predicted for row in of_task], [row.chosen for row in of_task]).statistic)
-        its = [run.run, f"{run.chosen:.1f}", f"{best.chosen:.1f}", f"{shares[-1]:.3f}", f"{order:.2f}"]
+        its = [run.run, f"{run.chosen:.1f}", f"{best.chosen:.1f}", f"{run.chosen / best.chosen:.3f}", f"{order:.2f}"]
         lines.append([name, *_means(of_task), *its])
     every = [row for of_task in tasks.values() for row in of_task]
-    return [*lines, ["all", *_means(every), "", "", "", f"{fmean(shares):.3f}", ""]]
+    its_h, best = fmean(chosen_h), fmean(best_h)
+    return [*lines, ["all", *_means(every), "", f"{its_h:.1f}", f"{best:.1f}", f"{its_h / best:.3f}", ""]]
 
 
 def _means(found: Sequence[Row]) -> list[str]:
