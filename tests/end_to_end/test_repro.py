@@ -23,6 +23,7 @@ from project_root import ROOT
 from small_repo import PARAMS, copy_repo, lock, ran, run, write_params
 
 from features.formats.files import part_path
+from pipeline.executor.repository import RUN_OWNER
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +178,25 @@ def test_a_change_of_one_method_reruns_that_method_and_the_report(repo: Path) ->
         "fit@mine-base_to_new-tip_adapter",
         "report",
     }
+    assert ran(run(repo, "dvc", "repro")) == set(), "the results of the old parameters are in the run cache"
+
+
+def test_of_a_run_and_a_dvc_repro_at_once_one_goes_on_and_the_other_waits_or_says_what_blocks_it(repo: Path) -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)}
+    (repo / RUN_OWNER).unlink(missing_ok=True)
+    with changed_params(repo, "methods.coop.epochs", 3):
+        pipe = subprocess.PIPE
+        with subprocess.Popen(["shipyard", "run"], cwd=repo, env=env, stdout=pipe, stderr=pipe, text=True) as first:
+            while not (repo / RUN_OWNER).exists():  # written once the run holds its lock
+                assert first.poll() is None, first.communicate()
+                time.sleep(0.01)
+            second = subprocess.run(["dvc", "repro"], cwd=repo, env=env, capture_output=True, text=True, check=False)
+            ends = {first.wait(): first.communicate()[1], second.returncode: second.stderr}
+
+        assert 0 in ends
+        assert all("blocked by" in error or "acquire lock" in error for status, error in ends.items() if status)
+        run(repo, "shipyard", "run")
+        assert ran(run(repo, "dvc", "repro")) == set()
     assert ran(run(repo, "dvc", "repro")) == set(), "the results of the old parameters are in the run cache"
 
 
