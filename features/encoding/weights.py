@@ -284,7 +284,7 @@ def _hub_folder(model: str, where: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise MissingWeightsError(
             f"{where}: the repository is not on this machine and cannot be downloaded ({reason or error}).\n"
-            f"  Download the Hugging Face repository {repository} on another machine, and set model: local-dir:<folder>"
+            f"  Download the Hugging Face repository {repository} on another machine; set model: 'local-dir:<folder>'"
         ) from error
 
 

@@ -148,7 +148,7 @@ def _last_leaf(node: Any) -> Any:
 
 def _flow(value: Mapping[str, Any]) -> str:
     """Return a mapping as YAML on one line."""
-    yaml = YAML(typ="safe", pure=True)
+    yaml = YAML(typ="safe")  # DVC's, which quotes what it cannot read in a flow mapping, such as random:0
     yaml.default_flow_style = True
     yaml.width = 1 << 20  # no line break
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
@@ -190,5 +190,5 @@ def _as_one_line(assignment: str, value: str) -> str:
 
 
 def _load(text: str) -> object:
-    """Return the plain value of a YAML text."""
-    return YAML(typ="safe", pure=True).load(text)
+    """Return the plain value of a YAML text, by the parser of DVC."""
+    return YAML(typ="safe").load(text)

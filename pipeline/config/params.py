@@ -251,13 +251,16 @@ def _parse_yaml(text: str, where: str) -> object:
         )
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        values = YAML(typ="safe", pure=True).load(text)
+        YAML(typ="safe").load(text)  # DVC's, in C: it rejects {pretrained: random:0}, and crashes on deep nesting
     except RecursionError:
         raise InputError(f"{where} is nested too deeply; its deepest setting has 4 levels") from None
     except YAMLError as error:
         # The parser's message has a second paragraph with advice on how to suppress the error.
         message = str(error).partition("\n\n")[0]
-        raise InputError(f"{where} is not valid YAML: {message}") from error
+        hint = "; quote a value with a colon inside braces" if "unexpected ':'" in message else ""
+        raise InputError(f"{where} is not valid YAML: {message}{hint}") from error
+    return values
 
 
 def _grid_errors(params: Params) -> Iterator[str]:

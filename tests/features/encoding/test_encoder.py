@@ -187,7 +187,7 @@ def test_a_missing_repository_without_a_network_is_an_error(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "snapshot_download", no_snapshot)
-    with pytest.raises(InputError, match=r"some/repository.*model: local-dir:"):
+    with pytest.raises(InputError, match=r"some/repository.*model: 'local-dir:"):
         load_encoder("x", EncoderSpec(model="hf-hub:some/repository"), "cpu")
 
 

@@ -63,6 +63,17 @@ def test_any_value_survives_the_round_trip(value: object) -> None:
     assert after == {"before": 1, "block": {"key": value, "other": 3}, "after": 2}
 
 
+def test_a_value_with_a_colon_can_be_read_by_dvc_inside_braces() -> None:
+    from dvc.utils.serialize import loads_yaml
+
+    text = "encoders:\n  vit: {model: RN50, pretrained: openai}\n"
+    after = overrides.apply(text, ["encoders.vit.pretrained=random:0"])
+    after = overrides.insert(after, "encoders", "other", {"model": "local-dir:x", "pretrained": "random:1"})
+    expected = {"vit": {"model": "RN50", "pretrained": "random:0"}}
+    expected["other"] = {"model": "local-dir:x", "pretrained": "random:1"}
+    assert loads_yaml(after)["encoders"] == expected
+
+
 @pytest.mark.parametrize("text", ["key:\nnext: 1\n", "key:   # why\nnext: 1\n", "key: \n\nnext: 1\n", "next: 1\nkey:"])
 def test_a_key_without_a_value_can_be_set(text: str) -> None:
     assert load(overrides.apply(text, ["key=5"])) == {"key": 5, "next": 1}

@@ -182,6 +182,7 @@ def test_the_shipped_file_stays_valid_without_a_data_set() -> None:
     ("text", "part"),
     [
         ("grid: [", "YAML"),
+        ("encoders: {e: {model: RN50, pretrained: random:0}}", "quote"),
         ("grid: {}\ngrid: {}\n", 'duplicate key "grid"'),
         ("\x00", "YAML"),
         ("", "None"),
