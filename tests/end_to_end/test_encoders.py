@@ -10,7 +10,7 @@ import pytest
 import torch
 from pictures import picture
 from project_root import ROOT
-from small_repo import ENCODER, PARAMS, stage, write_params
+from small_repo import ENCODER, PARAMS, run_stages, write_params
 from small_tokenizers import VOCABULARY, write_tokenizer
 from torch.nn import functional as F
 
@@ -23,7 +23,6 @@ from pipeline.config.params import load
 from pipeline.report.build import read_grid
 
 METHODS = ["zero_shot", "coop", "clip_adapter", "tip_adapter", "tip_adapter_f"]
-CELL = {"dataset": "mine", "task": "base_to_new"}
 
 SIGLIP2 = {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"clean": "canonicalize"}, "context_length": 64}
 SIGLIP2 |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "act_kwargs": {"approximate": "tanh"}}
@@ -72,18 +71,7 @@ def test_the_default_methods_run(kind: str, tmp_path: Path, monkeypatch: pytest.
     )
 
     check(load())
-    for name in ("index", "extract"):
-        stage(name, dataset="mine")
-    stage("text_tower")
-    stage("classes", dataset="mine")
-    stage("build_task", **CELL)
-    stage("train_generator", **CELL, generator="ship")
-    stage("synthesize", **CELL, generator="ship")
-    for method in METHODS:
-        stage("fit", **CELL, method=method)
-        stage("evaluate", **CELL, method=method)
-    stage("fit", **CELL, method="coop", generator="ship")
-    stage("evaluate", **CELL, method="coop", generator="ship")
+    run_stages(load())
     assert {scores.run for scores in read_grid(load())} == {*METHODS, "coop+ship"}
 
     if kind == "siglip2":

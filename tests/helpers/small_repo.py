@@ -22,6 +22,8 @@ import yaml
 from pictures import picture
 from project_root import ROOT
 
+from pipeline.config.params import Params
+
 ENCODER = {
     "model_cfg": {
         "embed_dim": 16,
@@ -121,6 +123,26 @@ def write_encoder(folder: Path) -> None:
 def stage(name: str, **options: str) -> None:
     """Run a stage in this process, in the current folder."""
     import_module(f"stages.{name}").main(**options)
+
+
+def run_stages(params: Params) -> None:
+    """Run every stage from `index` to `evaluate` of a grid of one data set and one task in this process."""
+    grid = params.grid
+    dataset = {"dataset": grid.datasets[0]}
+    cell = {**dataset, "task": grid.tasks[0]}
+    for name in ("index", "extract"):
+        stage(name, **dataset)
+    stage("text_tower")
+    stage("classes", **dataset)
+    stage("build_task", **cell)
+    for generator in grid.generators:
+        stage("train_generator", **cell, generator=generator)
+        stage("synthesize", **cell, generator=generator)
+    runs = [{"method": method} for method in grid.methods]
+    runs += [{"method": method, "generator": g} for g in grid.generators for method in grid.synthetic_methods]
+    for run_of_cell in runs:
+        stage("fit", **cell, **run_of_cell)
+        stage("evaluate", **cell, **run_of_cell)
 
 
 def make_repo(repo: Path, params: dict[str, Any] = PARAMS) -> Path:
