@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.datasets.base import SPLITS, Image, Split
-from features.errors import shown
+from features.errors import are, counted, shown
 
 # Copies at a third of the size have details that correlate by 0.94 and more. Different photographs of one fabric or sky
 # have equal light, but not equal details; see tests/features/test_duplicates.py.
@@ -150,17 +150,22 @@ def duplicate_lines(images: Sequence[Image], sets: Sets, moved: int) -> Iterator
         return
     image_of = {image.path: image for image in images}
     extra = sum(len(members) - 1 for members in sets)
-    yield f"{extra} images are copies of others, equal or re-encoded: {_examples(sets)}"
+    copied = are(extra, "is a copy of another", "are copies of others")
+    yield f"{counted(extra, 'image')} {copied}, equal or re-encoded: {_examples(sets)}"
 
     in_classes = [members for members in sets if len({image_of[path].class_id for path in members}) > 1]
     if in_classes:
-        yield f"{len(in_classes)} pictures are in two classes or more, so a label is wrong: {_examples(in_classes)}"
+        count = len(in_classes)
+        yield (
+            f"{counted(count, 'picture')} {are(count)} in two classes or more, so a label is wrong: "
+            f"{_examples(in_classes)}"
+        )
     if moved:
-        yield f"{moved} images were moved to the split of their copies or their group"
+        yield f"{counted(moved, 'image')} moved to the split of {are(moved, 'its', 'their')} copies or group"
     if crossing := crossing_sets(images, sets):
         yield (
-            f"{len(crossing)} pictures are in training and in test images, as their splits are given, so the accuracy "
-            f"is too high: {_examples(crossing)}"
+            f"{counted(len(crossing), 'picture')} {are(len(crossing))} in training and in test images, as the splits "
+            f"are given, so the accuracy is too high: {_examples(crossing)}"
         )
 
 

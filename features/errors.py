@@ -62,6 +62,11 @@ def shown(path: str) -> str:
     return path if path.isprintable() else repr(path)
 
 
+def are(count: int, singular: str = "is", plural: str = "are") -> str:
+    """Return the verb that goes with a count."""
+    return singular if count == 1 else plural
+
+
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 class`, `2 classes`, `1,000 images`."""
     plural = noun if count == 1 else noun + ("es" if noun.endswith("s") else "s")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, inspect, levels_for
-from features.errors import InputError, shown
+from features.errors import InputError, are, counted, shown
 from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.cores import cores
 from features.runtime.progress import Progress
@@ -82,9 +82,13 @@ def problem_lines(broken: Sequence[str], deep: Sequence[ValueRange]) -> Iterator
     """Yield the lines of `pixel_lines`, from the images that cannot be read and the ranges of the deep ones."""
     if broken:
         listed = "; ".join(map(shown, broken[:LISTED]))
-        yield f"{len(broken)} images cannot be read ({listed}{'; ...' * (len(broken) > LISTED)})"
+        yield f"{counted(len(broken), 'image')} cannot be read ({listed}{'; ...' * (len(broken) > LISTED)})"
     if levels := levels_for(deep):
-        yield f"{len(deep)} images have more than 8 bits: {levels[0]:g} is read as black, {levels[1]:g} as white"
+        count = len(deep)
+        yield (
+            f"{counted(count, 'image')} {are(count, 'has', 'have')} more than 8 bits: {levels[0]:g} is read as black, "
+            f"{levels[1]:g} as white"
+        )
 
 
 def _inspect_all(folder: Path, files: Sequence[tuple[str, str]], max_pixels: int) -> list[Inspected]:

@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 from urllib.parse import unquote
 
 from features.datasets.base import SPLITS, Listing, PassedOver, Split
+from features.errors import are, counted
 from features.splits.folder_layout import split_in_name, split_of, splits_of_names
 from features.splits.image_files import IMAGE_SUFFIXES, examples, find_images
 from features.splits.label_table import read_label_table
@@ -79,9 +80,10 @@ class ImageTable(OwnImages):
         passed_over += _unnamed(paths.folder, {*rows}, {path for path, _ in passed_over})
         notes += [*split_notes, *paths.notes(), *_odd_labels(rows.values())]
         if repeated:
-            notes.append(f"{repeated} rows repeat an earlier one and are ignored")
+            verb = are(repeated, "repeats an earlier one and is", "repeat an earlier one and are")
+            notes.append(f"{counted(repeated, 'row')} {verb} ignored")
         if (unsplit := sum(row.split is None for row in table)) and unsplit < len(table):
-            notes.append(f"{unsplit} of {len(table)} rows have no split; theirs is drawn")
+            notes.append(f"{unsplit} of {len(table)} rows {are(unsplit, 'has', 'have')} no split; it is drawn")
         return self.listing([*rows.values()], _problem_lines(problems), passed_over=passed_over, notes=notes)
 
 
@@ -196,7 +198,7 @@ class _Paths:
     def notes(self) -> Iterator[str]:
         """Yield one line for each way in which paths had to be understood."""
         for how, paths in self.counts.items():
-            yield f"{len(paths)} rows: {how} ({examples(paths)})"
+            yield f"{counted(len(paths), 'row')}: {how} ({examples(paths)})"
 
 
 def _candidates(text: str) -> Iterator[tuple[str, str]]:
@@ -242,6 +244,6 @@ def _odd_labels(rows: Iterable[Row]) -> Iterator[str]:
     if odd:
         labels = sorted({repr(row.label) for row in odd})
         yield (
-            f"{len(odd)} rows have the label {' or '.join(labels)}, which becomes a class; remove the rows if it means "
-            f"no label ({examples([row.path for row in odd])})"
+            f"{counted(len(odd), 'row')} {are(len(odd), 'has', 'have')} the label {' or '.join(labels)}, which becomes "
+            f"a class; remove what means no label ({examples([row.path for row in odd])})"
         )

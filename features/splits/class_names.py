@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from features.errors import InputError
 from features.splits.image_files import examples
 from features.splits.own_images import nfc
 
-BULLET = re.compile(r"\s*(?:[-*•–·]\s+|\(?\d+[.):]\s*)")  # "- kestrel", "1. kestrel", "2) kestrel"
+# "- kestrel", "1. kestrel", "(2) kestrel", "a) kestrel", "[ ] kestrel", and "> kestrel" of a quoted mail
+BULLET = re.compile(r"\s*(?:[-*•–·>]\s+|\(?\d+[.):]\s*|\(?[a-zA-Z][.)]\s+|\[[ xX]?\]\s+)")
+SEPARATORS = (",", ";", "\t")
+SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADERS = frozenset({"class", "class name", "classes", "class_name", "label", "labels", "name", "names", "species"})
 HINT = "use a UTF-8 text file with one class name per line"
 
@@ -32,13 +36,15 @@ def read_names(given: Path) -> NamesList:
     """
     if str(given) in ("", "."):
         raise InputError("--unseen is empty; give a file with one class name per line, or names with commas between")
-    if not given.exists() and "," in str(given):
+    if not given.exists() and any(separator in str(given) for separator in (*SEPARATORS, "\n")):
         return understand(str(given), "--unseen")
     try:
         text = given.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"--unseen {given} cannot be read: {reason}; {HINT}, or names with commas between") from error
+        raise InputError(
+            f"--unseen {given} cannot be read: {reason}; {HINT}, or names with commas between ('{given},' is one name)"
+        ) from error
     return understand(text, str(given))
 
 
@@ -46,31 +52,50 @@ def understand(text: str, where: str) -> NamesList:
     """Return the names in a text; empty lines and lines that start with `#` are ignored.
 
     Raises:
-        InputError: Several lines have commas, so they may be a table.
+        InputError: The lines have several columns, and no heading says which has the names.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = _json_list(text) or [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
     notes = []
 
     if lines and all(BULLET.match(line) for line in lines):
         lines = [BULLET.sub("", line, count=1) for line in lines]
         notes.append("numbers and bullets before the names are left out")
 
-    with_commas = [line for line in lines if "," in line]
-    if len(lines) == 1 and with_commas:
-        lines = [name.strip() for name in next(csv.reader(lines, skipinitialspace=True))]
-        notes.append("the line is read as names with commas between")
-    elif len(with_commas) > 1 and len(with_commas) == len(lines):
-        raise InputError(
-            f"{where} looks like a table ({examples(lines)}): keep the column of names alone, one name per line"
-        )
+    separator = next((one for one in SEPARATORS if lines and all(one in line for line in lines)), None)
+    if separator is not None:
+        rows = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+        headings = [i for i, cell in enumerate(rows[0]) if cell.strip().casefold() in HEADERS]
+        if len(lines) == 1:
+            lines = rows[0]
+            notes.append(f"the line is read as names with {SHOWN[separator]} between")
+        elif len(headings) == 1:
+            lines = [row[headings[0]] for row in rows if headings[0] < len(row)]
+        else:
+            raise InputError(
+                f"{where} looks like a table ({examples(lines)}): keep the column of names alone, one name per line"
+            )
 
-    if len(lines) > 1 and lines[0].casefold() in HEADERS:
-        notes.append(f"the first line, {lines[0]!r}, is read as a heading")
+    if len(lines) > 1 and lines[0].strip().casefold() in HEADERS:
+        notes.append(f"the first line, {lines[0].strip()!r}, is read as a heading")
         lines = lines[1:]
-    names = tuple(nfc(line.strip().strip('"“”').strip()) for line in lines)
-    names = tuple(name for name in names if name)
+    names = tuple(filter(None, map(_clean, lines)))
     if not names:
         notes.append("there are no names in it")
     if notes:
         notes = [f"{where}: {'; '.join(notes)}"]
     return NamesList(names, tuple(notes))
+
+
+def _json_list(text: str) -> list[str]:
+    """Return the texts of a JSON list; none if it is no such list."""
+    try:
+        value = json.loads(text) if text.lstrip().startswith("[") else []
+    except ValueError:
+        return []
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _clean(name: str) -> str:
+    """Return a name without quotes, and with simple spaces in place of those of mails and web pages."""
+    plain = " ".join(name.replace("\u200b", "").split()).strip('"“”')
+    return nfc(plain.strip())

@@ -18,7 +18,7 @@ from pipeline.metrics.accuracy import harmonic_mean
 
 # Bounds of the temperature. At the upper bound, CLIP's logits make all classes equally probable.
 LOWEST, HIGHEST = 1e-3, 1e3
-CREATE_COMMAND = "dvc repro select"
+CREATE_COMMAND = "shipyard run"
 
 
 class Predicted(Settings):

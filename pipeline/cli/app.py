@@ -255,7 +255,9 @@ def report(
 
     current = params.load()
     folder = EncoderPaths(current.artifacts).report
-    summary = read_summary(folder)
+    waiting = [name for name in current.tasks if name in current.data.sets and name not in current.grid.datasets]
+    own = "".join(f", `shipyard run {name}`" for name in waiting)
+    summary = read_summary(folder, f"run one of these first: `shipyard run` ({', '.join(current.grid.datasets)}){own}")
     if into:
         update_results_page(into, folder)
     print(results_text(summary, folder, write_local_report(current, summary)))

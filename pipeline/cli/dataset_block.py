@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.datasets.image_shards import suggested_options
 from features.errors import InputError, Problems, nearest, raise_all
-from features.shards.archives import Base, archives_named, is_address
+from features.shards.archives import Base, archives_named
 from features.shards.tables import holds_images
 from features.splits.folder_layout import ask_about_levels, has_split_folders, split_in_name, split_of
-from features.splits.image_files import examples, find_images
+from features.splits.image_files import Found, examples, find_images
 from features.splits.label_table import SUFFIXES, holds_labels, image_paths
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Block(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def dataset_block(new: NewTask, root: Path, problems: Problems) -> Block:
-    """Return the block of images that are files."""
+def dataset_block(new: NewTask, found: Found, root: Path, problems: Problems) -> Block:
+    """Return the block of images that are files; `found` is the content of the folder, if one is named."""
     images = Path(new.images)
-    tables = problems.attempt(partial(_tables, images))
+    tables = problems.attempt(partial(_tables, images, found))
     if tables is None or not _exists(images, is_table=bool(tables), problems=problems):
         return Block({"reader": "image_folder", "path": str(images)}, absolute=False, clear=False, folder=images)
 
@@ -59,7 +59,7 @@ def dataset_block(new: NewTask, root: Path, problems: Problems) -> Block:
     if tables:
         options: dict[str, Any] | None = {"table": names if len(names) > 1 else names[0]}
     else:
-        options = problems.attempt(partial(_folder_options, folder, new.class_from))
+        options = problems.attempt(partial(_folder_options, folder, found, new.class_from))
     block = {"reader": "image_table" if tables else "image_folder", "path": path, **(options or {})}
     notes = (f"labels are read from {examples(names)}",) if tables and images.is_dir() else ()
     return Block(block, not inside_root, options is not None, folder, notes)
@@ -87,9 +87,9 @@ def _exists(images: Path, *, is_table: bool, problems: Problems) -> bool:
     return False
 
 
-def in_archives(images: str) -> tuple[Base, str] | None:
+def in_archives(images: str, found: Found) -> tuple[Base, str] | None:
     """Return the base and the pattern of archives of images; None if the images are files."""
-    if not is_address(images) and Path(images).is_dir() and find_images(Path(images)).images:
+    if found.images:
         return None  # an archive beside images is what they were unpacked from
     return archives_named(images, holds_images)
 
@@ -126,7 +126,7 @@ def common_options(new: NewTask, problems: Problems) -> dict[str, Any]:
     return block
 
 
-def _tables(images: Path) -> list[Path]:
+def _tables(images: Path, found: Found) -> list[Path]:
     """Return the tables of labels that a user names, or those in a folder; none if its class folders are the labels.
 
     Raises:
@@ -140,7 +140,6 @@ def _tables(images: Path) -> list[Path]:
         if labelled or (files and METADATA not in pattern):  # what is wrong with the file of a tool is reported
             return sorted(labelled or files)
 
-    found = find_images(images)
     folders = {path.rpartition("/")[0].rpartition("/")[2] for path in found.images}
     if len({name for name in folders if name and not split_of(name)}) > 1:
         return []
@@ -170,13 +169,12 @@ def _relative(file: Path, folder: Path) -> str:
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
-def _folder_options(folder: Path, class_from: ClassFrom | None) -> dict[str, Any]:
+def _folder_options(folder: Path, found: Found, class_from: ClassFrom | None) -> dict[str, Any]:
     """Return the options of `image_folder` that the folders in a folder ask for.
 
     Raises:
         InputError: the folders can be understood in several ways.
     """
-    found = find_images(folder)
     try:
         splits = has_split_folders(folder, found)
     except InputError:

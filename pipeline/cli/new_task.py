@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, Problems, counted, raise_all
+from features.errors import InputError, Problems, are, counted, raise_all
 from features.formats.files import atomic_file
 from features.listing_checks import mistakes
-from features.shards.archives import Base
+from features.shards.archives import Base, is_address
 from features.splits.class_names import read_names
+from features.splits.image_files import Found, find_images
 from features.splits.own_images import NAMES
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
@@ -107,8 +108,10 @@ def prepare(new: NewTask) -> PreparedTask:
     root = Path(settings.data.root)
     problems = Problems()
 
-    archives = problems.attempt(partial(in_archives, str(new.images)))
-    block = shards_block(new, *archives, root, problems) if archives else dataset_block(new, root, problems)
+    folder = Path(new.images)
+    found = find_images(folder) if not is_address(str(new.images)) and folder.is_dir() else Found()
+    archives = problems.attempt(partial(in_archives, str(new.images), found))
+    block = shards_block(new, *archives, root, problems) if archives else dataset_block(new, found, root, problems)
     spec = block.options | common_options(new, problems)
     given = problems.attempt(partial(read_names, new.unseen)) if new.unseen is not None else None
     unseen = given.names if given else ()
@@ -235,8 +238,8 @@ def too_small_splits(listing: Listing) -> Iterator[str]:
     """Yield a note for each split in which seen classes have no images to be evaluated on."""
     seen = seen_ids(listing)
     for split, kind, if_some, if_all in (
-        ("val", "validation", "they are ignored when a run is selected", "runs cannot be compared"),
-        ("test", "test", "they are not included in test results", "nothing is evaluated"),
+        ("val", "validation", "ignored when a run is selected", "runs cannot be compared"),
+        ("test", "test", "not included in test results", "nothing is evaluated"),
     ):
         missing = sorted(seen - {image.class_id for image in listing.images if image.split == split})
         if not missing:
@@ -245,8 +248,9 @@ def too_small_splits(listing: Listing) -> Iterator[str]:
             yield f"no class has {kind} images, so {if_all}: the smallest class has too few images"
         else:
             listed = _listed(listing.classes[class_id] for class_id in missing)
-            verb = "has" if len(missing) == 1 else "have"
-            yield f"{len(missing)} of {counted(len(seen), 'class')} {verb} no {kind} images, so {if_some}: {listed}"
+            count = f"{len(missing)} of {counted(len(seen), 'class')} {are(len(missing), 'has', 'have')}"
+            them = are(len(missing), "it is", "they are")
+            yield f"{count} no {kind} images, so {them} {if_some}: {listed}"
 
     if len(seen) == 1 and len(listing.classes) > 1:
         yield "a single class has images, so runs cannot be compared: nothing shows how they treat the other classes"

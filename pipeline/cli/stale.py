@@ -9,7 +9,7 @@ from pathlib import Path
 from features.datasets.base import Image, reader_from
 from features.datasets.image_shards import ImageShards
 from features.duplicates import LISTED, crossing_sets
-from features.errors import Problems, combined_error, raise_all, shown
+from features.errors import Problems, are, combined_error, counted, raise_all, shown
 from features.freshness import Changes, changed_archives, changes_since
 from features.index_table import read_index
 from features.listing_checks import mistakes
@@ -45,7 +45,8 @@ def copies_across_splits(params: Params) -> Iterator[str]:
         if indexed.duplicates and (sets := crossing_sets([Image(*row) for row in rows], indexed.duplicates)):
             listed = ", ".join(" = ".join(map(shown, members[:LISTED])) for members in sets[:LISTED])
             yield (
-                f"{name}: {len(sets)} pictures are in training and in test images, so its accuracies are too high "
+                f"{name}: {counted(len(sets), 'picture')} {are(len(sets))} in training and in test images, so its "
+                "accuracies are too high "
                 f"({listed}{', ...' if len(sets) > LISTED else ''})"
             )
 

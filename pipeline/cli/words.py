@@ -33,7 +33,9 @@ def words(
         typer.Option(help="Image to read as a prompt (generators only), by its path in the index. Can be repeated."),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="One of grid.datasets. Default: the first.")] = None,
-    task: Annotated[str | None, typer.Option(help="One of grid.tasks. Default: the first.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="One of grid.tasks. Default: the first, or that of your own data set.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="One of grid.seeds. Default: the first.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of words per vector, nearest first.")] = 3,
 ) -> None:
@@ -44,15 +46,18 @@ def words(
     from features.text.tower_file import load_tower
     from pipeline.artifacts.paths import EncoderPaths
     from pipeline.config.params import load
-    from pipeline.inference.words import learned_contexts
+    from pipeline.inference.words import check_fitted, learned_contexts
     from pipeline.steps.nearest_words import nearest_words
 
     params = load()
     grid = params.grid
     encoder = EncoderPaths(params.artifacts)
-    cell = encoder.cell(dataset or grid.datasets[0], task or grid.tasks[0])
+    dataset = dataset or grid.datasets[0]
+    own = dataset if dataset in params.tasks else None  # a data set made by `task new` has a task of its name
+    cell = encoder.cell(dataset, task or own or grid.tasks[0])
     seed = grid.seeds[0] if seed is None else seed
 
+    check_fitted(params, cell, run, seed)
     tower = load_tower(encoder.text_tower)
     owners, contexts = learned_contexts(params, cell, run, seed=seed, images=image or [], tower=tower)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import pipeline.generators
 import pipeline.methods
 from features.datasets.base import SPLITS
-from features.errors import InputError, raise_all
+from features.errors import InputError, nearest, raise_all
 from features.formats.tensors import read_tensors
 from features.image_store.store import ImageStore
 from features.index_table import read_index
@@ -23,6 +23,7 @@ from features.lookup import find, names
 from features.settings import parse
 from features.text.text_tower import TextTower
 from pipeline.artifacts import paths
+from pipeline.artifacts.scores import grid_runs
 from pipeline.artifacts.task import TrainTask, load_task
 from pipeline.config.params import Params
 from pipeline.generators._prompt_vae import PromptVae
@@ -47,6 +48,36 @@ def prompt_methods() -> list[str]:
 def image_readers() -> list[str]:
     """Return the names of the generators that turn an image into a prompt."""
     return [name for name in names(pipeline.generators) if find(pipeline.generators, name, Generator).reads_images]
+
+
+def check_fitted(params: Params, cell: paths.TaskPaths, run: str, seed: int) -> None:
+    """Check that a run was fitted, before anything is loaded.
+
+    Raises:
+        InputError: it was not; the message has the command that fits it, if the grid or a data set's name has it.
+    """
+    generators = names(pipeline.generators)
+    fitted = cell.generator(run) if run in generators else cell.fitted(run)
+    if paths.weights(fitted, seed).is_file():
+        return
+
+    grid = params.grid
+    runs = list(dict.fromkeys([*grid.generators, *(one.run for one in grid_runs(params))]))
+    method, _, generator = run.partition("+")
+    if run not in generators and (method not in names(pipeline.methods) or generator not in {"", *generators}):
+        raise InputError(f"there is no run {run!r}; {nearest(run, [*prompt_methods(), *image_readers()])}")
+    if cell.dataset not in params.data.sets:
+        raise InputError(f"there is no data set {cell.dataset!r}; {nearest(cell.dataset, params.data.sets)}")
+    if run not in runs:
+        key = "generators" if run in generators else "synthetic_methods" if generator else "methods"
+        fix = f"it is not in the grid ({', '.join(runs)}); add it to grid.{key} in params.yaml, then `shipyard run`"
+    elif cell.dataset not in grid.datasets or cell.task not in grid.tasks:
+        fix = f"run `shipyard run {cell.dataset}`"
+    elif seed not in grid.seeds:
+        fix = f"use one of the seeds of the grid, {', '.join(map(str, grid.seeds))}"
+    else:
+        fix = "run `shipyard run`"
+    raise InputError(f"{run} is not fitted on {cell.dataset}, {cell.task}, seed {seed}: {fix}")
 
 
 def learned_contexts(

@@ -13,14 +13,14 @@ from pipeline.report.summary import Row, Summary, Table
 from pipeline.report.tables import published_cells, reference_name
 
 
-def read_summary(folder: Path) -> Summary:
+def read_summary(folder: Path, hint: str = "run `shipyard run` first") -> Summary:
     """Read `summary.json` in the folder of a report.
 
     Raises:
-        InputError: there is no report yet, or it is damaged.
+        InputError: there is no report yet, or it is damaged; the message ends with `hint`.
     """
     path = folder / "summary.json"
-    return parse(Summary, read_sealed_json(path, "run `shipyard run` first"), str(path))
+    return parse(Summary, read_sealed_json(path, hint), str(path))
 
 
 def results_text(summary: Summary, folder: Path, page: Path) -> str:

@@ -349,6 +349,6 @@ def test_images_that_changed_are_named_and_indexed_by_the_next_run(
     assert "1 added (train/cat/added.png)" in shipyard(repo, "doctor")
     output = shipyard(repo, "run")
     assert "1 added (train/cat/added.png)" in output
-    assert "1 images are copies" in output
+    assert "1 image is a copy" in output
     assert "extract@mine" in ran(output)
     assert "changed since" not in shipyard(repo, "check")

@@ -21,6 +21,12 @@ from features.splits.class_names import read_names, understand
         "* owl\n• wren\n– kestrel",
         "name\nowl\nwren\nkestrel",
         'Class\n"owl"\n"wren"\n"kestrel"',
+        "owl; wren; kestrel",
+        "owl\twren\tkestrel",
+        "> owl\n> wren\n> kestrel",
+        "a) owl\nb) wren\nc) kestrel",
+        "[ ] owl\n[x] wren\n[ ] kestrel",
+        "id;Name\n1;owl\n2;wren\n3;kestrel",
     ],
 )
 def test_usual_lists_are_understood_and_said(text: str) -> None:
@@ -32,6 +38,11 @@ def test_usual_lists_are_understood_and_said(text: str) -> None:
 @pytest.mark.parametrize("text", ["owl\nwren\n", "# birds\nowl\n\n  wren\n"])
 def test_one_name_a_line_needs_no_note(text: str) -> None:
     assert understand(text, "names.txt") == type(understand("", ""))(("owl", "wren"), ())
+
+
+def test_other_lists_that_need_no_note() -> None:
+    assert understand('["owl", "barn owl"]', "t").names == ("owl", "barn owl")
+    assert understand("barn\u00a0owl\n\u200bwren", "t").names == ("barn owl", "wren")
 
 
 def test_names_keep_their_signs() -> None:

@@ -239,7 +239,7 @@ def test_two_columns_of_one_name_are_an_error(folder: Path) -> None:
 
 def test_repeated_rows_are_counted_and_contradictions_are_faults(folder: Path) -> None:
     listing = read(folder, "path,label\na/1.jpg,a\na/1.jpg,a\n")
-    assert any("1 rows" in note for note in listing.notes)
+    assert any("1 row " in note for note in listing.notes)
     assert list(mistakes(listing)) == []
     [fault] = read(folder, "path,label\na/1.jpg,a\na/1.jpg,b\n").faults
     assert "row 2" in fault

@@ -199,7 +199,7 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
         (["--images", "loose"], ["loose", " 1 image"]),
         (["--images", "data/birds", "--shots", "19"], ["--shots 19"]),
         (["--images", "data/birds", "--template", "a photo"], ["'a photo'", "{}"]),
-        (["--images", "data/birds", "--unseen", "long.txt"], ["76 tokens", "coop"]),
+        (["--images", "data/birds", "--unseen", "long.txt"], ["(76)", "coop"]),
         (["--images", "data/birds", "--unseen", "all.txt"], ["--unseen"]),
         (["--images", "few"], ["'tern'", "only class"]),
     ],

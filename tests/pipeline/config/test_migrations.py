@@ -27,13 +27,13 @@ def test_a_selection_in_the_folder_of_an_older_version_is_reported(tmp_path: Pat
     older = tmp_path / "chosen/chosen/mine/mine.json"
     older.parent.mkdir(parents=True)
     older.write_text("{}", encoding="utf-8")
-    with pytest.raises(InputError, match="dvc repro select") as caught:
+    with pytest.raises(InputError, match="shipyard run") as caught:
         read_selection(path)
     assert str(older) in str(caught.value)
     assert "older" in str(caught.value)
 
 
 def test_a_missing_selection_is_not_taken_for_an_old_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="dvc repro select") as caught:
+    with pytest.raises(InputError, match="shipyard run") as caught:
         read_selection(EncoderPaths(tmp_path / "encoder").cell("mine", "mine").selection)
     assert "older" not in str(caught.value)
