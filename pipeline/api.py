@@ -35,6 +35,7 @@ from features.encoding.definition import EncoderSpec
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import read_image
 from features.encoding.text import text_tower_of
+from features.encoding.view_families import positions_of
 from features.errors import InputError
 from features.image_store.store import ImageStore
 from features.lookup import find
@@ -113,16 +114,18 @@ def image_features(clip: Clip, paths: Sequence[Path]) -> Tensor:
     return torch.cat([clip.encoder.encode_crops(batch) for batch in batches])
 
 
-def load_store(path: Path, split: Split) -> LabelledFeatures:
-    """Return one split of a Zarr store of image features, with all its views; labels are the data set's class ids.
+def load_store(path: Path, split: Split, view_family: str | None = None) -> LabelledFeatures:
+    """Return one split of a Zarr store of image features, with its views; labels are the data set's class ids.
 
-    Images that could not be read are left out.
+    Images that could not be read are left out. `view_family` names the family of the views; None is the first one.
 
     Raises:
-        InputError: no such store or split, or a damaged one.
+        InputError: no such store, split or family, or a damaged store.
     """
-    rows = ImageStore.open(Path(path)).load(split)
-    features = rows.features[rows.valid].astype(np.float32)
+    store = ImageStore.open(Path(path))
+    rows = store.load(split)
+    crops = positions_of(view_family, store.meta.view_families, rows.features.shape[1], str(path))
+    features = rows.features[rows.valid][:, crops].astype(np.float32)
     labels = rows.labels[rows.valid].astype(np.int64)
     return LabelledFeatures(torch.from_numpy(features), torch.from_numpy(labels))
 

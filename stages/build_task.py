@@ -16,7 +16,7 @@ from stages.options import Dataset, Task
 def main(dataset: Dataset, task: Task) -> None:
     """Write `artifacts/<encoder>/tasks/<dataset>/<task>/`."""
     params = load()
-    values, where = params.block("tasks", task)
+    values, where = params.block("tasks", task, dataset)
     protocol = parse(find(pipeline.protocols, str(values.get("protocol")), Protocol), values, where)
     encoded = EncoderPaths(params.artifacts)
     build_task(

@@ -18,7 +18,7 @@ from features.extraction.ray_engine import OnRay
 from features.index_table import read_index
 from features.runtime.devices import keep_freed_memory, pick_device
 from pipeline.artifacts import paths
-from pipeline.config.params import PATH, load
+from pipeline.config.params import PATH, Extract, load
 from stages.options import Dataset
 
 
@@ -36,12 +36,11 @@ def main(dataset: Dataset) -> None:
     # The driver of a Ray cluster computes nothing, and may have no GPU.
     encoder = load_on("cpu" if on_ray else pick_device(params.compute.device))
 
-    low, high = settings.view_scale
     scratch, bucket = shard_location(params.compute.shards, paths.SCRATCH / "extract")
     job = Extraction(
         index=read_index(paths.index(dataset)),
         folder=folder,
-        views=Views(settings.views, (low, high), settings.view_seed),
+        views=_views(settings),
         encoder=encoder,
         precision=settings.precision,
         batch=params.compute.batch,
@@ -52,6 +51,12 @@ def main(dataset: Dataset) -> None:
     )
     engine = OnRay(load_on, params.compute.device) if on_ray else compute
     extract(job, paths.EncoderPaths(params.artifacts).features(dataset), scratch, engine)
+
+
+def _views(settings: Extract) -> Views:
+    low, high = settings.view_scale
+    families = {name: (low, high) for name, (low, high) in settings.view_families.items()}
+    return Views(settings.views, (low, high), settings.view_seed, families)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from features.encoding.images import MAX_PIXELS, UnreadableImageError
+from features.encoding.view_families import crops_of
 from features.errors import InputError
 
 RATIO = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop, which all three papers use
@@ -59,36 +61,55 @@ class Preprocess:
         )
 
 
+Scale = tuple[float, float]  # smallest and largest area of a view, as a share of the image's area
+
+
 @dataclass(frozen=True)
 class Views:
-    """Settings of the stored random views of training images.
+    """Settings of the stored random views of training images, in one family or more.
+
+    The views of a family differ in their area from those of another. Features (N, K, D) of the training split hold view
+    0, the centre crop, then `count` views of each family: K = `crops`. The other splits have K = 1.
 
     Attributes:
-        count: number of random views of an image. View 0, the centre crop, comes before them, so features of shape
-            (N, K, D) have K = 1 + count in the training split. The other splits have K = 1.
-        scale: smallest and largest area of a view, as a share of the image's area.
+        count: number of random views of an image in each family.
+        scale: area of the views of the first family, which has no name.
         seed: seed of all views.
+        families: name -> area of the other families; they are stored in alphabetical order.
     """
 
     count: int
-    scale: tuple[float, float]
+    scale: Scale
     seed: int
+    families: Mapping[str, Scale] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        low, high = self.scale
-        if not 0 < low <= high <= 1:
-            raise InputError(f"invalid extract.view_scale {list(self.scale)}: expected 0 < smallest <= largest <= 1")
+        areas = {"view_scale": self.scale, **{f"view_families.{name}": area for name, area in self.families.items()}}
+        for key, (low, high) in areas.items():
+            if not 0 < low <= high <= 1:
+                raise InputError(f"invalid extract.{key} {[low, high]}: expected 0 < smallest <= largest <= 1")
+
+    @property
+    def crops(self) -> int:
+        """Return K, the crops of a training image, the centre crop included."""
+        return crops_of(self.count, self.families)
+
+    @property
+    def scales(self) -> list[Scale]:
+        """Return the area of each family, in the order in which they are stored."""
+        return [self.scale, *(self.families[name] for name in sorted(self.families))]
 
 
 def fill_crops(image: Image.Image, path: str, preprocess: Preprocess, views: Views, out: NDArray[np.uint8]) -> None:
-    """Fill `out` (K, height, width, 3) with view 0, the centre crop, and views 1 to K - 1.
+    """Fill `out` (K, height, width, 3) with view 0, the centre crop, and the first K - 1 views of all families.
 
-    `path` is the image's path in the index. A view depends on this path, its number and `views.seed` alone, so not on
-    the batch, the worker or a resume.
+    `path` is the image's path in the index. A view depends on this path, its number in its family, the area and
+    `views.seed` alone, so not on the batch, the worker, a resume or other families.
     """
     out[0] = np.asarray(centre_crop(image, preprocess))
-    for number in range(1, len(out)):
-        out[number] = np.asarray(random_view(image, preprocess, views.scale, f"{views.seed}/{number}/{path}"))
+    numbered = [(scale, number) for scale in views.scales for number in range(1, views.count + 1)]
+    for crop, (scale, number) in zip(out[1:], numbered, strict=False):
+        crop[...] = np.asarray(random_view(image, preprocess, scale, f"{views.seed}/{number}/{path}"))
 
 
 def centre_crop(image: Image.Image, preprocess: Preprocess) -> Image.Image:
@@ -136,7 +157,7 @@ def _centre_or_pad(image: Image.Image, height: int, width: int, fill: int) -> Im
     return image.crop((left, top, left + width, top + height))
 
 
-def random_view(image: Image.Image, preprocess: Preprocess, scale: tuple[float, float], key: str) -> Image.Image:
+def random_view(image: Image.Image, preprocess: Preprocess, scale: Scale, key: str) -> Image.Image:
     """Return a random resized crop, flipped half of the time; `key` alone decides which."""
     rng = _generator(key)
     left, top, width, height = _random_box(image.width, image.height, scale, rng)
@@ -152,7 +173,7 @@ def _generator(key: str) -> random.Random:
     return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()))  # noqa: S311 - no secret depends on it
 
 
-def _random_box(width: int, height: int, scale: tuple[float, float], rng: random.Random) -> tuple[int, int, int, int]:
+def _random_box(width: int, height: int, scale: Scale, rng: random.Random) -> tuple[int, int, int, int]:
     """Draw (left, top, width, height) by the rule of torchvision's `RandomResizedCrop.get_params`."""
     # The ratio is drawn on a log scale, so that 3:4 and 4:3 are equally likely.
     low, high = math.log(RATIO[0]), math.log(RATIO[1])

@@ -54,9 +54,11 @@ class DecodeSettings:
         )
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn lists back into tuples, which JSON does not know."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def _tuples(value: Any) -> Any:
+    """Turn lists back into tuples, which JSON does not know, also inside of mappings."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def decode_batch(

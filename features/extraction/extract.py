@@ -44,7 +44,7 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
     # The key holds everything that decides a feature, so shards of other settings or weights are never reused.
     key = hashlib.sha256(canonical_json([REVISION, provenance]).encode()).hexdigest()[:16]
     shard_folder = scratch / f"{out.stem}-{key}"
-    shards = plan_shards(job.index, 1 + job.views.count, job.patches)
+    shards = plan_shards(job.index, job.views.crops, job.patches)
     bucket = job.bucket.subfolder(shard_folder.name) if job.bucket else None
     job = replace(job, bucket=bucket)
 
@@ -56,8 +56,9 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
         todo = [shard for shard in shards if not _is_finished(job, shard, shard_folder / shard.key)]
         _check_unchanged(job, todo)
         total = len(job.index.paths)
-        if job.patches and not quiet():
-            print(f"extract {out.stem}: {patch_tokens_cost(job)}", file=sys.stderr, flush=True)
+        if not quiet():
+            for line in costs(job):
+                print(f"extract {out.stem}: {line}", file=sys.stderr, flush=True)
 
         done = total - sum(len(shard.rows) for shard in todo)
         with Progress(f"extract {out.stem}", total, done=done) as progress:
@@ -75,14 +76,25 @@ def extract(job: Extraction, out: Path, scratch: Path, engine: Engine = compute)
             bucket.clear()
 
 
-def patch_tokens_cost(job: Extraction) -> str:
-    """Return a line on the disk space of patch tokens, printed before they are computed."""
-    images, d = len(job.index.paths), job.encoder.embed_dim
-    size = 2 * images * job.patches * d  # float16
-    return (
-        f"patch tokens of {images:,} images take {size / 1e6:,.1f} MB ({job.patches} of {d} float16 each). Every task "
-        "copies those of its images into its train.h5 and test.h5. Set extract.patch_tokens: false to leave them out"
-    )
+def costs(job: Extraction) -> Iterator[str]:
+    """Yield lines on the disk space of what is stored only on request, printed before it is computed."""
+    d = job.encoder.embed_dim
+    if job.views.families:
+        images, added = len(job.index.rows("train")), job.views.count * len(job.views.families)
+        size = 2 * images * added * d  # float16
+        yield (
+            f"the families {', '.join(sorted(job.views.families))} add {added} views of each of {images:,} training "
+            f"images, {size / 1e6:,.1f} MB, and take the encoder {job.views.crops} crops of each in place of "
+            f"{1 + job.views.count}. Set extract.view_families: {{}} to leave them out"
+        )
+    if job.patches:
+        images = len(job.index.paths)
+        size = 2 * images * job.patches * d
+        yield (
+            f"patch tokens of {images:,} images take {size / 1e6:,.1f} MB ({job.patches} of {d} float16 each). Every "
+            "task copies those of its images into its train.h5 and test.h5. Set extract.patch_tokens: false to leave "
+            "them out"
+        )
 
 
 def _is_finished(job: Extraction, shard: Shard, file: Path) -> bool:

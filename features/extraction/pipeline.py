@@ -81,6 +81,8 @@ class Extraction:
             "views": self.views.count,
             "view_scale": list(self.views.scale),
             "view_seed": self.views.seed,
+            # Left out where there is one family: such a store has the bytes that it always had.
+            **({"view_families": {n: list(s) for n, s in self.views.families.items()}} if self.views.families else {}),
             **({"patches": self.patches} if self.patches else {}),
             **self.index.reading.provenance(),
         }

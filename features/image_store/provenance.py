@@ -39,8 +39,9 @@ class Provenance(Settings):
         weights_sha256: identity of its weights (`features.encoding.encoder`).
         preprocess: the fields of `features.encoding.augment.Preprocess`.
         precision: of the forward pass.
-        views: number of random views of a training image; view 0, the centre crop, is not counted.
+        views: number of random views of a training image in each family; view 0, the centre crop, is not counted.
         view_scale, view_seed: settings of these views.
+        view_families: name -> area of the other families, each of as many views; left out if there are none.
         imported: origin of features that were not extracted by this project. Then preprocess, precision and view_scale
             are empty, which means unknown.
         upright, levels: fields of `features.encoding.images.Reading`; left out if images were read as in the papers.
@@ -54,6 +55,7 @@ class Provenance(Settings):
     views: Annotated[int, Field(ge=0)]
     view_scale: list[float]
     view_seed: int
+    view_families: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(default_factory=dict)
     imported: Origin | None = None
     upright: bool = False
     levels: list[float] | None = None

@@ -1,6 +1,7 @@
 """Image features on disk: a Zarr v3 store with one group for each split, and its metadata in `meta.json`.
 
-    <split>/features  (N, K, D) float16: K views of each of N images, not normalised; view 0 is the centre crop
+    <split>/features  (N, K, D) float16: K views of each of N images, not normalised; view 0 is the centre crop. In the
+                      training split the views of each family follow (`features.encoding.augment.Views`)
     <split>/patches   (N, P, D) float16, only with `extract.patch_tokens`: local features of the centre crop
     <split>/labels    (N,) int32: class ids of the index
     <split>/valid     (N,) bool: false if an image has no features; a missing chunk would read as zeros
@@ -26,6 +27,7 @@ from pydantic import Field
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
+from features.encoding.view_families import crops_of
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import MARK, sha256
 from features.formats.seal import REMEDY
@@ -69,7 +71,7 @@ class Meta(Provenance):
 
     def shape(self, split: SplitName) -> tuple[int, int, int]:
         """Return the shape (N, K, D) of a split's features; only training images have random views."""
-        k = 1 + self.views if split == "train" else 1
+        k = crops_of(self.views, self.view_families) if split == "train" else 1
         return self.rows[split], k, self.dim
 
 
@@ -194,8 +196,9 @@ class ImageStore:
             return [f"  imported from {origin.suffix or 'a folder'} {origin.sha256[:12]}, which had {origin.dtype}"]
 
         low, high = meta.view_scale
+        families = (f"; {name}: {scale[0]:g} to {scale[1]:g}" for name, scale in sorted(meta.view_families.items()))
         return [
-            f"  views {meta.views}, area {low:g} to {high:g}, seed {meta.view_seed}",
+            f"  views {meta.views}, area {low:g} to {high:g}{''.join(families)}, seed {meta.view_seed}",
             f"  crops {json.dumps(meta.preprocess)}",
             *(["  images upright, as their EXIF orientation says"] if meta.upright else []),
             *(

@@ -25,6 +25,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from features.datasets.base import SPLITS
 from features.datasets.base import Split as SplitName
+from features.encoding.view_families import crops_of
 from features.formats.files import atomic_file, atomic_folder, remove, sha256, write_json
 from features.formats.seal import write_sealed_json
 from features.image_store.provenance import with_checksum
@@ -178,7 +179,7 @@ def write_store(
         zarr.create_group(root, zarr_format=3)
         for split in SPLITS:
             rows = index.rows(split)
-            k = 1 + int(provenance["views"]) if split == "train" else 1
+            k = crops_of(int(provenance["views"]), provenance.get("view_families", ())) if split == "train" else 1
             chunk = chunk_rows(k, patches)
             zarr.create_group(root, path=split, zarr_format=3)
 

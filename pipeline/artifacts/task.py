@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.encoding.view_families import positions_of
 from features.errors import InputError, nearest
 from features.formats import hdf5
 from features.formats.hdf5 import get_member, read_array
@@ -46,6 +47,7 @@ class Header:
             counts are left out.
         reading: how the images of `trained_on` were read (`features.encoding.images.Reading.provenance`).
         validation_from: split of the validation images. With `test`, settings are selected on test images.
+        view_families: names of the families of views that follow the first one in the training images' features.
     """
 
     dataset: str
@@ -60,6 +62,7 @@ class Header:
     unreadable: Mapping[str, int] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     validation_from: ValidationFrom = "val"
+    view_families: tuple[str, ...] = ()
 
     @property
     def transfer(self) -> bool:
@@ -118,20 +121,23 @@ class TrainTask:
     header: Header
     classes: ClassSet
 
-    def seed(self, seed: int, *, patches: bool = False) -> LabelledFeatures:
+    def seed(self, seed: int, *, patches: bool = False, view_family: str | None = None) -> LabelledFeatures:
         """Return the images of a seed as tensors: features (N, K, D), where K is 1 for validation images.
 
         Args:
             seed: seed of the draw.
             patches: whether to read patch tokens as well.
+            view_family: the family of the views beside the centre crop; None: the first one, which has no name.
 
         Raises:
-            InputError: the file has no such seed, or no patch tokens.
+            InputError: the file has no such seed, no patch tokens, or no such family.
         """
-        return self.rows(seed, patches=patches).tensors()
+        rows = self.rows(seed, patches=patches)
+        crops = positions_of(view_family, self.header.view_families, rows.features.shape[1], str(self.path))
+        return replace(rows, features=rows.features[:, crops]).tensors()
 
     def rows(self, seed: int, *, patches: bool = False) -> Rows:
-        """Return the images of a seed as arrays; see `seed`."""
+        """Return the images of a seed as arrays, with the views of all families; see `seed`."""
         with open_task_file(self.path) as file:
             if f"seed={seed}" not in file:
                 seeds = [name.removeprefix("seed=") for name in file if name.startswith("seed=")]
@@ -278,13 +284,15 @@ def _write_header(file: Any, header: Header) -> None:
         del values["reading"]
     if values["validation_from"] == "val":
         del values["validation_from"]
+    if not values["view_families"]:
+        del values["view_families"]
     file.attrs["header"] = json.dumps(values, sort_keys=True)
 
 
 def _read_header(file: Any) -> Header:
     values = json.loads(hdf5.text_attribute(file, "header"))
-    harmonic = values.pop("harmonic")
-    return Header(**values, harmonic=tuple(harmonic) if harmonic else None)
+    harmonic, families = values.pop("harmonic"), tuple(values.pop("view_families", ()))
+    return Header(**values, harmonic=tuple(harmonic) if harmonic else None, view_families=families)
 
 
 def _average(group: Any) -> Average:

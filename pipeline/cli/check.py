@@ -27,6 +27,7 @@ from pipeline.artifacts.paths import index
 from pipeline.artifacts.paths import names as names_path
 from pipeline.artifacts.scores import AVERAGE
 from pipeline.cli.check_encoder import encoder_conflicts, prompt_room
+from pipeline.cli.check_views import view_conflicts
 from pipeline.config.params import PATH, Params
 from pipeline.generators.base import Generator
 from pipeline.methods.base import Method
@@ -46,17 +47,21 @@ def check(params: Params) -> None:
 
     for name in grid.datasets:
         blocks.parse_by_key("reader", features.datasets, Reader, f"data.sets.{name}", params.data.sets[name])
-    protocols = {
-        name: blocks.parse_by_key("protocol", pipeline.protocols, Protocol, f"tasks.{name}", params.tasks[name])
-        for name in grid.tasks
-    }
 
+    protocols: dict[str, Protocol | None] = {}
     methods: dict[str, Method | None] = {}
     for dataset in grid.datasets:
+        for name in grid.tasks:
+            values, _ = params.block("tasks", name, dataset)
+            protocols[name] = blocks.parse_by_key("protocol", pipeline.protocols, Protocol, f"tasks.{name}", values)
         of_dataset, _ = learners(params, dataset, blocks)
         methods |= of_dataset
 
-    conflicts = [*_conflicts(params, protocols, methods), *encoder_conflicts(params, methods)]
+    trained_on = {protocol.trained_on(name) for protocol in protocols.values() if protocol for name in grid.datasets}
+    views = (
+        line for name in sorted(trained_on) for line in view_conflicts(params, name, *learners(params, name, blocks))
+    )
+    conflicts = [*_conflicts(params, protocols, methods), *encoder_conflicts(params, methods), *dict.fromkeys(views)]
     problems = [*blocks.problems, *conflicts]
     raise_all(problems, f"{PATH} is invalid")
 

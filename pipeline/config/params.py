@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -76,23 +76,27 @@ class Data(Settings):
     sets: dict[Name, dict[str, Any]]
 
 
+def _ascending(value: list[float]) -> list[float]:
+    if value[0] > value[1]:
+        raise ValueError("expected [minimum, maximum]")
+    return value
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+ViewScale = Annotated[list[Share], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+
+
 class Extract(Settings):
     """Settings of feature extraction."""
 
     precision: Literal["float32", "bfloat16", "float16"]
     views: Annotated[int, Field(ge=0)]
-    view_scale: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)]
+    view_scale: ViewScale
+    view_families: dict[Name, ViewScale] = Field(default_factory=dict)
     view_seed: Annotated[int, Field(ge=0)]
     patch_tokens: bool = False
     on_bad_image: Literal["fail", "skip"]
     engine: Literal["local", "ray"]
-
-    @field_validator("view_scale")
-    @classmethod
-    def _ascending(cls, value: list[float]) -> list[float]:
-        if value[0] > value[1]:
-            raise ValueError("expected [minimum, maximum]")
-        return value
 
 
 class TextTowerSettings(Settings):
@@ -153,7 +157,7 @@ class Params(Settings):
         Args:
             kind: the section of the file.
             name: a key of the section; a key without a block gives `{}`.
-            dataset: the data set that is trained on.
+            dataset: the data set that is trained on; for a task, the data set that it runs on.
         """
         blocks: Mapping[str, dict[str, Any]] = getattr(self, kind)
         values = blocks.get(name) or {}
@@ -292,7 +296,7 @@ def _conditional_errors(params: Params) -> Iterator[str]:
     only if it resembles a known one, and a published data set is known by its reader.
     """
     known = {"default", *params.encoders, *params.data.sets, *lookup.names(datasets)}
-    for kind in ("methods", "generators"):
+    for kind in ("tasks", "methods", "generators"):
         for block_name, block in getattr(params, kind).items():
             conditional = {key: value for key, value in (block or {}).items() if _is_conditional(value)}
             for key, value in conditional.items():

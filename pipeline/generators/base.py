@@ -52,6 +52,7 @@ class Generator(Settings):
     reads_images: ClassVar[bool] = False
 
     epochs: PositiveInt  # passes over the seen images, each a row of the log
+    view_family: str | None = None  # stored views to learn from, a key of extract.view_families; null: the first family
 
     @property
     def learned_vectors(self) -> int:

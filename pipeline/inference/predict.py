@@ -53,7 +53,7 @@ class Model:
         encoder: the encoder, with its preprocessing.
         precision: precision of the encoder.
         classifier: the fitted classifier of the run.
-        reads_patches: whether the classifier scores patch tokens instead of features.
+        reads_patches: whether the classifier scores patch tokens beside features.
         names: C class names.
         seen: C flags; whether each class had training images.
         temperature: divisor of the logits before the softmax; None: the run is not calibrated, and 1 is used.
@@ -100,7 +100,8 @@ class Model:
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the unit features and the logits of crops."""
         if self.reads_patches:
-            features, inputs = encode_with_patches(self.encoder, pixels, self.precision)
+            features, patches = encode_with_patches(self.encoder, pixels, self.precision)
+            inputs = torch.cat([features[:, None], patches], dim=1)
         else:
             features = self.encoder.encode_crops(pixels, self.precision)
             inputs = F.normalize(features, dim=-1)

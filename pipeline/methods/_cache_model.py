@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, first_per_label
-from pipeline.methods.base import Classifier, FitData, scale_of
+from pipeline.methods.base import Classifier, FitData, ViewFamily, scale_of
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.log import Search, report_search
 
@@ -99,6 +99,7 @@ class CacheMethod(TemplatedMethod):
     alpha_max: Annotated[float, Field(gt=0.1)] = 10.0  # values of alpha run from 0.1 up to this
     beta_max: Annotated[float, Field(gt=0.1)] = 12.0  # values of beta run from 0.1 up to this
     centre_crop: bool = True  # whether keys and batches take the centre crop, too (code: augmented crops only)
+    view_family: ViewFamily = None  # stored views of keys and batches; null: the first family
 
     def search(self, cache: CacheClassifier, validation: LabelledFeatures, candidates: Tensor) -> CacheClassifier:
         """Return the cache with the beta and alpha of the best validation accuracy.

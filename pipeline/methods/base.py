@@ -37,7 +37,8 @@ class Classifier(ABC):
         """Score features against M of the task's classes and return logits (N, M).
 
         Args:
-            features: (N, D) unit rows; for a method that `needs_patches`, patch tokens (N, P, D) as they are stored.
+            features: (N, D) unit rows; for a method that `needs_patches`, the feature of each image and its patch
+                tokens (N, 1 + P, D) as they are stored (`LabelledFeatures.scored`).
             class_ids: (M,) positions in the task's classes.
 
         Raises:
@@ -110,7 +111,7 @@ class FitData:
     All tensors lie on the device of the work, except tokens (see `pipeline.training.data`).
 
     Attributes:
-        train: N real images of the seen classes in K views, features (N, K, D).
+        train: N real images of the seen classes in K views, features (N, K, D); those of the method's `view_family`.
         classes: the C classes of the task, seen and unseen.
         synthetic: M synthetic features of the unseen classes (M, 1, D), or None without a generator.
         validation: V validation images of the seen classes (V, 1, D); V may be 0.
@@ -148,18 +149,21 @@ class FitData:
         return self.tower
 
     @property
-    def patch_tokens(self) -> Tensor:
-        """Return the patch tokens (N, P, D) of the training images.
+    def with_patches(self) -> Tensor:
+        """Return the features and patch tokens (N, 1 + P, D) of the training images, as a classifier scores them.
 
         Raises:
-            InputError: there are none.
+            InputError: there are no patch tokens.
         """
         if self.train.patches is None:
             raise InputError(
                 "this method needs patch tokens (`needs_patches`), but the training features have none: "
                 "extract them with `extract.patch_tokens: true`"
             )
-        return self.train.patches
+        return self.train.scored
+
+
+ViewFamily = str | None  # of the stored views: a key of `extract.view_families`; None: the first family
 
 
 class Method(Settings):
@@ -169,7 +173,7 @@ class Method(Settings):
         classifier: the class that `fit` returns, by which a saved classifier is read back.
         needs_text_tower: whether `fit` uses the text tower; the stage loads it only then.
         scores_with_text_tower: whether its classifier encodes prompts for each image and needs `with_text_tower`.
-        needs_patches: whether it reads patch tokens, in `fit` and in place of features when it scores.
+        needs_patches: whether it reads patch tokens, in `fit` and beside features when it scores.
         needs_shared_prefix: whether it needs a text tower whose prompts share the states of their beginning.
         takes_synthetic: whether `fit` can use labelled features of unseen classes, as in `coop+ship`.
         fitted_to_images: whether images influence the classifier, so that it may prefer the classes that have some.
@@ -187,6 +191,12 @@ class Method(Settings):
     def uses_text_tower(self) -> bool:
         """Return whether `fit` uses the text tower with these settings."""
         return self.needs_text_tower
+
+    @property
+    def family_of_views(self) -> str | None:
+        """Return the family of stored views that it learns from; None: the first one, or it reads no views."""
+        family: str | None = getattr(self, "view_family", None)
+        return family
 
     @property
     def learned_vectors(self) -> int:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._affine import class_means, concat_real_synthetic
 from pipeline.methods._templates import TemplatedMethod
-from pipeline.methods.base import Classifier, FitData, LinearClassifier, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, ViewFamily, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes, warm_cosine
 
 Reduction = Literal["mean", "sum"]
@@ -39,6 +39,7 @@ class Clap(TemplatedMethod):
     batch: Annotated[int, Field(ge=1)] = 256  # real images per step (official config)
     learning_rate: Annotated[float, Field(gt=0)] = 0.1  # SGD, momentum 0.9, one epoch at 1e-5, cosine (official config)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the weights of the classes that have features."""

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, count_correct
-from pipeline.methods.base import Classifier, FitData, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, ViewFamily, everything_scored, scale_of
 from pipeline.training.log import Search, report_search
 from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
@@ -81,6 +81,7 @@ class ClipAdapter(TemplatedMethod):
     batch: Annotated[int, Field(ge=1)] = 256  # real images per step
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # AdamW, cosine decay per step
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> AdapterClassifier:
         """Train both layers; the text features stay as they are.

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from features.text.text_tower import TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context, initial_linear
-from pipeline.methods.base import Classifier, FitData, Method, everything_scored, required_tower, scale_of
+from pipeline.methods.base import Classifier, FitData, Method, ViewFamily, everything_scored, required_tower, scale_of
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes
 
 IMAGES_PER_PASS = 64  # images whose text features are held at a time
@@ -92,6 +92,7 @@ class CoCoOp(Method):
     batch: Annotated[int, Field(ge=1)] = 1  # real images per step (section 4)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> CoCoOpClassifier:
         """Train the context and the Meta-Net together."""

@@ -28,7 +28,15 @@ from torch import Tensor, nn
 
 from features.text.text_tower import Position, TextTower
 from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
-from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.methods.base import (
+    Classifier,
+    FitData,
+    Method,
+    PromptedClassifier,
+    ViewFamily,
+    everything_scored,
+    scale_of,
+)
 from pipeline.training.loop import Batches, Rate, cosine, index_by_label, minimise, trained_classes
 
 
@@ -48,6 +56,7 @@ class CoOp(Method):
     batch: Annotated[int, Field(ge=1)] | None = None  # real images per step
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> PromptedClassifier:
         """Train the context; the classifier holds the text features of the learned prompts, one per class."""

@@ -33,7 +33,7 @@ from features.errors import InputError
 from pipeline.methods._affine import class_means, concat_real_synthetic
 from pipeline.methods._templates import TemplatedMethod
 from pipeline.methods._validation import best_on_validation, count_correct
-from pipeline.methods.base import Classifier, FitData, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, ViewFamily, everything_scored, scale_of
 from pipeline.training.log import Search, report_search
 from pipeline.training.loop import index_by_label, trained_classes
 
@@ -74,6 +74,7 @@ class Gda(TemplatedMethod):
     centre_crop: bool = False  # whether the centre crop is one of the views (code: augmented crops only)
     neighbours: Annotated[int, Field(ge=1)] = 64  # views that represent a class without features (code)
     text_copies: Annotated[int, Field(ge=0)] = 16  # copies of its text feature in its mean (code)
+    view_family: ViewFamily = None  # stored views of the estimates; null: the first family
 
     def fit(self, data: FitData) -> GdaClassifier:
         """Estimate the Gaussians, then select alpha."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pipeline.methods._prompt_learning import Distance, class_weights, dassl_sgd, initial_context, knowledge_distance
 from pipeline.methods._templates import TemplatedMethod
-from pipeline.methods.base import Classifier, FitData, PromptedClassifier, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, PromptedClassifier, ViewFamily, everything_scored, scale_of
 from pipeline.training.loop import Batches, descend, index_by_label, trained_classes
 
 
@@ -38,6 +38,7 @@ class KgCoOp(TemplatedMethod):
     batch: Annotated[int, Field(ge=1)] = 128  # real images per step (config)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> PromptedClassifier:
         """Train the context; the classifier holds the text features of the learned prompts, one per class."""

@@ -6,14 +6,14 @@ cost C_pn = 1 - f_p g_n, Sinkhorn's iterations find the plan T of the entropic p
     min_T <T, C> - eps H(T),  T 1 = 1/P,  T^T 1 = 1/N:  T = diag(r) exp(-C / eps) diag(c),
 
 and the class's logit is s (1 - <T, C>) = s <T, f g^T>. The inner loop finds T; the outer loop moves the prompts while T
-stays fixed, so no gradient passes through the iterations. The pooled feature is not used.
+stays fixed, so no gradient passes through the iterations. The pooled feature is used on ImageNet alone, as in the code:
+its cosine with the mean of a class's prompts, times s, is added to the logit.
 
 Follows the official code (728539f, read 2026-11) where the paper leaves a choice: N = 4 prompts of 16 vectors drawn
 from N(0, 0.02^2), eps 0.1, at most 100 iterations or until r moves by less than 0.01 on average, SGD 0.002, 50 epochs,
 batches of 128. Differs from it: that average is taken per image and class, not over the batch, so that an image's score
 does not depend on the others; float32; patch tokens are those of the centre crop, because those of other views are not
-stored; for ImageNet the code adds the logits of the pooled feature. Synthetic features have no patches, so there is no
-`plot+ship`.
+stored. Synthetic features have no patches, so there is no `plot+ship`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.methods._prompt_learning import class_weights, dassl_sgd, initial_context
+from features.text.text_tower import TextTower
+from pipeline.methods._prompt_learning import dassl_sgd, initial_context
 from pipeline.methods.base import Classifier, FitData, Method, everything_scored, scale_of
 from pipeline.training.data import LabelledFeatures
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes
@@ -76,6 +77,18 @@ def transported_similarity(
     return scores
 
 
+def similarity(images: Tensor, prompts: Tensor, pooled: Tensor, sinkhorn: tuple[float, int, float]) -> Tensor:
+    """Return the sum (B, C) of the transported similarity and of the cosine between pooled features.
+
+    Args:
+        images: (B, 1 + P, D) unit rows, the pooled feature first.
+        prompts: (N, C, D) unit rows.
+        pooled: (C, D) unit rows, or 0.
+        sinkhorn: epsilon, iterations and threshold of `transport`.
+    """
+    return transported_similarity(images[:, 1:], prompts, *sinkhorn) + images[:, 0] @ pooled.T
+
+
 @dataclass(frozen=True)
 class PromptSets(Classifier):
     """A classifier with several prompts per class, matched with an image's patches.
@@ -86,6 +99,7 @@ class PromptSets(Classifier):
         epsilon: () weight of the entropy.
         iterations: () maximum number of Sinkhorn's iterations.
         threshold: () mean change of r at which they end.
+        pooled: (C, D) unit rows that the pooled feature is compared with; 0 if it is not used.
     """
 
     weights: Tensor
@@ -93,14 +107,15 @@ class PromptSets(Classifier):
     epsilon: Tensor
     iterations: Tensor
     threshold: Tensor
+    pooled: Tensor
 
     def _logits(self, features: Tensor, class_ids: Tensor) -> Tensor:
-        prompts = self.weights[:, class_ids]
+        prompts, pooled = self.weights[:, class_ids], self.pooled[class_ids]
         sinkhorn = float(self.epsilon), int(self.iterations), float(self.threshold)
 
         similarities_per_image = len(self.weights) * len(class_ids) * features.shape[1]
         images = max(1, SIMILARITIES_PER_PASS // similarities_per_image)
-        parts = [transported_similarity(_unit(part), prompts, *sinkhorn) for part in torch.split(features, images)]
+        parts = [similarity(_unit(part), prompts, pooled, sinkhorn) for part in torch.split(features, images)]
         return self.logit_scale * torch.cat(parts)
 
 
@@ -118,6 +133,7 @@ class Plot(Method):
     epsilon: Annotated[float, Field(gt=0)] = 0.1  # weight of the entropy (paper's lambda; code: eps)
     iterations: Annotated[int, Field(ge=1)] = 100  # maximum number of Sinkhorn's iterations (code)
     threshold: Annotated[float, Field(ge=0)] = 0.01  # mean change of r at which they end (code)
+    pooled: bool = False  # add the similarity of the pooled feature (code: on ImageNet)
     epochs: Annotated[int, Field(ge=1)] = 50  # passes over the training images (code)
     batch: Annotated[int, Field(ge=1)] = 128  # images per step (code)
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # SGD, momentum 0.9, weight decay 5e-4, CoOp's schedule
@@ -131,17 +147,17 @@ class Plot(Method):
         names = data.classes.tokens_of(ids)
         scale = scale_of(data.classes)
 
-        def logits(patches: Tensor) -> Tensor:
-            prompts = class_weights(tower, context, names)
-            return scale * transported_similarity(patches, prompts, self.epsilon, self.iterations, self.threshold)
+        def logits(images: Tensor) -> Tensor:
+            prompts = self._prompts(tower, context, names)
+            return scale * similarity(images, *prompts, (self.epsilon, self.iterations, self.threshold))
 
-        patches = LabelledFeatures(data.patch_tokens.float()[:, None], data.train.labels)  # one view per image
-        batches = Batches(patches, None, self.epochs, self.batch, 0.0, data.rng, drop_last=True)
+        images = LabelledFeatures(data.with_patches.float()[:, None], data.train.labels)  # one view per image
+        batches = Batches(images, None, self.epochs, self.batch, 0.0, data.rng, drop_last=True)
         optimizer, rate = dassl_sgd([context], batches, self.learning_rate)
         minimise(batches, logits, index_by_label(ids, len(data.classes)), optimizer, rate)
 
         with torch.no_grad():
-            weights = class_weights(tower, context, data.classes.tokens)
+            weights, pooled = self._prompts(tower, context, data.classes.tokens)
         return PromptSets(
             scale,
             everything_scored(data.classes),
@@ -150,7 +166,14 @@ class Plot(Method):
             epsilon=torch.tensor(self.epsilon),
             iterations=torch.tensor(self.iterations),
             threshold=torch.tensor(self.threshold),
+            pooled=pooled,
         )
+
+    def _prompts(self, tower: TextTower, context: Tensor, names: Tensor) -> tuple[Tensor, Tensor]:
+        """Return unit text features (N, C, D) of the prompts, and of their mean (C, D): 0 if it is not used."""
+        raw = tower(context, names)
+        mean = raw.mean(0)
+        return F.normalize(raw, dim=-1), F.normalize(mean, dim=-1) if self.pooled else torch.zeros_like(mean)
 
 
 def _unit(patches: Tensor) -> Tensor:

@@ -25,7 +25,15 @@ from torch.nn import functional as F
 
 from features.text.text_tower import Position, TextTower
 from pipeline.methods._prompt_learning import class_weights, initial_context
-from pipeline.methods.base import Classifier, FitData, Method, PromptedClassifier, everything_scored, scale_of
+from pipeline.methods.base import (
+    Classifier,
+    FitData,
+    Method,
+    PromptedClassifier,
+    ViewFamily,
+    everything_scored,
+    scale_of,
+)
 from pipeline.training.data import gather
 from pipeline.training.loop import Batches, cosine, descend, index_by_label, trained_classes
 
@@ -45,6 +53,7 @@ class ProDA(Method):
     batch: Annotated[int, Field(ge=1)] = 20  # real images per step (paper)
     learning_rate: Annotated[float, Field(gt=0)] = 0.001  # SGD, momentum 0.9, cosine per step (paper)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> PromptedClassifier:
         """Train the prompts; the classifier holds the mean of their text features, one per class."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.methods._templates import TemplatedMethod
-from pipeline.methods.base import Classifier, FitData, LinearClassifier, everything_scored, scale_of
+from pipeline.methods.base import Classifier, FitData, LinearClassifier, ViewFamily, everything_scored, scale_of
 from pipeline.training.loop import Batches, index_by_label, minimise, trained_classes, warm_cosine
 
 
@@ -33,6 +33,7 @@ class TaskRes(TemplatedMethod):
     learning_rate: Annotated[float, Field(gt=0)] = 0.002  # Adam, one epoch at 1e-5, cosine (script; ImageNet 2e-4)
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4  # Adam's L2 term (the code: Dassl's default)
     synthetic_ratio: Annotated[float, Field(ge=0)] = 1.0  # synthetic features per real one in a step (SHIP section 4.1)
+    view_family: ViewFamily = None  # stored views to learn from; null: the first family
 
     def fit(self, data: FitData) -> LinearClassifier:
         """Train the residuals of the classes that have features."""

@@ -263,6 +263,7 @@ def build_task(
         unreadable=unreadable(plan, sources, protocol.validation_from),
         reading=sources[trained_on].store.meta.reading.provenance(),
         validation_from=protocol.validation_from,
+        view_families=tuple(sorted(sources[trained_on].store.meta.view_families)),
     )
 
     classes = class_set(plan, sources)

@@ -142,7 +142,7 @@ def with_tower(classifier: Classifier, method: type[Method], tower: TextTower | 
 
 
 def score(classifier: Classifier, features: Tensor, candidates: Tensor) -> Tensor:
-    """Return the logits (N, M) of features or patch tokens, on the CPU, computed in passes of bounded size."""
+    """Return the logits (N, M) of `LabelledFeatures.scored`, on the CPU, computed in passes of bounded size."""
     with torch.inference_mode():
         return torch.cat([classifier.logits(part, candidates).cpu() for part in torch.split(features, BATCH)])
 
@@ -160,7 +160,7 @@ def _evaluate_split(
         reason = _reason([names[i] for i in unscored.tolist()], len(candidates))
         return result.model_copy(update={"reason": reason}), None
 
-    logits = score(classifier, rows.centre if rows.patches is None else rows.patches, candidates)
+    logits = score(classifier, rows.scored, candidates)
     measure = metrics.per_class_accuracy if split.average == "per_class" else metrics.accuracy
     accuracy = measure(logits, _candidate_index(split))
     return result.model_copy(update={"accuracy": accuracy, "reason": None}), logits

@@ -66,7 +66,7 @@ def fit(
 
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
-            train = task.seed(seed, patches=method.needs_patches).to(device)
+            train = task.seed(seed, patches=method.needs_patches, view_family=method.family_of_views).to(device)
             validation = validation_task.seed(seed, patches=method.needs_patches).to(device)
             pool = _synthetic_pool(synthetic, seed, task, device)
             check_usable(classes, train=train, validation=validation, synthetic=pool)

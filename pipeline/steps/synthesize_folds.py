@@ -65,7 +65,7 @@ def synthesize_folds(
 
             with TrainingLog(folder / "log.csv", f"{run_label(out)}/{fold.name}", len(seeds)) as log:
                 for seed in seeds:
-                    train = fold.images(task.seed(seed).to(device))
+                    train = fold.images(task.seed(seed, view_family=generator.view_family).to(device))
                     check_usable(kept, train=train)
 
                     # The labels are part of the seed: others would change every result.

@@ -48,7 +48,7 @@ def train_generator(
 
     with atomic_folder(out) as part, TrainingLog(part / "log.csv", run_label(out), len(seeds)) as log:
         for seed in seeds:
-            train = task.seed(seed).to(device)
+            train = task.seed(seed, view_family=generator.view_family).to(device)
             check_usable(classes, train=train)
             if seed == seeds[0] and isinstance(generator, VaeGenerator) and (note := collapse_note(generator, train)):
                 print(f"note: {run_label(out)}: {note}", file=sys.stderr)

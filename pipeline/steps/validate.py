@@ -86,7 +86,7 @@ def validate(
             for name in NAMES
         }
         for seed in seeds:
-            train = task.seed(seed, patches=method.needs_patches).to(device)
+            train = task.seed(seed, patches=method.needs_patches, view_family=method.family_of_views).to(device)
             validation = validation_task.seed(seed, patches=method.needs_patches).to(device)
             check_usable(classes, train=train, validation=validation)
 
@@ -180,8 +180,8 @@ class _Result:
         """Score the images among some candidates; `seen` tells which of the candidates are seen classes."""
         self.seen[name] = seen
         if bool(classifier.scored[candidates].all()):
-            patches = self.images.patches if self.method.needs_patches else None
-            self.logits[name] = score(classifier, self.images.centre if patches is None else patches, candidates)
+            images = self.images.scored if self.method.needs_patches else self.images.centre
+            self.logits[name] = score(classifier, images, candidates)
 
     def run_logits(self, seed: int) -> RunLogits:
         """Return the logits as they are stored, with the margins of each image."""

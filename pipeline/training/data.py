@@ -42,6 +42,16 @@ class LabelledFeatures:
         """Return the unit features (N, D) of the centre crops."""
         return F.normalize(self.features[:, 0], dim=-1)
 
+    @property
+    def scored(self) -> Tensor:
+        """Return what a classifier scores: unit features (N, D) of the centre crops.
+
+        Where patch tokens were read, these are the features and patch tokens (N, 1 + P, D) instead, as they are stored.
+        """
+        if self.patches is None:
+            return self.centre
+        return torch.cat([self.features[:, :1].to(self.patches.dtype), self.patches], dim=1)
+
     @cached_property
     def host_labels(self) -> Tensor:
         """Return the labels (N,) on the host."""

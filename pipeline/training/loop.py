@@ -119,10 +119,17 @@ def minimise(
     descend(batches, lambda features, labels: F.cross_entropy(logits(features), target[labels]), optimizer, rate)
 
 
-def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate: Rate) -> None:
+def descend(
+    batches: Batches,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    rate: Rate,
+    after_epoch: Callable[[int], None] = lambda _: None,
+) -> None:
     """Minimise `loss(features (B, D), labels (B,)) -> ()` by one optimizer step per batch.
 
-    The host waits for the device once per epoch, to report the loss.
+    The host waits for the device once per epoch, to report the loss. Then `after_epoch` is called with the number of
+    epochs that are done.
 
     Raises:
         InputError: a parameter is not finite at the end.
@@ -142,6 +149,7 @@ def descend(batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, rate
         if step_in_epoch == 0:
             report_epoch({"epoch": epoch, "loss": float(total) / batches.steps_per_epoch}, batches.epochs)
             total = 0.0
+            after_epoch(epoch)
 
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if not all(bool(p.isfinite().all()) for p in parameters):

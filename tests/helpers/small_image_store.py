@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from features.encoding.view_families import crops_of
 from features.image_store import writer as image_store_writer
 from features.image_store.provenance import FORMAT
 from features.image_store.writer import chunk_rows, encode_shard, plan_shards, write_store
@@ -41,12 +43,23 @@ def random_features(rows: int, views: int) -> NDArray[np.float16]:
 
 def write(out: Path, index: Index, change: Callable[[NDArray[np.float16]], object] = lambda _: None) -> Path:
     """Write a store of random features; `change` may alter the values of a shard before they are written."""
+    return write_with(FACTS, out, index, change)
+
+
+def write_with(
+    facts: Mapping[str, Any],
+    out: Path,
+    index: Index,
+    change: Callable[[NDArray[np.float16]], object] = lambda _: None,
+) -> Path:
+    """Write such a store with other provenance than `FACTS`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     finished = []
-    for shard in plan_shards(index, 3):
+    for shard in plan_shards(index, crops_of(facts["views"], facts.get("view_families", ()))):
         values = random_features(len(shard.rows), shard.views)
         change(values)
         file = out.parent / f"{out.name}-{shard.split}-{shard.number}"
         file.write_bytes(encode_shard(values, chunk_rows(values.shape[1])))
         finished.append((shard, file))
-    write_store(out, index, finished, DIM, FACTS)
+    write_store(out, index, finished, DIM, facts)
     return out

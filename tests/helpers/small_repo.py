@@ -55,6 +55,7 @@ PARAMS: dict[str, Any] = {
         "precision": "float32",
         "views": 1,
         "view_scale": [0.5, 1.0],
+        "view_families": {},
         "view_seed": 0,
         "patch_tokens": False,
         "on_bad_image": "fail",

@@ -47,11 +47,8 @@ def method(name: str, **settings: Any) -> Method:
 
 
 def scored_features(name: str, images: LabelledFeatures) -> Tensor:
-    """Return what the method's classifier scores: features (N, D), or patch tokens (N, P, D)."""
-    if find(pipeline.methods, name, Method).needs_patches:
-        assert images.patches is not None
-        return images.patches
-    return images.centre
+    """Return what the method's classifier scores: features (N, D), or these and patch tokens (N, 1 + P, D)."""
+    return images.scored if find(pipeline.methods, name, Method).needs_patches else images.centre
 
 
 def fit_data(

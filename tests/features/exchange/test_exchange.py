@@ -23,7 +23,7 @@ from lab_files import (
 )
 from numpy.typing import NDArray
 from pictures import make_images
-from small_image_store import FACTS, small_shards, write  # noqa: F401 (the fixture makes shards small)
+from small_image_store import FACTS, small_shards, write, write_with  # noqa: F401 (the fixture makes shards small)
 
 from features.datasets.base import reader_from
 from features.errors import InputError
@@ -52,11 +52,11 @@ def import_into(request: ImportRequest, folder: Path) -> ImageStore:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
-    """A store of 37 training images in 3 crops and 70 test images in one."""
+    """A store of 37 training images in 5 crops, two of each family of views, and 70 test images in one."""
     folder = tmp_path_factory.mktemp("exported")
-    return ImageStore.open(
-        write(folder / "a.zarr", make_images(folder / "images", {"train": 37, "val": 0, "test": 70}))
-    )
+    facts = {**FACTS, "view_families": {"wide": [0.08, 1.0]}}
+    index = make_images(folder / "images", {"train": 37, "val": 0, "test": 70})
+    return ImageStore.open(write_with(facts, folder / "a.zarr", index))
 
 
 @pytest.mark.parametrize("suffix", ["h5", "parquet", "npz"])
@@ -75,6 +75,7 @@ def test_an_export_is_imported_bit_for_bit(exported: ImageStore, suffix: str, tm
     assert [line.partition(":")[0] for line in differences(exported, again)] == ["index_sha256"]
     assert again.meta.weights_sha256 == exported.meta.weights_sha256
     assert again.meta.imported is None
+    assert again.meta.view_families == {"wide": [0.08, 1.0]}
 
 
 @pytest.mark.parametrize("make", MAKERS)

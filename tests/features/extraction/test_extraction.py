@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ from pictures import VIEWS, contents, index_of, job, make_images, reindex, tiny_
 from features.encoding.augment import Views, centre_crop, random_view
 from features.encoding.encoder import Encoder
 from features.encoding.images import Reading, read_image
+from features.encoding.view_families import positions_of
 from features.errors import InputError
 from features.extraction import decoding
 from features.extraction import pipeline as extraction_pipeline
@@ -125,6 +127,30 @@ def test_settings_reach_the_store(images: tuple[Path, Index], encoder: Encoder, 
     exact = ImageStore.open(run(images, encoder, tmp_path / "b.zarr")).load("train").features[:, 0].astype(np.float32)
     near = store.load("train").features[:, 0].astype(np.float32)
     assert 0 < np.abs(exact - near).max() < 0.1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_store_holds_the_families_after_each_other_and_says_their_cost_before(
+    images: tuple[Path, Index], encoder: Encoder, tmp_path: Path, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    families = {"wide": (0.08, 1.0), "close": (0.05, 0.1)}
+    views = replace(VIEWS, families=families)
+    both = ImageStore.open(run(images, encoder, tmp_path / "b.zarr", views=views, workers=workers))
+    log = capfd.readouterr().err
+    assert re.search(r"close, wide add 4 views .* 40 training .* 0\.0 MB", log)
+    assert log.index("close, wide") < log.index("66 images")
+    both.verify()
+    assert both.meta.view_families == {name: list(scale) for name, scale in families.items()}
+    assert "close: 0.05 to 0.1; wide: 0.08 to 1" in both.info()
+    assert both.load("test").features.shape == (21, 1, 16)
+
+    features = both.load("train").features.astype(np.float32)
+    for family, scale in {None: VIEWS.scale, **families}.items():
+        alone = ImageStore.open(run(images, encoder, tmp_path / "a.zarr", views=replace(VIEWS, scale=scale)))
+        crops = positions_of(family, families, features.shape[1], "store")
+        np.testing.assert_allclose(features[:, crops], alone.load("train").features.astype(np.float32), atol=2e-3)
+        assert "view_families" not in (alone.path / "meta.json").read_text(encoding="utf-8")
+    assert "families" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [0, 1])

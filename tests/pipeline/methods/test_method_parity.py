@@ -54,8 +54,7 @@ class Task:
         given = {"synthetic": None, "validation": none, "tower": self.tower, "rng": stream(1, "fit")}
         with log_epochs_to(lambda _, row: rows.append(row["loss"])):
             fitted = method(name, epochs=STEPS, batch=12, **settings).fit(FitData(self.train, self.classes, **given))
-        scored = self.train.patches if name == "plot" else self.f
-        assert scored is not None
+        scored = self.train.scored if name == "plot" else self.f
         return rows, fitted.with_text_tower(self.tower).logits(scored, torch.arange(3))
 
     def g(self, context: Tensor, position: Position = "end") -> Tensor:
@@ -73,7 +72,7 @@ class Task:
 @pytest.fixture
 def task(label: str) -> Iterator[Task]:
     # PLOT computes patch tokens in float32.
-    torch.set_default_dtype(torch.float32 if label == "plot" else torch.float64)
+    torch.set_default_dtype(torch.float32 if label.startswith("plot") else torch.float64)
     yield Task()
     torch.set_default_dtype(torch.float32)
 
@@ -233,9 +232,10 @@ def proda(task: Task) -> Found:
     return losses, S * task.f @ texts(p).mean(0).T
 
 
-def plot(task: Task) -> Found:
+def plot(task: Task, *, pooled: bool = False) -> Found:
     assert task.train.patches is not None
     patches = unit(task.train.patches.float())  # (N, P, D)
+    whole = unit(task.train.features[:, 0].half().float())
 
     def logits(p: list[Tensor]) -> Tensor:
         cosines = torch.einsum("npd,kcd->ncpk", patches, task.g(p[0]))
@@ -245,7 +245,8 @@ def plot(task: Task) -> Found:
             r = 1 / (5 * torch.einsum("ncpk,nck->ncp", kernel, c))
             c = 1 / (2 * torch.einsum("ncpk,ncp->nck", kernel, r))
         plan = r[..., None] * kernel * c[:, :, None]
-        return S * (plan * cosines).sum((2, 3))
+        mean = unit(task.tower(p[0], task.classes.tokens).mean(0))
+        return S * ((plan * cosines).sum((2, 3)) + pooled * (whole @ mean.T))
 
     p = [0.02 * torch.randn(2, 4, 16, generator=stream(1, "fit"))]
     losses = sgd(p, lambda q: task.cross_entropy(logits(q)), dassl(0.002), 0.9, 5e-4)
@@ -306,6 +307,11 @@ WRITTEN_OUT: dict[str, tuple[str, Callable[[Task], Found], dict[str, Any]]] = {
     "coop, SHIP's recipe": ("coop", lambda task: coop(task, "ship"), {"learning_rate": 0.02}),
     "kgcoop": ("kgcoop", kgcoop, {"learning_rate": 0.002}),
     "plot": ("plot", plot, {"learning_rate": 0.002, "threshold": 0.0, "iterations": 200}),
+    "plot, ImageNet": (
+        "plot",
+        lambda task: plot(task, pooled=True),
+        {"learning_rate": 0.002, "threshold": 0.0, "iterations": 200, "pooled": True},
+    ),
     "proda": ("proda", proda, {"prompts": 4, "prompt_batch": 4, "learning_rate": 0.001}),
     "taskres": ("taskres", taskres, {"learning_rate": 0.002}),
     "tcp": ("tcp", tcp, {"learning_rate": 0.002}),

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from small_task import CLASSES, NO_VALIDATION, TOWER, TRAIN, VALIDATION, fit
 from torch.nn import functional as F
 
+from features.errors import InputError
+from features.settings import parse
 from pipeline.methods._prompt_learning import class_weights, initial_linear, knowledge_distance
 from pipeline.methods.proda import mean_overlap, position_of, upper_bound
-from pipeline.methods.tcp import class_prompts, encode_with_class_context
+from pipeline.methods.tcp import Tcp, class_prompts, encode_with_class_context
 from pipeline.methods.vpt import negative_elbo
 from pipeline.training.seeds import stream
 
@@ -63,6 +65,16 @@ def test_tcp_net_is_linear_quickgelu_linear() -> None:
     expected = (hidden / (1 + np.exp(-1.702 * hidden))) @ up.T + up_bias
     ours = class_prompts(*tensors(TEXTS, down, down_bias, up, up_bias)).numpy()
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
+
+
+def test_tcp_gives_unseen_classes_the_text_features_of_an_earlier_epoch() -> None:
+    after_four, early = (fit("tcp", epochs=4, unseen_epoch=e).state()["weights"] for e in (None, 1))
+    after_one = fit("tcp", epochs=1).state()["weights"]  # the first epoch has the same rate in either schedule
+    assert torch.equal(early[CLASSES.seen], after_four[CLASSES.seen])
+    assert torch.equal(early[~CLASSES.seen], after_one[~CLASSES.seen])
+    assert not torch.equal(early[~CLASSES.seen], after_four[~CLASSES.seen])
+    with pytest.raises(InputError, match="unseen_epoch 5 is after the last of 4 epochs"):
+        parse(Tcp, {"epochs": 4, "unseen_epoch": 5}, "methods.tcp")
 
 
 def test_tcp_inserts_the_states_of_each_class_before_its_block() -> None:

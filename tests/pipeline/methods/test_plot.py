@@ -55,9 +55,15 @@ def test_logits_are_one_minus_the_transport_distance() -> None:
     np.testing.assert_allclose(ours.numpy(), expected_scores(), rtol=1e-6)
     sinkhorns = [torch.tensor(value) for value in (EPSILON, ITERATIONS, THRESHOLD)]
     weights = torch.from_numpy(PROMPTS).float()
-    fitted = PromptSets(torch.tensor(20.0), torch.ones(3).bool(), weights, torch.empty(2, 4, 16), *sinkhorns)
-    found = fitted.logits(torch.from_numpy(3 * PATCHES), torch.tensor([2, 0]))  # as stored: not of unit length
-    np.testing.assert_allclose(found.numpy(), 20 * expected_scores()[:, [2, 0]], rtol=1e-5)
+    features, ids = RNG.normal(size=(4, 8)), torch.tensor([2, 0])
+    images = torch.from_numpy(np.concatenate([features[:, None], 3 * PATCHES], 1))  # as stored: not of unit length
+    for pooled in (np.zeros((3, 8)), unit(PROMPTS.mean(0))):
+        fitted = PromptSets(
+            *(torch.tensor(20.0), torch.ones(3).bool(), weights, torch.empty(2, 4, 16)),
+            *(*sinkhorns, torch.from_numpy(pooled).float()),
+        )
+        expected = 20 * (expected_scores() + unit(features) @ pooled.T)
+        np.testing.assert_allclose(fitted.logits(images, ids).numpy(), expected[:, [2, 0]], rtol=1e-5)
 
 
 def test_the_plan_moves_all_mass_and_a_smaller_entropy_weight_costs_less() -> None:
@@ -98,18 +104,15 @@ def test_plot_separates_images_by_the_prompts_in_their_patches() -> None:
     empty = LabelledFeatures(torch.empty(0, 1, 32), torch.empty(0, dtype=torch.int64))
     rng = stream(1, "fit")
     fitted = chosen.fit(FitData(images(0), CLASSES, synthetic=None, validation=empty, tower=TOWER, rng=rng))
-    held_out = images(1).patches
-    assert held_out is not None
-    right = fitted.logits(held_out, CLASSES.seen_ids).argmax(1) == labels
+    right = fitted.logits(images(1).scored, CLASSES.seen_ids).argmax(1) == labels
     assert float(right.float().mean()) >= 0.99
 
 
 def test_scoring_in_passes_of_bounded_size_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted, ids = fit("plot"), torch.arange(6)
-    assert VALIDATION.patches is not None
-    whole = fitted.logits(VALIDATION.patches, ids)
+    whole = fitted.logits(VALIDATION.scored, ids)
     monkeypatch.setattr("pipeline.methods.plot.SIMILARITIES_PER_PASS", 1)
-    torch.testing.assert_close(fitted.logits(VALIDATION.patches, ids), whole)
+    torch.testing.assert_close(fitted.logits(VALIDATION.scored, ids), whole)
 
 
 def test_one_prompt_scores_the_mean_patch() -> None:
@@ -118,4 +121,4 @@ def test_one_prompt_scores_the_mean_patch() -> None:
     assert TRAIN.patches is not None
     mean = F.normalize(TRAIN.patches.float(), dim=-1).mean(1)
     expected = 20 * mean @ fitted.state()["weights"][0].T
-    torch.testing.assert_close(fitted.logits(TRAIN.patches, torch.arange(6)), expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(fitted.logits(TRAIN.scored, torch.arange(6)), expected, atol=1e-3, rtol=1e-4)
