@@ -112,8 +112,8 @@ def summary(tasks: dict[str, list[Row]], selected: dict[str, str]) -> list[list[
         its = [run.run, f"{run.chosen:.1f}", f"{best.chosen:.1f}", f"{run.chosen / best.chosen:.3f}", f"{order:.2f}"]
         lines.append([name, *_means(of_task), *its])
     every = [row for of_task in tasks.values() for row in of_task]
-    its_h, best = fmean(chosen_h), fmean(best_h)
-    return [*lines, ["all", *_means(every), "", f"{its_h:.1f}", f"{best:.1f}", f"{its_h / best:.3f}", ""]]
+    its_h, highest = fmean(chosen_h), fmean(best_h)
+    return [*lines, ["all", *_means(every), "", f"{its_h:.1f}", f"{highest:.1f}", f"{its_h / highest:.3f}", ""]]
 
 
 def _means(found: Sequence[Row]) -> list[str]:

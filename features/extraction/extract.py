@@ -83,9 +83,9 @@ def costs(job: Extraction) -> Iterator[str]:
         images, added = len(job.index.rows("train")), job.views.count * len(job.views.families)
         size = 2 * images * added * d  # float16
         yield (
-            f"the families {', '.join(sorted(job.views.families))} add {added} views of each of {images:,} training "
-            f"images, {size / 1e6:,.1f} MB, and take the encoder {job.views.crops} crops of each in place of "
-            f"{1 + job.views.count}. Set extract.view_families: {{}} to leave them out"
+            f"extract.view_families ({', '.join(sorted(job.views.families))}) adds {added} views of each of {images:,} "
+            f"training images, {size / 1e6:,.1f} MB, and the encoder reads {job.views.crops} crops of each instead of "
+            f"{1 + job.views.count}. Set it to {{}} to leave them out"
         )
     if job.patches:
         images = len(job.index.paths)

@@ -137,7 +137,7 @@ def test_a_store_holds_the_families_after_each_other_and_says_their_cost_before(
     views = replace(VIEWS, families=families)
     both = ImageStore.open(run(images, encoder, tmp_path / "b.zarr", views=views, workers=workers))
     log = capfd.readouterr().err
-    assert re.search(r"close, wide add 4 views .* 40 training .* 0\.0 MB", log)
+    assert re.search(r"\(close, wide\) adds 4 views .* 40 training .* 0\.0 MB.* 7 crops .* 3\b", log)
     assert log.index("close, wide") < log.index("66 images")
     both.verify()
     assert both.meta.view_families == {name: list(scale) for name, scale in families.items()}

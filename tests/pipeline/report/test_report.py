@@ -179,6 +179,19 @@ def test_a_table_says_that_settings_were_selected_on_test_images() -> None:
     assert any("validation_from: test" in note for note in summary.notes)
 
 
+def test_an_average_over_a_data_set_whose_test_images_chose_settings_says_so() -> None:
+    params = made_params(datasets=["twemoji", "caltech101"])
+    put_scores(params)
+    of_both = read_grid(params)
+    of_both = [s.model_copy(update={"validation_from": "test"}) if s.dataset == "twemoji" else s for s in of_both]
+    tables = {table.dataset: table for table in summarize(params, of_both, [], []).tables}
+    assert {name: table.selected_on_test for name, table in tables.items()} == {
+        "average": True,
+        "twemoji": True,
+        "caltech101": False,
+    }
+
+
 def test_stand_ins_and_other_encoders_are_noted() -> None:
     params = made_params(datasets=["twemoji", "caltech101"])
     put_scores(params)
