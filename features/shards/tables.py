@@ -17,7 +17,7 @@ from features.errors import InputError
 from features.formats.parquet import read_batches
 from features.shards.archives import MAX_IMAGE_BYTES, Base, open_binary
 from features.shards.tar import Member, clean_name
-from features.splits.label_table import COLUMNS, text_of
+from features.splits.table_columns import COLUMNS, text_of
 
 BATCH = 16  # rows that are in memory at a time
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "picture", "photo")

@@ -13,7 +13,7 @@ from features.datasets.base import PassedOver
 from features.errors import InputError
 from features.shards.archives import MAX_IMAGE_BYTES
 from features.splits.image_files import IMAGE_SUFFIXES, SYSTEM_FILES
-from features.splits.label_table import COLUMNS, text_of
+from features.splits.table_columns import COLUMNS, text_of
 
 MAX_COMPANION_BYTES = 1 << 20  # of a label or its JSON
 COMPANIONS = (".cls", ".json")

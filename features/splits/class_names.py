@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import InputError
+from features.formats.plain_text import decoded
 from features.splits.image_files import examples
 from features.splits.own_images import nfc
 
@@ -39,13 +40,14 @@ def read_names(given: Path) -> NamesList:
     if not given.exists() and any(separator in str(given) for separator in (*SEPARATORS, "\n")):
         return understand(str(given), "--unseen")
     try:
-        text = given.read_text(encoding="utf-8-sig")
+        text, note = decoded(given.read_bytes())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"--unseen {given} cannot be read: {reason}; {HINT}, or names with commas between ('{given},' is one name)"
         ) from error
-    return understand(text, str(given))
+    found = understand(text, str(given))
+    return NamesList(found.names, (*found.notes, *([f"{given}: {note}"] if note else [])))
 
 
 def understand(text: str, where: str) -> NamesList:

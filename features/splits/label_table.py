@@ -12,25 +12,16 @@ from typing import Any
 
 from features.errors import InputError, combined_error, counted
 from features.formats import parquet
+from features.formats.plain_text import decoded
 from features.formats.untrusted import wrap_parser_errors
 from features.splits.annotations import SEVERAL, YES, cvat_records, label_of, one_hot_labels, records_of
 from features.splits.folder_layout import split_of
 from features.splits.image_files import IMAGE_SUFFIXES, examples
+from features.splits.table_columns import COLUMNS, text_of
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".xml", ".parquet")
 FIX_HINT = "save it as CSV (UTF-8), with the columns path and label"
 
-# Our name of a column -> other names, of Roboflow, Kaggle, fastai, Hugging Face's imagefolder and Label Studio. The
-# first that a table has is taken.
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "path": (
-        *("path", "file_name", "filename", "fname", "file", "filepath", "file_path"),
-        *("image", "image_path", "image_name", "img", "image_id", "imageid", "id", "name"),
-    ),
-    "label": ("label", "class", "class_name", "classname", "category", "choice", "species", "target", "labels"),
-    "split": ("split", "set", "subset", "partition"),
-    "group": ("group", "subject", "subject_id", "patient", "patient_id", "camera", "camera_id", "burst", "sequence"),
-}
 DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -92,7 +83,7 @@ def _read(file: Path) -> LabelTable:
     understood = [f"{ours}: column {cells.columns[i]!r}" for ours, i in positions.items() if cells.columns[i] != ours]
     notes = [f"the table is read as {', '.join(understood)}"] if understood else []
 
-    table = [{ours: text_of(row[i]) if i < len(row) else None for ours, i in positions.items()} for row in cells.rows]
+    table = [{ours: _text(row[i]) if i < len(row) else None for ours, i in positions.items()} for row in cells.rows]
     rows = [{"path": None, "label": None, "split": None, "group": None, **row} for row in table]
     return LabelTable(rows, (*cells.notes, *notes))
 
@@ -162,17 +153,9 @@ def _plain(column: Any) -> str:
     return str(column).strip(' "\r').casefold().replace(" ", "_")
 
 
-def text_of(value: Any) -> str | None:
-    """Return a cell as text; None if it is empty."""
-    if isinstance(value, bytes):
-        value = value.decode()
-    if isinstance(value, Mapping):  # an image of a Parquet file of Hugging Face, or several choices of Label Studio
-        value = label_of(value["choices"]) if "choices" in value else value.get("path")
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 (not a number)
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() or None
+def _text(value: Any) -> str | None:
+    """Return a cell as text; several choices of Label Studio as one label that says so."""
+    return label_of(value["choices"]) if isinstance(value, Mapping) and "choices" in value else text_of(value)
 
 
 def _read_delimited(file: Path) -> _Cells:
@@ -180,7 +163,8 @@ def _read_delimited(file: Path) -> _Cells:
 
     Without a heading, the column whose first cell ends like an image has the paths.
     """
-    text, notes = _decoded(file.read_bytes())
+    text, note = decoded(file.read_bytes())
+    notes = (f"the table is {note}",) if note else ()
     first = text.partition("\n")[0]
     known = {other for others in COLUMNS.values() for other in others}
     headed = max(sum(_plain(name) in known for name in first.split(delimiter)) for delimiter in DELIMITERS)
@@ -196,16 +180,6 @@ def _read_delimited(file: Path) -> _Cells:
     if not headed:
         return _without_heading(lines, notes)
     return _Cells(lines[0], lines[1:], notes)
-
-
-def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """Return the text of a table, and a note if it is not UTF-8."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # as Excel saves Unicode text
-        return data.decode("utf-16"), ()
-    try:
-        return data.decode("utf-8-sig"), ()
-    except UnicodeDecodeError:  # as Excel saves CSV on Windows in the West
-        return data.decode("cp1252"), ("the table is not UTF-8; it is read as Windows-1252 (check accents in names)",)
 
 
 def _without_heading(lines: Sequence[Sequence[str]], notes: tuple[str, ...]) -> _Cells:

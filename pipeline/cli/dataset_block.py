@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # each folder of a split.
 METADATA = "metadata.*"
 TOOLS = ("_classes.csv", "_annotations.csv", "_annotations.coco.json", "annotations.xml", "annotations/*.json")
+PACKED = frozenset({".7z", ".bz2", ".gz", ".rar", ".tgz", ".xz", ".zip", ".zst"})
 
 
 class Block(NamedTuple):
@@ -72,10 +73,12 @@ def _exists(images: Path, *, is_table: bool, problems: Problems) -> bool:
     if images.is_file():
         if images.suffix.lower() in SUFFIXES:
             return True
-        problems.messages.append(
-            f"--images {images}: {images.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with "
-            f"the columns path and label. Read are {', '.join(SUFFIXES)}"
+        not_read = (
+            f"{images.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with the columns path and "
+            f"label. Read are {', '.join(SUFFIXES)}"
         )
+        unpack = "unpack it, and give the folder; tars, Parquet and Arrow files are read as they are"
+        problems.messages.append(f"--images {images}: {unpack if images.suffix.lower() in PACKED else not_read}")
         return False
 
     neighbours = map(str, images.parent.glob(f"[!.]*{images.suffix if is_table else '/'}"))

@@ -40,6 +40,14 @@ def test_one_name_a_line_needs_no_note(text: str) -> None:
     assert understand(text, "names.txt") == type(understand("", ""))(("owl", "wren"), ())
 
 
+@pytest.mark.parametrize(("encoding", "noted"), [("utf-8-sig", False), ("utf-16", False), ("cp1252", True)])
+def test_files_of_windows_are_read(encoding: str, noted: bool, tmp_path: Path) -> None:
+    (tmp_path / "n.txt").write_bytes("m\u00e4use\r\ncaf\u00e9\r\n".encode(encoding))
+    found = read_names(tmp_path / "n.txt")
+    assert found.names == ("m\u00e4use", "caf\u00e9")
+    assert any("1252" in note for note in found.notes) == noted
+
+
 def test_other_lists_that_need_no_note() -> None:
     assert understand('["owl", "barn owl"]', "t").names == ("owl", "barn owl")
     assert understand("barn\u00a0owl\n\u200bwren", "t").names == ("barn owl", "wren")

@@ -18,8 +18,9 @@ from features.errors import Problems
 from features.splits.class_names import understand
 from features.splits.folder_layout import SPLIT_NAMES, has_split_folders, near_split, split_of
 from features.splits.image_files import IMAGE_SUFFIXES, SYSTEM_FOLDERS, find_images
-from features.splits.label_table import COLUMNS, read_label_table
+from features.splits.label_table import read_label_table
 from features.splits.own_images import nfc
+from features.splits.table_columns import COLUMNS
 
 T = TypeVar("T")
 few = settings(max_examples=40)

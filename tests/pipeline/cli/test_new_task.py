@@ -299,6 +299,8 @@ def test_check_lists_the_problems_that_new_would(project: Path) -> None:
 
 
 def test_tables_of_other_kinds_and_metadata_in_a_folder(project: Path) -> None:
+    (project / "export.zip").touch()
+    assert "unpack" in str(new("--images", "export.zip").exception)
     (project / "labels.xlsx").touch()
     assert ".csv" in str(new("--images", "labels.xlsx").exception)
     folder = project / "data/birds"
