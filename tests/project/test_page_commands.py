@@ -144,6 +144,7 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "shipyard run caltech101 dtd --recipe papers/ship_table_1.yaml --set 'grid.seeds=[1]' "
             "--set data.root=/where/they/lie",
             "dvc exp show --no-pager",
+            'dvc plots diff ship_table_1-1 ship_table_1-2 --targets "Accuracy by run" --out figure',
         ],
     },
     "docs/results/ship.md": {NO + FINISHED: ["python -m benchmarks.balance"]},
@@ -392,6 +393,10 @@ def test_a_recipe_is_run(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiments = page_run(repo, page, "dvc exp show --no-pager")
     assert "ship_table_1-1" in experiments
     assert "ship_table_1-2" in experiments
+    (figure,) = [line for line in commands(ROOT / page) if line.startswith("dvc plots diff")]
+    page_run(repo, page, figure)
+    drawn = (repo / "figure/index.html").read_text(encoding="utf-8")
+    assert {f'"rev": "ship_table_1-{number}"' in drawn for number in (1, 2)} == {True}
 
 
 def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more: str) -> None:
