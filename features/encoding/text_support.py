@@ -14,7 +14,8 @@ from features.text.tokenizer import Clean
 
 CLEANS = ("lower", "whitespace", "canonicalize")
 CUSTOM_BLOCKS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
-HF_POOLERS = ("mean_pooler", "max_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
+# Not `max_pooler`: open_clip's gives masked_fill a mask of numbers, which torch refuses.
+HF_POOLERS = ("mean_pooler", "cls_pooler", "cls_last_hidden_state_pooler")
 POOLS: Mapping[str, Pool] = {"argmax": "eot", "eos": "eot", "last": "last"}
 INSTEAD = "encode the class names with another program and import them with `shipyard features import-texts`"
 

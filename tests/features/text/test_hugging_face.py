@@ -36,9 +36,10 @@ def test_a_tower_is_taken_out_of_its_encoder_and_kept_in_a_file(tmp_path: Path) 
     torch.testing.assert_close(torch.from_numpy(texts.text_features)[0, :1], tower.encode(ids))
 
 
-def test_an_unknown_pooler_is_refused() -> None:
-    config = {"embed_dim": 12, "text_cfg": {"hf_model_name": "x", "hf_pooler_type": "new_pooler"}}
-    assert "new_pooler" in text_support(config).problems[0]
+@pytest.mark.parametrize("pooler", ["new_pooler", "max_pooler"])
+def test_a_pooler_that_is_unknown_or_fails_in_open_clip_is_refused(pooler: str) -> None:
+    config = {"embed_dim": 12, "text_cfg": {"hf_model_name": "x", "hf_pooler_type": pooler}}
+    assert pooler in text_support(config).problems[0]
 
 
 def test_without_transformers_the_check_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
