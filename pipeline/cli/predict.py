@@ -19,6 +19,7 @@ from pipeline.cli.help import OWN, examples
 
 if TYPE_CHECKING:
     from pipeline.config.params import Params
+    from pipeline.inference.inputs import Inputs
     from pipeline.inference.predict import Model, Prediction
 
 # The same as in pipeline.inference.export, whose import would slow down --help.
@@ -47,6 +48,7 @@ app = typer.Typer(rich_markup_mode=None)
         "shipyard predict mybirds photos/new",
         "shipyard predict mybirds 'cards/**/*.jpg' --top 1 --csv found.csv --html found.html",
         "find . -name '*.jpg' | shipyard predict mybirds - --json -",
+        "shipyard predict mybirds 'shards-{000000..000009}.tar' --parquet found.parquet",
     ),
 )
 def predict(
@@ -54,7 +56,8 @@ def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH", help="Files, folders or globs; - reads paths from standard input, one per line."
+            metavar="PATH",
+            help="Files, folders, globs, or archives (.tar, .parquet, .arrow); - reads paths from standard input.",
         ),
     ],
     *,
@@ -90,10 +93,10 @@ def predict(
     from pipeline.inference import predict as inference
 
     params = load()
-    images = _images(paths)
+    images = _inputs(paths)
     check_outputs(
         {"--csv": csv, "--json": json, "--parquet": parquet, "--html": html},
-        inputs=images,
+        inputs=images.files,
         data=data_folders(params),
         overwrite=overwrite,
     )
@@ -104,8 +107,8 @@ def predict(
         model = replace(model, reading=replace(model.reading, max_pixels=max_pixels))
     for note in model_notes(params, model):
         print(f"note: {note}", file=sys.stderr)
-    with Progress("predict", len(images)) as progress:
-        predictions = list(inference.predict(model, images, top, progress.advance))
+    with Progress("predict", len(images.paths)) as progress:
+        predictions = list(inference.predict(model, images.paths, top, progress.advance, images.read))
 
     text_writers: list[tuple[Path | None, Callable[[TextIO], None]]] = [
         (csv, lambda out: outputs.write_csv(predictions, out)),
@@ -118,27 +121,27 @@ def predict(
     if parquet is not None:
         outputs.write_parquet(predictions, parquet)
     if html is not None:
-        outputs.write_gallery(predictions, model, html)
+        outputs.write_gallery(predictions, model, html, images.read)
     if not any((csv, json, parquet, html)):
         print(outputs.table(predictions))
 
     _report_unreadable(predictions)
 
 
-def _images(paths: list[str]) -> list[str]:
-    """Return the files that the arguments denote; say on stderr what was passed over in folders."""
+def _inputs(paths: list[str]) -> Inputs:
+    """Return the images that the arguments denote; say on stderr what was passed over in folders and archives."""
     from features.splits.image_files import passed_over_lines
-    from pipeline.inference.predict import expand
+    from pipeline.inference.inputs import expand
 
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):  # a path may have any bytes
             stream.reconfigure(errors="surrogateescape")
-    images, passed_over = expand(paths, sys.stdin)
-    for line in passed_over_lines(passed_over):
+    found = expand(paths, sys.stdin)
+    for line in passed_over_lines(found.passed_over):
         print(f"note: {line}", file=sys.stderr)
-    if not images:
-        raise InputError(f"no image matches {' '.join(paths)}: expected files, folders or globs")
-    return images
+    if not found.paths:
+        raise InputError(f"no image matches {' '.join(paths)}: expected files, folders, globs or archives")
+    return found
 
 
 def model_notes(params: Params, model: Model) -> Iterator[str]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
+from PIL import Image
 
-from features.encoding.images import Reading, read_image
+from features.encoding.images import Reading
 from features.errors import shown
 from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_file
 from pipeline.artifacts.selection import calibration_warning
-from pipeline.inference.predict import Model, Prediction
+from pipeline.inference.predict import Model, Prediction, read_file
 
 THUMBNAIL = 224  # longer side in pixels
 
@@ -104,7 +105,9 @@ def write_parquet(predictions: Sequence[Prediction], path: Path) -> None:
         pq.write_table(pa.table(arrays), part)
 
 
-def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -> None:
+def write_gallery(
+    predictions: Sequence[Prediction], model: Model, path: Path, read: Callable[[str, Reading], Image.Image] = read_file
+) -> None:
     """Write a self-contained HTML page with a thumbnail and the classes of each image."""
     environment = Environment(loader=PackageLoader("pipeline.inference", ""), autoescape=True)
     page = environment.get_template("gallery.html").stream(
@@ -112,7 +115,7 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
         calibration_warning=calibration_warning(model.run, model.temperature),
         # A generator: only one thumbnail is in memory at a time.
         images=(
-            (prediction, thumbnail(prediction.path, model.reading))
+            (prediction, thumbnail(read(prediction.path, model.reading)))
             for prediction in predictions
             if prediction.problem is None
         ),
@@ -122,9 +125,8 @@ def write_gallery(predictions: Sequence[Prediction], model: Model, path: Path) -
         page.dump(str(part), encoding="utf-8")
 
 
-def thumbnail(path: str, reading: Reading) -> str:
+def thumbnail(image: Image.Image) -> str:
     """Return a small copy of an image, as the encoder sees it, as a data URL for the `src` of an HTML image."""
-    image = read_image(Path(path), reading)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)

@@ -1,9 +1,7 @@
-"""Classify image files with the encoder and the selected run, or a run given by name."""
+"""Classify images with the encoder and the selected run, or a run given by name."""
 
 from __future__ import annotations
 
-import glob
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 import pipeline.methods
-from features.datasets.base import PassedOver, canonical_name, reader_from
+from features.datasets.base import canonical_name, reader_from
 from features.encoding.augment import Views, fill_crops
 from features.encoding.encoder import Encoder, load_encoder
 from features.encoding.images import Reading, UnreadableImageError, read_image
@@ -26,7 +25,6 @@ from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
 from features.runtime.cores import cores
 from features.runtime.devices import Precision, pick_device
-from features.splits.image_files import find_images
 from features.splits.own_images import OwnImages
 from features.text.tower_file import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
@@ -236,19 +234,29 @@ class Prediction:
     problem: str | None = None
 
 
+def read_file(path: str, reading: Reading) -> Image.Image:
+    """Return the pixels of an image file."""
+    return read_image(Path(path), reading)
+
+
 def predict(
-    model: Model, files: Iterable[str], top: int, advance: Callable[[int], None] = lambda _: None
+    model: Model,
+    paths: Iterable[str],
+    top: int,
+    advance: Callable[[int], None] = lambda _: None,
+    read: Callable[[str, Reading], Image.Image] = read_file,
 ) -> Iterator[Prediction]:
-    """Classify files and yield their predictions in order.
+    """Classify images and yield their predictions in order.
 
     There is one thread per core. Each thread decodes a few images and passes them through the encoder. So memory does
     not grow with the number of files, and no core waits for another.
 
     Args:
         model: encoder and classifier.
-        files: paths of image files.
+        paths: paths of images.
         top: number of classes per image.
         advance: called with the number of images that have been classified since the last call.
+        read: returns the pixels of the image with a path; threads call it.
     """
     workers = cores()
     threads_before = torch.get_num_threads()
@@ -262,9 +270,9 @@ def predict(
     # Each worker computes with one thread: the workers together use all cores.
     with ThreadPoolExecutor(workers, "predict", initializer=lambda: torch.set_num_threads(1)) as pool:
         try:
-            remaining = iter(files)
+            remaining = iter(paths)
             while batch := tuple(islice(remaining, BATCH)):
-                pending.append(pool.submit(_classify, model, batch, top))
+                pending.append(pool.submit(_classify, model, batch, top, read))
 
                 # Bound the queue, so that results are consumed as fast as they are produced.
                 if len(pending) > 2 * workers:
@@ -277,15 +285,17 @@ def predict(
             torch.set_num_threads(threads_before)
 
 
-def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
-    """Classify one batch of files; unreadable ones get a problem."""
+def _classify(
+    model: Model, files: Sequence[str], top: int, read: Callable[[str, Reading], Image.Image]
+) -> list[Prediction]:
+    """Classify one batch of images; unreadable ones get a problem."""
     preprocess = model.encoder.preprocess
     pixels = np.empty((len(files), 1, *preprocess.size, 3), np.uint8)
 
     problems: dict[int, str] = {}
     for i, file in enumerate(files):
         try:
-            fill_crops(read_image(Path(file), model.reading), file, preprocess, CENTRE, pixels[i])
+            fill_crops(read(file, model.reading), file, preprocess, CENTRE, pixels[i])
         except UnreadableImageError as error:
             problems[i] = str(error)
 
@@ -303,27 +313,3 @@ def _classify(model: Model, files: Sequence[str], top: int) -> list[Prediction]:
             )
 
     return [predictions[i] for i in range(len(files))]
-
-
-def expand(paths: Iterable[str], lines: Iterable[str]) -> tuple[list[str], list[PassedOver]]:
-    """Return every file that the arguments of `predict` denote, in order, and what was passed over in folders.
-
-    An argument is a file, a folder (all images below it), a glob pattern, or `-` (one path per line of `lines`). A file
-    given by its path is kept even if it is not an image, so that it is reported as unreadable. A path that is given
-    twice is kept twice, so that the rows of a table match those of its input.
-    """
-    files: list[str] = []
-    passed_over: list[PassedOver] = []
-    for path in paths:
-        if path == "-":
-            files += [line.rstrip("\r\n") for line in lines if line.strip()]
-        elif os.path.isdir(path):  # noqa: PTH112 (paths stay as the user typed them)
-            found = find_images(Path(path))
-            files += sorted(str(Path(path) / file) for file in found.images)
-            passed_over += found.passed_over
-        elif not os.path.exists(path) and glob.has_magic(path):  # noqa: PTH110
-            files += sorted(glob.glob(path, recursive=True))  # noqa: PTH207
-        else:
-            files.append(path)
-
-    return files, passed_over

@@ -33,7 +33,7 @@ from features.formats.seal import write_sealed_json
 from pipeline.artifacts.selection import HIGHEST, calibration_warning
 from pipeline.cli.app import app
 from pipeline.config import params
-from pipeline.inference.predict import CENTRE, expand, open_model, predict
+from pipeline.inference.predict import CENTRE, open_model, predict
 
 GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
 
@@ -47,19 +47,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def call(*args: str, stdin: str = "") -> Result:
     return CliRunner().invoke(app, ["predict", "mine", *args], input=stdin)
-
-
-def test_files_folders_globs_and_lists_are_expanded_in_order_and_repeated_ones_are_kept(project: Path) -> None:
-    Path("photos/._0.png").touch()
-    Path("photos/notes.txt").touch()
-    files, passed_over = expand(["photos"], [])
-    assert files == [*GOOD[:3], "photos/broken.jpg", *GOOD[3:]]
-    assert {path for path, _ in passed_over} == {"._0.png", "notes.txt"}
-    assert expand(["photos/**/[23].png", "photos/2.png", "-"], ["photos/0.png\n", "\n"])[0] == [
-        *("photos/2.png", "photos/old/3.png"),
-        *("photos/2.png", "photos/0.png"),
-    ]
-    assert expand(["gone.png", "gone*.png"], [])[0] == ["gone.png"]
 
 
 def test_probabilities_are_the_softmax_of_the_calibrated_logits(project: Path) -> None:
