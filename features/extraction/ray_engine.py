@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,13 +28,13 @@ from features.extraction.pipeline import Advance, Extraction, compute
 from features.image_store.writer import Shard
 from features.index_table import Index
 from features.runtime.devices import keep_freed_memory
+from features.runtime.ray_cluster import ray_cluster
 from features.shards.archives import resolved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_DEATHS = 3  # actors that may die over one shard before the shard itself is taken to be the cause
-INSTALL_HINT = "extract.engine is ray, which is not installed: pip install -e '.[ray]', or set it to local"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class OnRay:
             InputError: Ray is not installed or lacks the resources, an actor's weights differ from the driver's, or
                 `MAX_DEATHS` actors died over one shard.
         """
-        with _cluster() as ray:
+        with ray_cluster("extract.engine") as ray:
             cpus, resources = max(1, job.workers), ray.cluster_resources()
             gpus = int(self.device == "cuda" or (self.device == "auto" and resources.get("GPU", 0) >= 1))
             most_actors = _most_actors(resources, cpus, gpus)
@@ -211,30 +211,3 @@ def _most_actors(resources: Mapping[str, float], cpus: int, gpus: int) -> int:
             "start its nodes first, lower compute.workers, or set compute.device to cpu"
         )
     return most
-
-
-@contextmanager
-def _cluster() -> Iterator[Any]:
-    """Yield Ray, connected to the cluster of RAY_ADDRESS, to one that runs on this machine, or to a new local one."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise InputError(INSTALL_HINT) from None
-    if ray.is_initialized():
-        yield ray
-        return
-
-    try:
-        ray.init(include_dashboard=False, log_to_driver=False)
-    except Exception as error:  # also a bare Exception: "The current node timed out during startup"
-        address = os.environ.get("RAY_ADDRESS", "not set")
-        raise InputError(
-            f"cannot connect to a Ray cluster or start one (RAY_ADDRESS: {address}): {error or type(error).__name__}. "
-            "If the lines above mention a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the cluster's"
-        ) from error
-
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

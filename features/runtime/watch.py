@@ -14,6 +14,8 @@ import time
 
 VARIABLE = "SHIPYARD_PROCESSES"  # process ids of the programs above: `12,17`
 SECONDS = 0.5  # between two looks
+PATIENCE = 10.0  # seconds that an interrupted process may take to clean up
+GONE_AFTER = SECONDS + PATIENCE + 1  # seconds after which no process of a run that was killed is left
 
 
 def watched_environment() -> dict[str, str]:
@@ -26,7 +28,7 @@ def watched_environment() -> dict[str, str]:
 def end_with_the_run() -> None:
     """Start a thread that interrupts this process, as Ctrl-C does, when a program above it in the run is gone.
 
-    A process that does not end within 10 seconds of that is killed.
+    A process that does not end within `PATIENCE` of that is killed.
     """
     if above := os.environ.get(VARIABLE):
         pids = [int(pid) for pid in above.split(",")]
@@ -45,5 +47,5 @@ def _watch(pids: list[int]) -> None:
         pass
 
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(10)
+    time.sleep(PATIENCE)
     os.kill(os.getpid(), signal.SIGKILL)

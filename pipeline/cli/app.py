@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -77,6 +78,7 @@ def options(
         "shipyard run --set grid.encoder=vit_b16 --set 'grid.seeds=[1]'",
         "shipyard run --recipe papers/ship_table_1.yaml",
         "shipyard run --jobs 4",
+        "shipyard run --engine ray",
     ),
 )
 def run(
@@ -97,8 +99,12 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="File with settings, such as those of a table in papers/.")
     ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of stages to run in parallel.")
-    ] = 1,
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of stages to run in parallel.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Where to run stages: on this machine, or as many as fit on a Ray cluster (docs/scale.md)."),
+    ] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, also in log files.")] = False,
 ) -> None:
@@ -116,15 +122,18 @@ def run(
 
     # The lock is taken before params.yaml is read: a run that is refused changes nothing of the one at work.
     with exclusive_run(" ".join(["shipyard", *sys.argv[1:]])), ended_as_by_ctrl_c():
-        _run_all(datasets or [], settings or [], recipe, jobs)
+        _run_all(datasets or [], settings or [], recipe, partial(repro, jobs, engine))
 
 
-def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs: int) -> None:
-    """Check the settings of every run, then run one after the other."""
+def _run_all(
+    datasets: list[str], settings: list[str], recipe: Path | None, bring_up_to_date: Callable[[], None]
+) -> None:
+    """Check the settings of every run, then bring the pipeline up to date with each in turn."""
     from features.errors import InputError
-    from pipeline.cli.check import check_all, fold_cost
+    from pipeline.cli.stale import reindex_changed
     from pipeline.config import recipes
     from pipeline.executor.git import git
+    from pipeline.executor.up_to_date import is_up_to_date
 
     # All runs of a recipe are checked first, so that a mistake in the last one stops the first.
     before = params.read()
@@ -132,7 +141,14 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
     loaded = recipes.read(recipe) if recipe else None
     runs = loaded.assignments() if loaded else [[]]
     texts = [_with_settings(overrides.apply(before, run), datasets, settings) for run in runs]
-    check_all([params.parse_text(text) for text in texts])
+    costs: list[list[str]] = [[] for _ in texts]
+    nothing_to_do = texts == [before] and is_up_to_date()
+    if not nothing_to_do:
+        from pipeline.cli.check import check_all, fold_cost  # imports torch, with the methods that declare settings
+
+        parsed = [params.parse_text(text) for text in texts]
+        check_all(parsed)
+        costs = [[*fold_cost(one)] for one in parsed]
     if loaded:
         committed = git("show", f"HEAD:./{params.PATH}") or before
         _print_left_over(loaded.left_over(before, committed))
@@ -142,10 +158,9 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
             params.write(after)
             for change in overrides.changes(before, after):
                 print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
-        for line in fold_cost(params.parse_text(after)):
-            print(line, flush=True)
-        _reindex_changed(params.parse_text(after))
-        repro(jobs)
+        print("".join(f"{line}\n" for line in costs[number - 1]), end="", flush=True)
+        if reindex_changed(params.parse_text(after)) or not nothing_to_do:
+            bring_up_to_date()
         if (edited := params.read()) != after:
             changes = "; ".join(overrides.changes(after, edited))
             raise InputError(
@@ -157,17 +172,6 @@ def _run_all(datasets: list[str], settings: list[str], recipe: Path | None, jobs
         if recipe and len(texts) > 1:
             keep(f"{recipe.stem}-{number}")
         before = after
-
-
-def _reindex_changed(current: params.Params) -> None:
-    """Index own images again that have changed since, and say what has."""
-    from pipeline.cli.stale import stale_indexes
-    from pipeline.executor.repro import reindex
-
-    stale = stale_indexes(current)
-    for name, changes in stale.items():
-        print(f"{name}: images changed since they were indexed: {changes}; indexing them again", flush=True)
-    reindex([*stale])
 
 
 def _print_left_over(settings: Sequence[str]) -> None:

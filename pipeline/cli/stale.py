@@ -17,6 +17,7 @@ from features.shards.scan import scan_file
 from features.splits.own_images import OwnImages
 from pipeline.artifacts.paths import digests, index
 from pipeline.config.params import Params
+from pipeline.executor.repro import reindex
 
 
 def stale_indexes(params: Params) -> dict[str, Changes]:
@@ -33,6 +34,15 @@ def stale_indexes(params: Params) -> dict[str, Changes]:
         problems.attempt(partial(_compare, params, name, stale))
     raise_all(problems.messages, "own images changed and cannot be indexed again as they are")
     return stale
+
+
+def reindex_changed(params: Params) -> bool:
+    """Index own images again that have changed since, and say what has; return whether any have."""
+    stale = stale_indexes(params)
+    for name, changes in stale.items():
+        print(f"{name}: images changed since they were indexed: {changes}; indexing them again", flush=True)
+    reindex([*stale])
+    return bool(stale)
 
 
 def copies_across_splits(params: Params) -> Iterator[str]:

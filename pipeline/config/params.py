@@ -67,6 +67,8 @@ class Compute(Settings):
     workers: Annotated[int, Field(ge=0)]
     verify: bool
     shards: Annotated[str, Field(pattern=r"^[a-z0-9]+://.+")] | None = None  # an address: `features.extraction.bucket`
+    cell_cpus: Positive = 1  # these two with `shipyard run --engine ray`
+    cell_gpus: Annotated[float, Field(gt=0, le=1)] = 1
 
 
 class Data(Settings):

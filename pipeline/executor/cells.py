@@ -24,12 +24,14 @@ from typing import Annotated, Any
 
 import typer
 
-from features.runtime.cores import cores
+from features.errors import InputError
 from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt
 from features.runtime.progress import line_of, quiet
 from features.runtime.watch import end_with_the_run, watched_environment
 from pipeline.executor import dvc_patches
-from pipeline.executor.stage_process import THREADS, is_stage, run_stage
+from pipeline.executor.engines import ONE_BY_ONE, Engine, Name, open_engine
+from pipeline.executor.stage_process import THREADS, is_stage
+from pipeline.executor.up_to_date import Checked
 
 # Run one at a time, with all cores: there are few of them, and extraction uses all cores.
 SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
@@ -37,11 +39,11 @@ SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
 Stage = Any  # a `dvc.stage.Stage`; DVC has no types
 
 
-def main(jobs: Annotated[int, typer.Option(min=1)] = 1) -> None:
+def main(jobs: Annotated[int | None, typer.Option(min=1)] = None, engine: Name = "local") -> None:
     """Run every cell that changed, and exit with 1 if one failed.
 
-    With one job, the first failure ends the run. With several, each gets an equal share of the cores, and every cell
-    that does not depend on a failed one is run.
+    With one job here, the first failure ends the run. With several, or on a cluster, each gets an equal share of the
+    cores, and every cell that does not depend on a failed one is run.
     """
     end_with_the_run()
     os.environ.update(watched_environment())  # the stages end with this process, too
@@ -51,13 +53,17 @@ def main(jobs: Annotated[int, typer.Option(min=1)] = 1) -> None:
     from dvc.repo import Repo, lock_repo
 
     with set_loggers_level(logging.WARNING), Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        checked = Checked(repo)
         plan = Plan.of(repo)
         repo.lock.unlock()  # each cell takes it, so that other DVC commands can run meanwhile
         try:
-            with repo.scm_context(quiet=True):
-                failed = run_plan(repo, plan, jobs)
+            with repo.scm_context(quiet=True), open_engine(engine, jobs) as opened:
+                failed = run_plan(repo, plan, opened, checked)
         finally:
             repo.lock.lock()
+
+        if not failed:
+            checked.save()
 
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
@@ -95,20 +101,22 @@ class Plan:
         return Plan(kept, {stage: self.needs[stage] & kept.keys() for stage in kept})
 
 
-def run_plan(repo: Any, plan: Plan, jobs: int) -> list[str]:
+def run_plan(repo: Any, plan: Plan, engine: Engine, checked: Checked) -> list[str]:
     """Check the cells of a plan and run those that changed; return the names of those that failed."""
+    if engine is ONE_BY_ONE:
+        return _Run(repo, plan, engine, checked).run()
+    if failed := _Run(repo, plan.only(SHARED), ONE_BY_ONE, checked).run():
+        return failed
     with TemporaryDirectory(prefix="shipyard-") as logs:
-        if jobs > 1 and (failed := _Run(repo, plan.only(SHARED), jobs=1).run()):
-            return failed
-        return _Run(repo, plan, jobs, Path(logs) if jobs > 1 else None).run()
+        return _Run(repo, plan, engine, checked, Path(logs)).run()
 
 
 class _Run:
     """One run over the cells of a plan, by threads of which one at a time calls DVC."""
 
-    def __init__(self, repo: Any, plan: Plan, jobs: int, logs: Path | None = None) -> None:
+    def __init__(self, repo: Any, plan: Plan, engine: Engine, checked: Checked, logs: Path | None = None) -> None:
         """Take the folder that gets the output of cells, so that those of several do not mix; None prints it."""
-        self.repo, self.plan, self.jobs, self.logs = repo, plan, jobs, logs
+        self.repo, self.plan, self.engine, self.checked, self.logs = repo, plan, engine, checked, logs
         self.calling_dvc = Lock()
         self.failed: list[str] = []
 
@@ -131,12 +139,12 @@ class _Run:
         waiting: list[tuple[int, Stage]] = []
         running: dict[Future[bool], Stage] = {}
 
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with ThreadPoolExecutor(self.engine.jobs) as pool:
             try:
                 while order.is_active():
                     for stage in order.get_ready():
                         heapq.heappush(waiting, (self.plan.ranks[stage], stage))
-                    while waiting and len(running) < self.jobs:
+                    while waiting and len(running) < self.engine.jobs:
                         _, stage = heapq.heappop(waiting)
                         running[pool.submit(self.bring_up_to_date, stage)] = stage
                     if not running:
@@ -148,10 +156,11 @@ class _Run:
                             order.done(stage)
                         else:
                             self.failed.append(stage.addressing)
-                    if self.failed and self.jobs == 1:
+                    if self.failed and self.engine is ONE_BY_ONE:
                         break
             except KeyboardInterrupt:
-                # The terminal has sent Ctrl-C to the running cells too; leaving the pool waits for them.
+                # Leaving the pool waits for the running cells.
+                self.engine.interrupt()
                 sys.exit(INTERRUPTED)
 
     def bring_up_to_date(self, stage: Stage) -> bool:
@@ -163,6 +172,7 @@ class _Run:
             self.repo.lock.lock()
             try:
                 _reproduce_stage(stage, upstream=[], interactive=False)
+                self.checked.add(stage)
             except DvcException as error:
                 print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
                 return False
@@ -181,8 +191,8 @@ class _Run:
         if not quiet():
             number, total = self.plan.ranks[stage] + 1, len(self.plan.ranks)
             print(line_of(number, total, stage.addressing, drawn=sys.stdout.isatty()), flush=True)
-        if self.jobs > 1 and THREADS not in os.environ:
-            run_env = {**(run_env or {}), THREADS: str(max(1, cores() // self.jobs))}
+        if self.engine.threads and THREADS not in os.environ:
+            run_env = {**(run_env or {}), THREADS: str(self.engine.threads)}
         environment = prepare_kwargs(stage, run_env=run_env)["env"]
         log = self.logs / f"{self.plan.ranks[stage]}.txt" if self.logs else None
 
@@ -190,7 +200,7 @@ class _Run:
         try:
             if not is_stage(stage.cmd) or Path(stage.wdir) != Path.cwd():
                 self.cmd_run(stage, dry=dry, run_env=run_env)
-            elif status := run_stage(stage.cmd, environment, log):
+            elif status := self.engine.run(stage.cmd, environment, log):
                 raise StageCmdFailedError(stage.cmd, status)
         finally:
             self.calling_dvc.acquire()
@@ -201,4 +211,8 @@ class _Run:
 
 if __name__ == "__main__":
     exit_cleanly_on_interrupt("DVC was not started")
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.config.params import CONFLICT_MARKERS
 LOCK = Path("dvc.lock")
 TEMPORARY = Path(".dvc/tmp")
 LAST_GOOD = TEMPORARY / "dvc.lock.last_good"  # a copy of dvc.lock when it was last seen whole
+PARSED = TEMPORARY / "dvc.lock.json"  # what the YAML parser read in that copy, which takes it a second for 300 cells
 RUN_LOCK = TEMPORARY / "shipyard.lock"
 RUN_OWNER = TEMPORARY / "shipyard.json"  # which process holds RUN_LOCK, for the message of the next one
 STAGE_KEYS = {"cmd", "deps", "params", "outs"}
@@ -57,8 +59,8 @@ def exclusive_run(command: str) -> Iterator[None]:
         check_lock_file()
         drop_stale_path_locks()
         yield
-        if lock_file_problem() is None:
-            _copy_lock_file()
+        with suppress(InputError):
+            _keep_copies(*_read())
     finally:
         lock.release()
 
@@ -90,12 +92,12 @@ def check_lock_file() -> None:
     Raises:
         InputError: it holds conflict markers of a merge, or it is broken and there is no copy.
     """
-    problem = lock_file_problem()
-    if problem is None:
-        _copy_lock_file()
+    try:
+        _keep_copies(*_read())
         return
-    if "conflict markers" in problem or not LAST_GOOD.is_file():
-        raise InputError(problem)
+    except InputError as error:
+        if "conflict markers" in str(error) or not LAST_GOOD.is_file():
+            raise
 
     with atomic_file(LOCK) as part:
         shutil.copyfile(LAST_GOOD, part)
@@ -117,17 +119,27 @@ def read_lock_file() -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, has conflict markers, or is no lock file of DVC.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    return _read()[1]
 
+
+def _read() -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of `dvc.lock`, none if it does not exist, and its content."""
     if not LOCK.exists():
-        return {"stages": {}}
+        return b"", {"stages": {}}
     try:
-        text = LOCK.read_bytes().decode("utf-8", errors="replace")
+        data = LOCK.read_bytes()
     except OSError as error:
         raise InputError(
             f"{LOCK} cannot be read: {error.strerror or error}. Restore it with `git checkout dvc.lock`"
         ) from error
+    return data, kept_values(data) or _parse(data)
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    text = data.decode("utf-8", errors="replace")
     if any(line.startswith(CONFLICT_MARKERS) for line in text.splitlines()):
         raise InputError(
             f"{LOCK} has conflict markers of a merge. `shipyard merge-lock` unites both sides (docs/merge.md). Or take "
@@ -159,11 +171,28 @@ def _is_stage(entry: object) -> bool:
     return all(isinstance(file, dict) and "path" in file and set(file) <= FILE_KEYS for file in files)
 
 
-def _copy_lock_file() -> None:
-    """Copy `dvc.lock`, which is whole, to the place from which a broken one is restored."""
-    if LOCK.is_file():
+def kept_values(data: bytes) -> dict[str, Any] | None:
+    """Return the content of a `dvc.lock` with these bytes if a run has kept it, else None."""
+    try:
+        kept: dict[str, Any] = json.loads(PARSED.read_text(encoding="utf-8"))
+        return dict(kept["values"]) if kept["md5"] == _md5(data) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep_copies(data: bytes, values: dict[str, Any]) -> None:
+    """Keep a `dvc.lock` that is whole: as it is, to restore a broken one, and its values, to read it fast."""
+    if data and (kept_values(data) is None or not LAST_GOOD.is_file()):
         with atomic_file(LAST_GOOD) as part:
-            shutil.copyfile(LOCK, part)
+            part.write_bytes(data)
+        parsed = {"md5": _md5(data), "values": values}
+        if json.loads(text := json.dumps(parsed, default=str)) == parsed:  # JSON has no dates and no numbers as keys
+            with atomic_file(PARSED) as part:
+                part.write_text(text, encoding="utf-8")
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def drop_stale_path_locks() -> None:

@@ -13,14 +13,19 @@ from features.runtime.interruption import INTERRUPTED
 from features.runtime.watch import watched_environment
 
 
-def repro(jobs: int = 1) -> None:
+def repro(jobs: int | None = None, engine: str = "local") -> None:
     """Bring the pipeline up to date, `jobs` cells at a time (`pipeline.executor.cells`).
+
+    Args:
+        jobs: None for one cell at a time, or with the engine `ray` for all that fit the cluster.
+        engine: where cells run, `local` or `ray` (`pipeline.executor.engines`).
 
     Raises:
         InputError: cells failed, or DVC cannot run; the reason is printed.
         SystemExit: 130, after Ctrl-C, when the running cells have ended.
     """
-    status = _run([sys.executable, "-m", "pipeline.executor.cells", "--jobs", str(jobs)])
+    options = ["--engine", engine, *(["--jobs", str(jobs)] if jobs else [])]
+    status = _run([sys.executable, "-m", "pipeline.executor.cells", *options])
     if status:
         raise InputError(
             "the pipeline is not up to date; see the errors above. Completed stages are kept: `shipyard run` continues "

@@ -37,6 +37,7 @@ INFRASTRUCTURE = frozenset(
         "features/runtime/interruption.py",
         "features/runtime/lazy_open_clip.py",
         "features/runtime/progress.py",
+        "features/runtime/ray_cluster.py",
         "features/runtime/watch.py",
         "pipeline/config/migrations.py",
         "pipeline/executor/stage_inputs.py",

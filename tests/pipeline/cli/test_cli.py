@@ -91,7 +91,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "assets").symlink_to(ROOT / "assets")
-    monkeypatch.setattr(cli, "repro", lambda _jobs: print("(repro)"))
+    monkeypatch.setattr(cli, "repro", lambda _jobs, _engine: print("(repro)"))
     monkeypatch.setattr(cli, "report", lambda: print("(results)"))
     return tmp_path
 

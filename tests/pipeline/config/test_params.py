@@ -55,7 +55,7 @@ BAD = [
     ("grid.seed", [1], ["seed:", "'seeds'"]),
     ("gird", {}, ["gird:", "'grid'"]),
     ("extract.view", 3, ["extract.view:", "'views'"]),
-    ("compute.gpu", True, ["compute.gpu:", "batch, device, shards, verify, workers"]),
+    ("compute.gpu", True, ["compute.gpu:", "batch, cell_cpus, cell_gpus, device, shards, verify, workers"]),
     ("encoders.e.pretraind", "openai", ["encoders.e.pretraind:", "'pretrained'"]),
     ("text_tower.precision", "float16", ["text_tower.precision:", "'float16'"]),
     ("synthesis.perclass", 3, ["synthesis.perclass:", "'per_class'"]),
