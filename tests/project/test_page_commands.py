@@ -103,6 +103,16 @@ TABLE: dict[str, dict[str, list[str]]] = {
             "shipyard features covariance artifacts/liteclip/features/textures-10.zarr",
         ],
     },
+    "docs/from_a_phone.md": {
+        NO + "`python -m benchmarks.phone_page` runs them in a copy, and takes the pictures of the page": [
+            "shipyard task check photos",
+            "echo clock > names.txt",
+            "shipyard task new stickers --images photos --unseen names.txt --template 'a sticker of a {}.'",
+            "shipyard run stickers",
+            "shipyard predict stickers new --html found.html",
+            "shipyard serve stickers",
+        ],
+    },
     "docs/own_images.md": {
         INSTALLS: ["pip install -e '.[export]'"],
         OWN + "test_the_page_is_short_and_every_command_of_it_was_run": [
