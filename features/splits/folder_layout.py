@@ -123,7 +123,7 @@ def has_split_folders(folder: Path, found: Found) -> bool:
     others = [top for top in tops if top not in named]
     if others:
         hints = _misspelled(others)
-        rename = f"Rename what is misspelled: {examples(hints)}. " if hints else ""
+        rename = f"Rename what is a misspelled split: {examples(hints)}. " if hints else ""
         raise InputError(
             f"{folder}: {examples(splits)} {_is(splits)} read as {_split(splits)}, and beside {_is(others)} "
             f"{examples(others)}. {rename}If all are classes, add --class-from first. Else move {examples(others)} away"
@@ -150,7 +150,7 @@ def ask_about_levels(folder: Path, found: Found, *, splits: bool) -> str | None:
         return f"{folder} holds only {only}, which has splits ({examples(inner)}): use --images '{folder / only}'"
 
     hints = _misspelled(nested)
-    rename = f"If {examples(hints)} {_is(hints)} a split: rename it. " if hints else ""
+    rename = f"Rename what is a misspelled split: {examples(hints)}. " if hints else ""
     or_path = f" or --images '{folder / only}'" if only is not None and not splits else ""
     return (
         f"{folder}: {tops} {'holds' if len(nested) == 1 else 'hold'} images only in folders ({examples(inner)}). "
