@@ -42,7 +42,7 @@ def done(warm_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         page_run = PageRun(repository(tmp_path_factory.mktemp("repo")))
         patch.chdir(page_run.folder)
-        patch.setattr(cli, "repro", lambda _jobs: page_run.repros.append(run(page_run.folder, "dvc", "repro")))
+        patch.setattr(cli, "repro", lambda *_: page_run.repros.append(run(page_run.folder, "dvc", "repro")))
         for line in COMMANDS:
             if line.startswith("shipyard "):
                 result = CliRunner().invoke(cli.app, shlex.split(line)[1:])
