@@ -296,7 +296,7 @@ def test_a_table_names_images_labels_and_splits(suffix: str, tmp_path: Path) -> 
         ("", r"(?s)2 problems.*'path'.*'label'"),
         (
             "path,label,split\na,,\n,b,all\n",
-            r"(?s)label is empty.*row 1 .*path is empty.*row 2 .*split is 'all'.*row 2 ",
+            r"(?s)no such file.*row 1 .*path is empty.*row 2 .*split is 'all'.*row 2 ",
         ),
     ],
 )
