@@ -19,6 +19,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Lock
 
+from features.runtime.interruption import INTERRUPTED
+
 THREADS = "OMP_NUM_THREADS"
 STAGE = "python -m stages."  # how the command of a stage begins
 SHELL_SIGNS = set(";&|<>$`()*?\n")
@@ -67,6 +69,13 @@ def _run_forked(command: str, environment: Mapping[str, str], output: Path | Non
 
 def _become(arguments: list[str], environment: Mapping[str, str], output: Path | None) -> None:
     """Run `python -m <arguments>` in this process, which is the fork."""
+    try:
+        _run_module(arguments, environment, output)
+    except KeyboardInterrupt:  # before the stage handles it; `multiprocessing` would print a traceback
+        sys.exit(INTERRUPTED)
+
+
+def _run_module(arguments: list[str], environment: Mapping[str, str], output: Path | None) -> None:
     if output:
         with output.open("ab") as file:
             os.dup2(file.fileno(), 1)
