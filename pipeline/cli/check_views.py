@@ -23,7 +23,7 @@ def view_conflicts(
         params: the settings of a run.
         dataset: the data set that is learned from.
         methods: the methods of the grid with its values; None where a block is invalid.
-        generators: the generators of the grid, likewise.
+        generators: the generators of the grid, in the same form.
     """
     wanted = {f"methods.{name}": method.family_of_views for name, method in methods.items() if method}
     wanted |= {f"generators.{name}": generator.view_family for name, generator in generators.items() if generator}

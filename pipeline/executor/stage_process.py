@@ -76,6 +76,7 @@ def _become(arguments: list[str], environment: Mapping[str, str], output: Path |
 
 
 def _run_module(arguments: list[str], environment: Mapping[str, str], output: Path | None) -> None:
+    """Take over the output, the environment and the arguments of the program, and run it."""
     if output:
         with output.open("ab") as file:
             os.dup2(file.fileno(), 1)

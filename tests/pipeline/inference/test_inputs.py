@@ -7,22 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-import trained
 from small_archives import write_arrow, write_parquet, write_tar
+from trained import GOOD
 from typer.testing import CliRunner, Result
 
 from features.errors import InputError
 from pipeline.cli.app import app
 from pipeline.inference.inputs import expand
-
-GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    trained.project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_files_folders_globs_and_lists_are_expanded_in_order_and_repeated_ones_are_kept(project: Path) -> None:

@@ -24,6 +24,7 @@ import trained
 import yaml
 from project_root import ROOT
 from torch.nn import functional as F
+from trained import GOOD
 from typer.testing import CliRunner, Result
 
 from features.encoding.augment import fill_crops
@@ -34,15 +35,6 @@ from pipeline.artifacts.selection import HIGHEST, calibration_warning
 from pipeline.cli.app import app
 from pipeline.config import params
 from pipeline.inference.predict import CENTRE, open_model, predict
-
-GOOD = ["photos/0.png", "photos/1.png", "photos/2.png", "photos/old/3.png", "photos/old/4.png"]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    trained.project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def call(*args: str, stdin: str = "") -> Result:
