@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import warm
 from filelock import FileLock
+from longest_files import LONGEST_FILES
 from project_root import ROOT
 
 # A shell that starts the suite in the background (`make test &`) has it ignore Ctrl-C, and every child inherits that.
@@ -27,26 +28,6 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("patient")
 
-# Files that take a minute or more come first, the longest first. Workers take file after file in this order, so that
-# at the end no worker waits for another that has a long file left.
-HEAVY = (
-    "test_repro",
-    "test_own_images_page",
-    "test_share",
-    "test_page_commands",
-    "test_extraction_ray",
-    "test_code",
-    "test_parallel",
-    "test_extraction",
-    "test_caltech",
-    "test_export_photographs",
-    "test_layouts",
-    "test_methods",
-    "test_settings_matter",
-    "test_export",
-    "test_datasets",
-    "test_page",
-)
 LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -56,9 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the files, the heavy ones first; the order of the tests in a file stays."""
-    rank = {name: number for number, name in enumerate(HEAVY)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(HEAVY)))
+    """Sort the files, the longest first; the order of the tests in a file stays."""
+    rank = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST_FILES)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,8 +10,8 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import conftest
 import pytest
+from longest_files import LONGEST_FILES
 from project_root import ROOT
 
 import features.datasets
@@ -161,4 +161,4 @@ def _compare(name: str, settings: type[Settings], shown: Mapping[str, dict[str, 
 
 def test_the_files_that_run_first_exist() -> None:
     files = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
-    assert set(conftest.HEAVY) <= files
+    assert set(LONGEST_FILES) <= files
