@@ -3,7 +3,8 @@
    FAULT_LOG    file that gets a line per file: "r <path>" or "w <path>". Without it nothing is done.
    FAULT_ROOT   only files below this folder are considered.
    FAULT_PATH   the file that cannot be opened; without it, every file is listed and none fails.
-   FAULT_ERRNO  the error; ENOSPC only if the file is opened for writing. */
+   FAULT_ERRNO  the error; ENOSPC only if the file is opened for writing.
+   FAULT_DELAY  milliseconds that the first SLOW files of a process take to open for writing, as on a slow disk. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +16,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define SLOW 10
+
+static void delay(int writes)
+{
+    static int opened;
+    const char *delay = getenv("FAULT_DELAY");
+    if (!delay || !writes || opened++ >= SLOW)
+        return;
+    struct timespec time = {atoi(delay) / 1000, atoi(delay) % 1000 * 1000000L};
+    nanosleep(&time, NULL);
+}
 
 static int fails(const char *path, int writes)
 {
@@ -41,6 +55,7 @@ static int fails(const char *path, int writes)
             abort();
         close(out);
     }
+    delay(writes);
     errno = error;
     return error != 0;
 }

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,9 @@ def test_the_named_file_alone_fails(name: str, error: int, fails: bool, folder: 
     assert done.returncode == fails
     assert (os.strerror(error) in done.stderr) == fails
     assert (folder / "log").exists() == fails
+
+
+def test_the_first_files_that_are_written_are_slow(folder: Path) -> None:
+    began = time.monotonic()
+    assert run(folder, FAULT_DELAY="1500").returncode == 0
+    assert time.monotonic() - began > 1.5
