@@ -14,6 +14,7 @@ from benchmarks.faults.runs import WARM, Run, after_a_rerun, finished_run, inspe
 from benchmarks.faults.workspace import Row, Workspace
 
 ROOM = 256 << 20  # bytes
+MOST = 1_000_000  # bytes left: a run needs some fewer
 PAGE = 4096  # a tmpfs has whole pages
 REFUSALS = ("No space left on device", "disk is full", "disk full")
 
@@ -21,7 +22,7 @@ REFUSALS = ("No space left on device", "disk is full", "disk full")
 def rows(space: Workspace, times: int) -> Iterator[Row]:
     """Yield a row: at each size the run ends, or says that the disk is full; with room, it goes on."""
     rng = random.Random(0)  # noqa: S311 (stages, not secrets)
-    fault = "the disk of the repository has 0 to 300 kB left"
+    fault = "the disk of the repository has 0 to 1,000 kB left"
     with _mounted(space.repo.parent / "disk") as folder:
         if folder is None:
             yield Row(fault, 0, "not tried: no right to mount")
@@ -32,7 +33,7 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:
         refused, wrong = 0, []
         for number in range(times):
             undo(moved, some_stages(moved, rng))
-            _resize(folder, _used(folder) + number * 300_000 // times // PAGE * PAGE)
+            _resize(folder, _used(folder) + number * MOST // times // PAGE * PAGE)
             end = Run(moved, WARM, "run").end()
             refused += end.status != 0
             text = end.complaint() or inspect(moved)
@@ -41,7 +42,7 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:
             _resize(folder, ROOM)
             text = text or after_a_rerun(moved)
             if text:
-                wrong.append(f"with {number * 300_000 // times} bytes left: {text}")
+                wrong.append(f"with {number * MOST // times} bytes left: {text}")
         outcome = f"{refused} refused: the disk is full; with room, the next run goes on; same bytes"
         yield Row(fault, times, outcome, wrong[0] if wrong else "")
 

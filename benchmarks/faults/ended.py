@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -11,13 +10,12 @@ from itertools import product
 
 import psutil
 
-from benchmarks.faults.runs import COLD, PATIENCE, Run, after_a_rerun, changes, inspect, some_stages, undo
+from benchmarks.faults.runs import COLD, PATIENCE, Run, after_a_rerun, changes, inspect, slow_disk, some_stages, undo
 from benchmarks.faults.workspace import Row, Workspace
 
 TARGETS = {"group": "all its processes", "parent": "its first process alone", "child": "one process below it alone"}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LATE = 0.3  # seconds: the most that a signal comes after dvc.lock was written, in the moment between two stages
-DELAY = 500  # ms that a stage takes longer for each file that it writes; without, hardly a signal meets one at work
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:
@@ -33,17 +31,11 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:
         yield Row(f"{kind.name} to {TARGETS[target]}", tries, outcome, wrong[0] if wrong else "")
 
 
-def _start(space: Workspace) -> Run:
-    """Start a run whose outputs lie on a slow disk."""
-    slow = {"FAULT_LOG": os.devnull, "FAULT_ROOT": f"{space.repo}/artifacts/", "FAULT_DELAY": str(DELAY)}
-    return Run(space, COLD, "run", **slow)
-
-
 def _undisturbed(space: Workspace, rng: random.Random) -> float:
     """Return how many seconds a run takes."""
     undo(space, some_stages(space, rng))
     began = time.monotonic()
-    end = _start(space).end()
+    end = Run(space, COLD, "run", **slow_disk(space)).end()
     if end.status or not space.whole():
         raise AssertionError(f"an undisturbed run gives other bytes: {end.tail()}")
     return time.monotonic() - began
@@ -54,7 +46,7 @@ def _ended(
 ) -> tuple[str, bool]:
     """Return what is wrong after the signal, and whether a stage was at work when it came."""
     undo(space, some_stages(space, rng))
-    run = _start(space)
+    run = Run(space, COLD, "run", **slow_disk(space))
     if between:
         run.wait_until(changes(space.repo / "dvc.lock"))
         moment = rng.uniform(0, LATE)

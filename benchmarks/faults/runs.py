@@ -22,6 +22,7 @@ from pipeline.executor.lock_writer import HEADER, split_blocks
 
 STAGES = 3  # done by a run: enough for moments between them, and few enough for many runs
 PATIENCE = 90  # seconds that processes may take to end on a busy machine
+DELAY = 500  # ms that each of the first files that a stage writes takes longer to open, on a slow disk
 COLD = [sys.executable, "-m", "pipeline"]  # programs of their own, which can be killed one by one
 WARM = ["shipyard"]  # forks of a server that has imported the libraries, which start at once
 
@@ -106,6 +107,11 @@ class Run:
 def environment_of(space: Workspace, **more: str) -> dict[str, str]:
     """Return the environment of a program in the workspace, which runs the workspace's code."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(space.repo), **more}
+
+
+def slow_disk(space: Workspace) -> dict[str, str]:
+    """Return what an environment needs for stages that work long enough to be met by most signals."""
+    return {"FAULT_LOG": os.devnull, "FAULT_ROOT": f"{space.repo}/artifacts/", "FAULT_DELAY": str(DELAY)}
 
 
 def finished_run(space: Workspace, *arguments: str, **environment: str) -> End:

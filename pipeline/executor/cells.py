@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import Event, Lock
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +30,7 @@ from features.runtime.progress import line_of, quiet
 from features.runtime.watch import end_with_the_run, watched_environment
 from pipeline.executor import dvc_patches
 from pipeline.executor.engines import ONE_BY_ONE, Engine, Name, open_engine
+from pipeline.executor.repository import SECONDS, dvc_at_work
 from pipeline.executor.stage_process import THREADS, is_stage
 from pipeline.executor.up_to_date import Checked
 
@@ -118,6 +119,7 @@ class _Run:
         """Take the folder that gets the output of cells, so that those of several do not mix; None prints it."""
         self.repo, self.plan, self.engine, self.checked, self.logs = repo, plan, engine, checked, logs
         self.calling_dvc = Lock()
+        self.interrupted = Event()
         self.failed: list[str] = []
 
     def run(self) -> list[str]:
@@ -160,25 +162,35 @@ class _Run:
                         break
             except KeyboardInterrupt:
                 # Leaving the pool waits for the running cells.
+                self.interrupted.set()
                 self.engine.interrupt()
                 sys.exit(INTERRUPTED)
 
     def bring_up_to_date(self, stage: Stage) -> bool:
-        """Let DVC check a cell, run it if it changed, and record it; return whether that succeeded."""
+        """Let DVC check a cell, run it if it changed, and record it; return whether that succeeded.
+
+        Another DVC command that has begun during this run may hold files of the cell; then wait for it.
+        """
         from dvc.exceptions import DvcException
+        from dvc.lock import LockError
         from dvc.repo.reproduce import _reproduce_stage
 
-        with self.calling_dvc:
-            self.repo.lock.lock()
+        waiting = False
+        while not self.interrupted.wait(SECONDS if waiting else 0):
             try:
-                _reproduce_stage(stage, upstream=[], interactive=False)
-                self.checked.add(stage)
+                with self.calling_dvc, self.repo.lock:
+                    _reproduce_stage(stage, upstream=[], interactive=False)
+                    self.checked.add(stage)
+                return True
+            except LockError:
+                if not waiting:
+                    at_work = dvc_at_work() or "another program"
+                    print(f"{stage.addressing}: waiting for {at_work}, at work on its files", flush=True)
+                waiting = True
             except DvcException as error:
                 print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
                 return False
-            finally:
-                self.repo.lock.unlock()
-        return True
+        return False
 
     def run_command(self, stage: Stage, *, dry: bool, run_env: dict[str, str] | None) -> None:
         """Run the command of a cell; DVC calls this in place of its `cmd_run`, with the repository unlocked.

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ STAGE_KEYS = {"cmd", "deps", "params", "outs"}
 FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec", "etag", "checksum", "version_id", "cloud", "files"}
 CELLS = "pipeline.executor.cells"  # the program of a run, which holds DVC's locks
 PATH_LOCKS = TEMPORARY / "rwlock"  # DVC's: which process reads or writes which path
+SECONDS = 0.5  # between two looks at it
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def exclusive_run(command: str) -> Iterator[None]:
     try:
         write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
         check_lock_file()
-        drop_stale_path_locks()
+        wait_for_dvc()
         yield
         with suppress(InputError):
             _keep_copies(*_read())
@@ -195,30 +197,42 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def drop_stale_path_locks() -> None:
-    """Drop DVC's locks on paths whose process is gone or has nothing to do with this repository.
+def wait_for_dvc() -> None:
+    """Wait while a DVC command or the rest of a killed run works in this repository, and drop the locks of others.
 
     DVC keeps process ids in a file. After a reboot or in a new container, another program may have such an id. A kill
-    or a full disk may leave the file empty. DVC then ends with "busy" or "corrupted". The caller holds the run lock; a
-    plain `dvc repro` that is at work here keeps its locks.
+    or a full disk may leave the file empty. DVC then ends with "busy" or "corrupted". The caller holds the run lock.
     """
     try:
-        locks = json.loads(PATH_LOCKS.read_text(encoding="utf-8"))
-        readers, writers = dict(locks.get("read", {})), dict(locks.get("write", {}))
-        kept = {
-            "read": {path: live for path, infos in readers.items() if (live := [i for i in infos if _at_work(i)])},
-            "write": {path: info for path, info in writers.items() if _at_work(info)},
-        }
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, AttributeError, TypeError):
+        if at_work := dvc_at_work():
+            print(f"waiting for {at_work}, at work in this repository; Ctrl-C ends the wait", file=sys.stderr)
+        while dvc_at_work():
+            time.sleep(SECONDS)
+        if any(_path_locks()):
+            write_json(PATH_LOCKS, {"read": {}, "write": {}})
+            print(f"note: locks of runs that have ended are removed from {PATH_LOCKS}", file=sys.stderr)
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         PATH_LOCKS.unlink(missing_ok=True)
         print(f"note: {PATH_LOCKS} was unreadable, as a kill or a full disk leaves it, and is removed", file=sys.stderr)
-        return
 
-    if kept != {"read": readers, "write": writers}:
-        write_json(PATH_LOCKS, kept)
-        print(f"note: locks of runs that have ended are removed from {PATH_LOCKS}", file=sys.stderr)
+
+def dvc_at_work() -> str:
+    """Return which processes of this repository hold locks on paths, for messages; empty if none does."""
+    live = {f"`{info['cmd']}` (process {info['pid']})" for info in _path_locks() if _at_work(info)}
+    return ", ".join(sorted(live))
+
+
+def _path_locks() -> list[dict[str, Any]]:
+    """Return the holders of DVC's locks on paths."""
+    if not PATH_LOCKS.exists():
+        return []
+    data = PATH_LOCKS.read_bytes()
+    if not data:  # DVC may be about to write it
+        time.sleep(SECONDS)
+        data = PATH_LOCKS.read_bytes()
+    locks = json.loads(data)
+    readers, writers = dict(locks.get("read", {})), dict(locks.get("write", {}))
+    return [*writers.values(), *(info for infos in readers.values() for info in infos)]
 
 
 def _at_work(info: dict[str, Any]) -> bool:
@@ -229,5 +243,5 @@ def _at_work(info: dict[str, Any]) -> bool:
         process = psutil.Process(int(info["pid"]))
         is_dvc = any("dvc" in Path(word).name or word == CELLS for word in process.cmdline()[:4])
         return is_dvc and Path(process.cwd()).is_relative_to(Path.cwd())
-    except (psutil.Error, KeyError, ValueError):
+    except (psutil.Error, KeyError, ValueError, OverflowError):
         return False

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,9 @@ def test_conflict_markers_are_not_resolved_by_themselves() -> None:
     assert LAST_GOOD.read_text(encoding="utf-8") == WHOLE
 
 
-@pytest.mark.parametrize("text", ["", "\0\0", "[]", '{"read": 1}', '{"read": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["", "\0\0", "[]", '{"read": 1}', '{"write": {"a": {"pid": 1e99}}}', '{"read": {"a": 1}}']
+)
 def test_unreadable_path_locks_are_removed(text: str) -> None:
     PATH_LOCKS.write_text(text, encoding="utf-8")
     run()
@@ -82,22 +83,16 @@ def test_locks_of_a_process_that_is_no_dvc_of_this_repository_are_dropped() -> N
     assert json.loads(PATH_LOCKS.read_text(encoding="utf-8")) == {"read": {}, "write": {}}
 
 
-@pytest.fixture
-def dvc_at_work(tmp_path: Path) -> Iterator[int]:
-    """The id of a process that looks like `dvc repro` in this repository."""
-    program = tmp_path / "dvc"
-    program.write_text("import time; time.sleep(60)", encoding="utf-8")
+def test_a_run_waits_for_a_dvc_at_work_here_and_names_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "dvc"  # looks like `dvc repro` in this repository
+    program.write_text("import time; time.sleep(3)", encoding="utf-8")
     with subprocess.Popen([sys.executable, str(program), "repro"]) as process:
-        yield process.pid
-        process.kill()
-
-
-def test_locks_of_a_dvc_at_work_here_are_kept(dvc_at_work: int) -> None:
-    live = {"pid": dvc_at_work, "cmd": "dvc repro"}
-    locks = {"read": {"a": [live]}, "write": {"b": live}}
-    PATH_LOCKS.write_text(json.dumps(locks), encoding="utf-8")
-    run()
-    assert json.loads(PATH_LOCKS.read_text(encoding="utf-8")) == locks
+        live = {"pid": process.pid, "cmd": "dvc repro"}
+        PATH_LOCKS.write_text(json.dumps({"read": {"a": [live]}, "write": {"b": live}}), encoding="utf-8")
+        with exclusive_run("shipyard run"):
+            assert process.poll() is not None
+    assert json.loads(PATH_LOCKS.read_text(encoding="utf-8")) == {"read": {}, "write": {}}
+    assert f"`dvc repro` (process {live['pid']})" in capfd.readouterr().err
 
 
 def test_a_run_outside_of_a_dvc_repository_is_left_to_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
