@@ -21,6 +21,7 @@ from pipeline.config.params import PATH as PARAMS
 from pipeline.executor.repository import LOCK, TEMPORARY
 
 RECORD = TEMPORARY / "up_to_date.json"
+WITHOUT_PIPELINES = {"artifacts", "data", "__pycache__"}  # folders, some with millions of files
 PROTECTED = 0o444  # mode of an object in DVC's cache
 
 Stage = Any  # a `dvc.stage.Stage`; DVC has no types
@@ -97,9 +98,12 @@ def _state(path: str) -> State:
 
 
 def _pipelines() -> list[str]:
-    """Return the pipeline files beside `dvc.yaml`; a new one may make what a cell depends on."""
-    here = Path.cwd()
-    return sorted(str(path) for name in ("*.dvc", "*/*.dvc", "*/dvc.yaml") for path in here.glob(name))
+    """Return all pipeline files of DVC; a new one may make what a cell depends on."""
+    found: list[str] = []
+    for folder, folders, files in os.walk(Path.cwd()):
+        folders[:] = [name for name in folders if name not in WITHOUT_PIPELINES and not name.startswith(".")]
+        found += [f"{folder}/{name}" for name in files if name == "dvc.yaml" or name.endswith(".dvc")]
+    return sorted(found)
 
 
 def _digest(roots: Iterable[str]) -> str:

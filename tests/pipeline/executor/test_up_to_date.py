@@ -73,6 +73,7 @@ DIFFERENCES: dict[str, Callable[[], Callable[[], object]]] = {
     "a missing object of the cache": lambda: moved(cached()),
     "an object of the cache that may have changed": lambda: unprotected(cached()),
     "another pipeline file": lambda: added(Path("classes.dvc")),
+    "a pipeline file in a folder of a folder": lambda: added(Path("assets/published/dvc.yaml")),
 }
 
 
