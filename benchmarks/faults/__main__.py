@@ -16,7 +16,7 @@ from features.errors import InputError, nearest
 from features.formats.files import atomic_file
 from features.runtime.commandline import run_app
 
-PARTS = ("kills", "ended", "edits", "disks", "paths", "beside", "stores", "machine")
+PARTS = ("kills", "ended", "grid", "edits", "disks", "paths", "beside", "stores", "machine")
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = "| fault | tried | what came of it |\n|---|--:|---|\n"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -8,9 +8,18 @@ import time
 from collections.abc import Iterator
 from itertools import product
 
-import psutil
-
-from benchmarks.faults.runs import COLD, PATIENCE, Run, after_a_rerun, changes, inspect, slow_disk, some_stages, undo
+from benchmarks.faults.runs import (
+    COLD,
+    PATIENCE,
+    Run,
+    after_a_rerun,
+    changes,
+    inspect,
+    is_stage,
+    slow_disk,
+    some_stages,
+    undo,
+)
 from benchmarks.faults.workspace import Row, Workspace
 
 TARGETS = {"group": "all its processes", "parent": "its first process alone", "child": "one process below it alone"}
@@ -55,7 +64,7 @@ def _ended(
     limit = time.monotonic() + moment
     run.wait_until(lambda: time.monotonic() > limit)
 
-    at_work = any(_is_stage(process) for process in run.look())
+    at_work = any(is_stage(process) for process in run.look())
     run.send(target, kind, rng)
     run.wait_until(lambda: time.monotonic() > limit + PATIENCE)
     if run.process.poll() is None and target != "child":
@@ -67,12 +76,3 @@ def _ended(
     if survivors:
         wrong = f"{survivors[0]} did not end"
     return wrong or after_a_rerun(space), at_work
-
-
-def _is_stage(process: psutil.Process) -> bool:
-    """Return whether a process runs the command of a stage: it is a fork of the server that has the libraries."""
-    try:
-        parent = process.parent()
-        return parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline())
-    except psutil.Error:  # one of the two has ended meanwhile
-        return False

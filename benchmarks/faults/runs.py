@@ -104,6 +104,15 @@ class Run:
                 rng.choice(below).send_signal(kind)
 
 
+def is_stage(process: psutil.Process) -> bool:
+    """Return whether a process runs the command of a stage: it is a fork of the server that has the libraries."""
+    try:
+        parent = process.parent()
+        return parent is not None and any("multiprocessing.forkserver" in word for word in parent.cmdline())
+    except psutil.Error:  # one of the two has ended meanwhile
+        return False
+
+
 def environment_of(space: Workspace, **more: str) -> dict[str, str]:
     """Return the environment of a program in the workspace, which runs the workspace's code."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(space.repo), **more}
