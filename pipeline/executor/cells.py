@@ -171,7 +171,6 @@ class _Run:
 
         Another DVC command that has begun during this run may hold files of the cell; then wait for it.
         """
-        from dvc.exceptions import DvcException
         from dvc.lock import LockError
         from dvc.repo.reproduce import _reproduce_stage
 
@@ -187,7 +186,7 @@ class _Run:
                     at_work = dvc_at_work() or "another program"
                     print(f"{stage.addressing}: waiting for {at_work}, at work on its files", flush=True)
                 waiting = True
-            except DvcException as error:
+            except plain_errors() as error:
                 print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
                 return False
         return False
@@ -221,10 +220,20 @@ class _Run:
                 log.unlink()
 
 
+def plain_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that DVC or a failing disk may raise anywhere, which need no traceback."""
+    import sqlite3
+
+    from dvc.exceptions import DvcException
+    from dvc_data.hashfile.cache import DiskError
+
+    return DvcException, DiskError, OSError, sqlite3.Error
+
+
 if __name__ == "__main__":
     exit_cleanly_on_interrupt("DVC was not started")
     try:
         typer.run(main)
-    except InputError as error:
+    except (InputError, *plain_errors()) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -58,3 +58,25 @@ def _wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < limit
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", [".dvc/tmp/rwlock", ".dvc/tmp/lock", ".dvcignore", "dvc.lock", ".dvc/config.local"])
+def test_a_file_of_dvc_that_cannot_be_opened_is_named_without_a_traceback(name: str, tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "dvc", "init", "-q")
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: touch one, outs: [one]}}", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("{}", encoding="utf-8")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.executor.cells"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert Path(name).name in done.stderr
+    assert "Traceback" not in done.stderr
