@@ -160,17 +160,27 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _is_lock(values: object) -> bool:
-    if not isinstance(values, dict) or not {"schema", "stages"} <= set(values):
+    """Whether DVC's schema allows the content of a lock file."""
+    if not isinstance(values, dict) or values.get("schema") != "2.0":
         return False
-    return isinstance(values["stages"], dict) and all(map(_is_stage, values["stages"].values()))
+    stages = values.get("stages")
+    return isinstance(stages, dict) and all(map(_is_stage, stages.values()))
 
 
 def _is_stage(entry: object) -> bool:
-    """Whether DVC's schema allows an entry of `stages`."""
-    if not isinstance(entry, dict) or "cmd" not in entry or not set(entry) <= STAGE_KEYS:
+    if not isinstance(entry, dict) or not set(entry) <= STAGE_KEYS or not isinstance(entry.get("cmd"), str | list):
         return False
-    files = [file for kind in ("deps", "outs") for file in entry.get(kind, ())]
-    return all(isinstance(file, dict) and "path" in file and set(file) <= FILE_KEYS for file in files)
+    params = entry.get("params", {})
+    lists = [entry.get(kind, []) for kind in ("deps", "outs")]
+    if not isinstance(params, dict) or not all(isinstance(values, dict) for values in params.values()):
+        return False
+    return all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)
+
+
+def _is_file(entry: object) -> bool:
+    if not isinstance(entry, dict) or not set(entry) <= FILE_KEYS:
+        return False
+    return isinstance(entry.get("path"), str) and isinstance(entry.get("md5", ""), str)
 
 
 def kept_values(data: bytes) -> dict[str, Any] | None:

@@ -41,7 +41,19 @@ def test_a_second_run_is_refused_and_names_the_first() -> None:
     run()
 
 
-@pytest.mark.parametrize("broken", [b"", b"\0\0\0", WHOLE[:20].encode(), b"stages: [", b"\xff\xfe"])
+BROKEN = [
+    b"",
+    b"\0\0\0",
+    WHOLE[:20].encode(),
+    b"stages: [",
+    b"\xff\xfe",
+    WHOLE.replace("2.0", "1.0").encode(),
+    *(f"{WHOLE}    {part}\n".encode() for part in ("deps: 3", "outs: [1]", "outs: [{path: [1]}]", "params: 4")),
+    f"{WHOLE}    outs: [{{path: a, md5: 3}}]\n".encode(),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_lock_is_restored_from_its_last_good_copy(broken: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     run()
     LOCK.write_bytes(broken)
