@@ -227,13 +227,13 @@ def plain_errors() -> tuple[type[Exception], ...]:
     from dvc.exceptions import DvcException
     from dvc_data.hashfile.cache import DiskError
 
-    return DvcException, DiskError, OSError, sqlite3.Error
+    return InputError, DvcException, DiskError, OSError, sqlite3.Error
 
 
 if __name__ == "__main__":
     exit_cleanly_on_interrupt("DVC was not started")
     try:
         typer.run(main)
-    except (InputError, *plain_errors()) as error:
+    except plain_errors() as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
