@@ -43,7 +43,7 @@ def test_two_cells_of_one_process_lock_their_paths_apart(tmp_path: Path) -> None
     from dvc import rwlock
     from dvc.fs import localfs
 
-    read, ended = str(tmp_path / "train.h5"), Event()
+    read, begun, ended = str(tmp_path / "train.h5"), Event(), Event()
 
     def readers() -> int:
         return len(json.loads((tmp_path / "rwlock").read_text(encoding="utf-8")).get("read", {}).get(read, []))
@@ -51,13 +51,13 @@ def test_two_cells_of_one_process_lock_their_paths_apart(tmp_path: Path) -> None
     def cell(write: str, until: Event | None) -> None:
         with rwlock.rwlock(str(tmp_path), localfs, "shipyard", [read], [write], False):
             with rwlock.rwlock(str(tmp_path), localfs, "shipyard", [read], [], False):
+                begun.set()
                 assert not until or until.wait(10)
             assert readers() == (2 if until is None else 1)
 
     long = Thread(target=cell, args=(str(tmp_path / "coop"), ended))
     long.start()
-    while not (tmp_path / "rwlock").exists() or not readers():
-        pass
+    assert begun.wait(10)  # nothing writes the file of locks from here on
     cell(str(tmp_path / "kgcoop"), None)
     ended.set()
     long.join(10)

@@ -22,7 +22,7 @@ FITS = ("coop", "kgcoop")
 CELLS = {f"{stage}@mine-base_to_new-{method}" for stage in ("fit", "evaluate") for method in FITS} | {"report"}
 FEW: dict[str, Any] = json.loads(json.dumps(PARAMS))
 FEW["grid"] |= {"methods": ["zero_shot", *FITS], "generators": [], "seeds": [1]}
-FEW["methods"] |= {method: {"epochs": 300} for method in FITS}  # so many that the node is lost before the end
+FEW["methods"] |= {method: {"epochs": 1500} for method in FITS}  # so many that the node is lost before the end
 
 
 @pytest.mark.parametrize(
