@@ -14,7 +14,7 @@ from benchmarks.faults.runs import WARM, Run, after_a_rerun, finished_run, inspe
 from benchmarks.faults.workspace import Row, Workspace
 
 ROOM = 256 << 20  # bytes
-MOST = 1_000_000  # bytes left: a run needs some fewer
+MOST = 1_000_000  # bytes left: a run needs more, so that every trial meets a full disk
 PAGE = 4096  # a tmpfs has whole pages
 REFUSALS = ("No space left on device", "disk is full", "disk full")
 
