@@ -183,8 +183,7 @@ class _Run:
                 return True
             except LockError:
                 if not waiting:
-                    at_work = dvc_at_work() or "another program"
-                    print(f"{stage.addressing}: waiting for {at_work}, at work on its files", flush=True)
+                    print(f"{stage.addressing}: waiting for {_at_work()}, at work on its files", flush=True)
                 waiting = True
             except plain_errors() as error:
                 print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
@@ -218,6 +217,14 @@ class _Run:
             if log and log.exists():
                 print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
                 log.unlink()
+
+
+def _at_work() -> str:
+    """Return what holds the files of a cell, for a message; DVC writes the file of locks in place, so it may be cut."""
+    try:
+        return dvc_at_work() or "another program"
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
+        return "another program"
 
 
 def plain_errors() -> tuple[type[Exception], ...]:
