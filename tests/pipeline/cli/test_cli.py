@@ -182,7 +182,7 @@ def test_own_images_run_with_their_task_and_another_data_set_resets_the_grid(pro
         "params.yaml: grid.tasks: [base_to_new] -> [mybirds]",
         "params.yaml: grid.select: [] -> [mybirds]",
     ]
-    assert cost.startswith("grid.select: 54 "), "two folds x three seeds x (eight runs and one generator)"
+    assert cost.startswith("grid.select: 42 "), "two folds x three seeds x (six runs and one generator)"
     assert (repro, results) == ("(repro)", "(results)")
     assert result.exception is None
     alone = call("run", "--set", "grid.datasets=[twemoji]")
@@ -272,7 +272,7 @@ def test_problems_of_all_data_sets_are_reported_before_anything_starts(command: 
 
 
 def test_check_prints_the_number_of_runs(project: Path) -> None:
-    assert call("check").output == "params.yaml is valid: 8 runs x 3 seeds, encoder liteclip\n"
+    assert call("check").output == "params.yaml is valid: 6 runs x 3 seeds, encoder liteclip\n"
 
 
 def test_repro_runs_the_stages_with_this_python(pipeline_of: Path, monkeypatch: pytest.MonkeyPatch) -> None:

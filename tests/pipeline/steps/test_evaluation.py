@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from project_root import ROOT
 from small_task import CLASSES, SYNTHETIC, VALIDATION, fit, method
 
 from features.errors import InputError
@@ -14,10 +15,12 @@ from features.formats.tensors import save_tensors
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, run_name, weights
 from pipeline.artifacts.scores import Scores, read_scores
 from pipeline.artifacts.task import EvalRows, Header, Rows, save_test
+from pipeline.config.params import load
 from pipeline.steps.evaluate import _reason, evaluate
 from pipeline.training.data import LabelledFeatures
 
 SHA = "0" * 64
+NEED_IMAGES = ["tip_adapter", "tip_adapter_f", "linear_probe", "lp_plus_plus"]  # of every class, to score it
 
 
 def rows(images: LabelledFeatures, *, broken: int = 0) -> Rows:
@@ -44,7 +47,7 @@ def evaluated(folder: Path, name: str, generator: str | None = None, *, broken: 
     return read_scores(cell.scores(run))
 
 
-@pytest.mark.parametrize("name", ["tip_adapter", "tip_adapter_f", "linear_probe", "lp_plus_plus"])
+@pytest.mark.parametrize("name", NEED_IMAGES)
 def test_a_method_that_needs_images_has_a_dash_for_classes_without_and_names_them(name: str, tmp_path: Path) -> None:
     (seed,) = evaluated(tmp_path, name).seeds
     assert seed.eval_splits["base"].accuracy == 100.0
@@ -54,6 +57,10 @@ def test_a_method_that_needs_images_has_a_dash_for_classes_without_and_names_the
     for part in ("2 of 2 classes", "'dog'", "'windsor chair'"):
         assert part in reason
     assert seed.harmonic_mean is None
+
+
+def test_no_method_of_the_default_grid_needs_images_of_every_class() -> None:
+    assert {*load(ROOT / "params.yaml").grid.methods}.isdisjoint(NEED_IMAGES)
 
 
 def test_the_reason_names_three_of_many_classes() -> None:
