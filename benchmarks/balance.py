@@ -149,7 +149,7 @@ def main(artifacts: Annotated[list[Path] | None, typer.Argument(help="Folders of
     for folder in artifacts or [Path("artifacts")]:
         for path in sorted(folder.glob("*/selection/*/*.json")):
             selection = read_selection(path)
-            name = f"{path.parents[2].name}, {selection.dataset}"
+            name = f"{path.parents[2].name}, {selection.dataset}, {selection.task}"
             tasks[name] = rows(EncoderPaths(path.parents[2]).cell(selection.dataset, selection.task))
             selected[name] = selection.run
     if not tasks:

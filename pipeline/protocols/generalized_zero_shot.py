@@ -19,8 +19,9 @@ class GeneralizedZeroShot(Protocol):
     among_all: ClassVar[bool] = True
 
     # with_images: the classes that have training images, as in the splits of Xian et al.
-    # first_half: the first half by label, for data sets in which every class has training images.
-    seen: Literal["with_images", "first_half"] = "with_images"
+    # first_half, second_half: one half by label, for data sets in which every class has training images. The first half
+    # is the larger one.
+    seen: Literal["with_images", "first_half", "second_half"] = "with_images"
 
     def plan(self, dataset: str, class_counts: Mapping[str, ClassCounts]) -> Plan:
         """Evaluate the test images of unseen and of seen classes, each among all classes.
@@ -50,6 +51,10 @@ class GeneralizedZeroShot(Protocol):
         """Return the seen and the unseen classes."""
         if self.seen == "first_half":
             return halves(dataset, counts)
+
+        if self.seen == "second_half":
+            first, second = halves(dataset, counts)
+            return second, first
 
         train = counts.counts["train"]
         refs = counts.refs(dataset)

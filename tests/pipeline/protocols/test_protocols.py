@@ -84,6 +84,14 @@ def test_generalized_zero_shot_needs_both_kinds_of_classes() -> None:
     assert len(plan.seen) == len(plan.unseen) == 2
 
 
+def test_either_half_of_the_classes_can_be_the_seen_one() -> None:
+    protocol = "generalized_zero_shot"
+    first = GeneralizedZeroShot(protocol=protocol, seen="first_half").plan("d", class_counts(5))
+    second = GeneralizedZeroShot(protocol=protocol, seen="second_half").plan("d", class_counts(5))
+    assert [ref.class_id for ref in first.seen] == [ref.class_id for ref in second.unseen] == [0, 1, 2]
+    assert [ref.class_id for ref in first.unseen] == [ref.class_id for ref in second.seen] == [3, 4]
+
+
 def own(train: list[int], test: list[int]) -> Plan:
     counts = {"train": np.array(train), "val": np.array(train), "test": np.array(test)}
     return OwnImages(protocol="own_images").plan("d", {"d": ClassCounts(tuple("abcd"), counts)})
