@@ -127,7 +127,7 @@ def _build(source: Source, where: str) -> nn.Module:
             with _SkipInit():
                 built = open_clip.create_model(source.model, checkpoint, require_pretrained=True, **options)
         else:
-            with torch.random.fork_rng(devices=[]), _ZeroEmpty():
+            with torch.random.fork_rng(devices=[]), ZeroEmpty():
                 torch.manual_seed(source.seed)
                 built = open_clip.create_model(source.model, load_weights=False, **options)
     except pickle.UnpicklingError as error:
@@ -156,7 +156,7 @@ class _SkipInit(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _ZeroEmpty(TorchFunctionMode):
+class ZeroEmpty(TorchFunctionMode):
     """Fills new memory with zeros: CoCa leaves parameters as they come, so that a seed would not fix the weights."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
