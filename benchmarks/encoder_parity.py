@@ -37,7 +37,8 @@ from features.runtime.lazy_open_clip import import_open_clip
 from features.text.text_tower import TextTower
 
 TABLE = ROOT / "benchmarks" / "encoder_parity.csv"
-COLUMNS = ("model", "parameters", "texts", "prompts", "gradient", "image", "note")
+KINDS = ("texts", "prompts", "gradient", "image")  # of what is compared
+COLUMNS = ("model", "parameters", *KINDS, "note")
 LARGEST = 2.6e9  # parameters: 10.4 GB in float32, and the text tower once more
 TEXTS = ["a photo of a cat.", "dog", "an image of the extremely long name of a thing."]
 NAMES = ["cat.", "grand piano."]
@@ -82,7 +83,7 @@ def write_rows(rows: dict[str, dict[str, str]]) -> None:
 def summary(rows: dict[str, dict[str, str]]) -> str:
     """Return how many models were compared, and the largest difference of each kind."""
     compared = [row for row in rows.values() if row["texts"]]
-    largest = {kind: max((float(row[kind]) for row in compared), default=0.0) for kind in COLUMNS[2:6]}
+    largest = {kind: max((float(row[kind]) for row in compared), default=0.0) for kind in KINDS}
     return f"{len(compared)} of {len(rows)} models compared; largest: {largest}"
 
 
@@ -103,7 +104,7 @@ def compare(model: str) -> dict[str, str]:
         expected = theirs(spec, support)
         gc.collect()
         ours = our_features(spec, support)
-    differences = {kind: f"{relative(ours[kind], expected[kind]):.1e}" for kind in COLUMNS[2:6]}
+    differences = {kind: f"{relative(ours[kind], expected[kind]):.1e}" for kind in KINDS}
     same = torch.equal(ours["weights"], expected["weights"])
     return {**empty, "parameters": str(count), **differences, "note": "" if same else "other weights"}
 
@@ -147,7 +148,7 @@ def theirs(spec: EncoderSpec, support: TextSupport) -> dict[str, Tensor]:
 
     hook = embedding.register_forward_hook(with_context)
     of_prompts = module.encode_text(prompts, normalize=False)
-    loss(of_prompts).backward()
+    loss(of_prompts).backward()  # type: ignore[no-untyped-call]
     hook.remove()
 
     preprocess = image_transform_v2(PreprocessCfg(**module.visual.preprocess_cfg), is_train=False)
@@ -174,7 +175,7 @@ def our_features(spec: EncoderSpec, support: TextSupport) -> dict[str, Tensor]:
     room = support.context_length
     context = context_of(tower.table, spec).requires_grad_()
     of_prompts = tower(context, tower.tokenizer.tokenize_names(NAMES, room=room))[0]
-    loss(of_prompts).backward()
+    loss(of_prompts).backward()  # type: ignore[no-untyped-call]
     assert context.grad is not None  # noqa: S101 (the prompts were encoded with it)
     return {
         "texts": tower.encode(tower.tokenizer.tokenize(TEXTS, room=room)),
