@@ -49,7 +49,7 @@ caltech: $(STAMP)  ## run Caltech101 from DATA/caltech-101; changes two lines of
 	$(BIN)/shipyard run caltech101 --set data.root=$(DATA)
 
 results: $(STAMP)  ## run every docs/results/*.yaml on DATA and put its tables into the page of the same name
-	@for recipe in $(filter-out %/real_clip.yaml,$(wildcard docs/results/*.yaml)); do \
+	@for recipe in $(filter-out %_clip.yaml,$(wildcard docs/results/*.yaml)); do \
 	  $(BIN)/shipyard run --recipe $$recipe --set data.root=$(DATA) && \
 	  $(BIN)/shipyard report --into $${recipe%.yaml}.md || exit 1; done
 	@$(BIN)/python -m benchmarks.real_clip $(DATA)/clip-vit-b32

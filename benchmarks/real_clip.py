@@ -2,8 +2,8 @@
 
 FOLDER holds `caches/caltech101`, a cache folder of Tip-Adapter's code, and `text_features/caltech101_51.npy` with
 `caltech101_51_names.txt` (label,name), the text features of 51 of the 100 classes. The features are imported, the
-settings of docs/results/real_clip.yaml are written to params.yaml, the pipeline runs, and the tables are put into
-docs/results/real_clip.md.
+recipes real_clip.yaml and balance_clip.yaml of docs/results run, and their tables are put into the pages of the same
+names.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from pipeline.executor.repro import dvc_command, dvc_environment
 ENCODER, DATASET = "vit_b32_imported", "caltech101-51"
 # The sha256 of OpenAI's ViT-B-32.pt, which its address states. It stands for the weights, which nothing here opens.
 WEIGHTS = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
-PAGE = Path("docs/results/real_clip.md")
-RECIPE = PAGE.with_suffix(".yaml")
+RECIPES = (Path("docs/results/real_clip.yaml"), Path("docs/results/balance_clip.yaml"))
 IMPORTED_OUTPUTS = (f"index@{DATASET}", f"extract@{DATASET}", "text_tower", f"classes@{DATASET}")
 
 
@@ -60,21 +59,25 @@ def main(
         "../shared/data/clip-vit-b32"
     ),
 ) -> None:
-    """Import the features, run the recipe on them, and write the tables into the page."""
+    """Import the features, run the recipes on them, and write their tables into the pages."""
     import_all(folder)
 
     # DVC accepts the imported files as the outputs of stages that cannot run, once the grid names them.
-    (settings,) = recipes.read(RECIPE).assignments()
+    (settings,) = recipes.read(RECIPES[0]).assignments()
     params.write(overrides.apply(params.read(), settings))
-    for command in (
-        dvc_command("repro", "--quiet", "code"),
-        dvc_command("commit", "--quiet", "--force", *IMPORTED_OUTPUTS),
-        ["shipyard", "run", "--recipe", str(RECIPE)],
-        ["shipyard", "report", "--into", str(PAGE)],
-    ):
-        status = subprocess.run(command, env=dvc_environment(), check=False).returncode  # noqa: S603 (fixed arguments)
-        if status:
-            raise typer.Exit(status)
+    call(dvc_command("repro", "--quiet", "code"))
+    call(dvc_command("commit", "--quiet", "--force", *IMPORTED_OUTPUTS))
+
+    for recipe in RECIPES:
+        call(["shipyard", "run", "--recipe", str(recipe)])
+        call(["shipyard", "report", "--into", str(recipe.with_suffix(".md"))])
+
+
+def call(command: list[str]) -> None:
+    """Run a command, and end with its status if it fails."""
+    status = subprocess.run(command, env=dvc_environment(), check=False).returncode  # noqa: S603 (fixed arguments)
+    if status:
+        raise typer.Exit(status)
 
 
 if __name__ == "__main__":
