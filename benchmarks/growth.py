@@ -51,7 +51,7 @@ def rows(*, small: bool) -> list[Row]:
     of_seeds = in_turn(*(partial(_fit, tower, count) for count in seeds), warm=not small)
     return [
         Row.growth(f"time of extraction, {images[0]:,} to {images[-1]:,} images", images, times, most=LINEAR),
-        Row.growth("peak memory of it", images, peaks, most=0.1),
+        Row.growth("peak memory of extraction", images, peaks, most=0.1),
         Row.growth(f"time of fitting, {seeds[0]} to {seeds[-1]} seeds", seeds, of_seeds, most=LINEAR),
     ]
 

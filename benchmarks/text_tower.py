@@ -32,7 +32,7 @@ def rows(*, small: bool) -> list[Row]:  # noqa: ARG001 (memory does not vary)
     with tempfile.TemporaryDirectory() as folder:
         save_tower(text_tower(open_clip_model()), Path(folder) / "tower.safetensors")
         peaks = [peak_bytes("benchmarks.text_tower", *side) for side in ((f"{folder}/tower.safetensors",), ())]
-    return [Row.of("peak memory of it, 250 names", *(peak / 1e9 for peak in peaks), unit="GB", at_least=4)]
+    return [Row.of("peak memory of the text tower, 250 names", *(peak / 1e9 for peak in peaks), unit="GB", at_least=4)]
 
 
 def pass_of(tower: TextTower, names: list[str]) -> Callable[[], Tensor]:
