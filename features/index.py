@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -50,7 +51,9 @@ class ClassNames:
     descriptions: Mapping[str, str]
 
 
-def write_index(listing: Listing, folder: Base, table: Path, names: Path, cache: Path) -> tuple[str, ...]:
+def write_index(
+    listing: Listing, folder: Base, table: Path, names: Path, cache: Path, *, seconds: float = math.inf
+) -> tuple[str, ...]:
     """Check a listing, hash its files, and write the index.
 
     The same listing and files give the same bytes. Own images are also looked at: how deep their pixels are, and which
@@ -62,6 +65,7 @@ def write_index(listing: Listing, folder: Base, table: Path, names: Path, cache:
         table: The Parquet file to write.
         names: The JSON file to write.
         cache: A file that keeps digests between calls; it does not affect the result.
+        seconds: The time to decode own images; those that are left are only opened.
 
     Returns:
         One line for each kind of thing to know about own images: unreadable ones, deep ones, copies.
@@ -74,12 +78,12 @@ def write_index(listing: Listing, folder: Base, table: Path, names: Path, cache:
     if isinstance(listing.images, ShardRows):
         lines = _write_shards(listing.images, table, listing.max_pixels or MAX_PIXELS)
     else:
-        lines = _write_files(listing, Path(folder), table, cache)
+        lines = _write_files(listing, Path(folder), table, cache, seconds)
     save_names(listing, names)
     return tuple(lines)
 
 
-def _write_files(listing: Listing, folder: Path, table: Path, cache: Path) -> list[str]:
+def _write_files(listing: Listing, folder: Path, table: Path, cache: Path, seconds: float) -> list[str]:
     """Write the table of images that are files, and return the lines of `write_index`; see there."""
     hashed = _hashed(listing, folder, cache)
     images, reading = listing.images, AS_IN_THE_PAPERS
@@ -88,7 +92,8 @@ def _write_files(listing: Listing, folder: Path, table: Path, cache: Path) -> li
     if listing.own:
         paths, sha256 = list(hashed), [digest.sha256 for digest in hashed.values()]
         title, limit = listing.origin.title, listing.max_pixels or MAX_PIXELS
-        seen = inspect_images(folder, paths, sha256, cache.with_suffix(".parquet"), title, max_pixels=limit)
+        results = cache.with_suffix(".parquet")
+        seen = inspect_images(folder, paths, sha256, results, title, max_pixels=limit, seconds=seconds)
         reading = Reading(upright=True, levels=levels_for(one.values for one in seen if one.values), max_pixels=limit)
         duplicates = find_duplicates(paths, sha256, [one.thumbnail for one in seen])
         together = keep_together(images, listing.drawn, duplicates, listing.groups)

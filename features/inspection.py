@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, inspect, levels_for
+from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, inspect, levels_for, value_range
 from features.errors import InputError, are, counted, shown
 from features.formats.parquet import read_sealed, write_sealed
 from features.runtime.cores import cores
@@ -26,7 +28,7 @@ SCHEMA = pa.schema(
         pa.field("low", pa.float64()),  # null: 8 bits
         pa.field("high", pa.float64()),
         pa.field("floating", pa.bool_()),
-        pa.field("thumbnail", pa.binary()),  # null: unreadable
+        pa.field("thumbnail", pa.binary()),  # null: unreadable, or not decoded
         pa.field("problem", pa.string()),
     ]
 )
@@ -36,7 +38,7 @@ SCHEMA = pa.schema(
 class Inspected:
     """What was seen of an image: its value range if it has more than 8 bits a channel, its thumbnail or its problem.
 
-    `thumbnail` is (32, 32) uint8, grey and upright.
+    `thumbnail` is (32, 32) uint8, grey and upright. An image that was not decoded, for lack of time, has neither.
     """
 
     values: ValueRange | None
@@ -45,7 +47,14 @@ class Inspected:
 
 
 def inspect_images(
-    folder: Path, paths: Sequence[str], sha256: Sequence[str], cache: Path, name: str, *, max_pixels: int = MAX_PIXELS
+    folder: Path,
+    paths: Sequence[str],
+    sha256: Sequence[str],
+    cache: Path,
+    name: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    seconds: float = math.inf,
 ) -> list[Inspected]:
     """Look at N images.
 
@@ -56,13 +65,15 @@ def inspect_images(
         cache: A Parquet file that keeps the results for the next call, by digest; it does not affect the result.
         name: The data set, for the progress line.
         max_pixels: The size up to which an image is read.
+        seconds: The time after which images are opened, but not decoded.
     """
+    deadline = time.monotonic() + seconds
     known = _load(cache)
     todo = {digest: path for digest, path in zip(sha256, paths, strict=True) if digest not in known}
     chunks = [list(todo.items())[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
 
     with ThreadPoolExecutor(cores()) as pool, Progress(f"inspect {name}", len(todo)) as progress:
-        seen = pool.map(lambda part: _inspect_all(folder, part, max_pixels), chunks)
+        seen = pool.map(lambda part: _inspect_all(folder, part, max_pixels, deadline), chunks)
         for chunk, results in zip(chunks, seen, strict=True):
             known |= {digest: result for (digest, _), result in zip(chunk, results, strict=True)}
             progress.advance(len(chunk))
@@ -73,7 +84,13 @@ def inspect_images(
 
 
 def pixel_lines(paths: Sequence[str], inspected: Sequence[Inspected]) -> Iterator[str]:
-    """Yield one line on images that cannot be read, and one on those of more than 8 bits."""
+    """Yield lines on images that were not decoded, on those that cannot be read, and on those of more than 8 bits."""
+    left = sum(one.thumbnail is None and one.problem is None for one in inspected)
+    if left:
+        yield (
+            f"{left} of {counted(len(inspected), 'image')} {are(left)} opened, but not decoded, to save time: "
+            "`shipyard run` finds those whose pixels are damaged, and copies that are re-encoded"
+        )
     broken = [f"{path}: {one.problem}" for path, one in zip(paths, inspected, strict=True) if one.problem]
     yield from problem_lines(broken, [one.values for one in inspected if one.values])
 
@@ -91,19 +108,20 @@ def problem_lines(broken: Sequence[str], deep: Sequence[ValueRange]) -> Iterator
         )
 
 
-def _inspect_all(folder: Path, files: Sequence[tuple[str, str]], max_pixels: int) -> list[Inspected]:
-    return [_inspect(folder / path, max_pixels) for _, path in files]
+def _inspect_all(folder: Path, files: Sequence[tuple[str, str]], max_pixels: int, deadline: float) -> list[Inspected]:
+    return [_inspect(folder / path, max_pixels, decode=time.monotonic() < deadline) for _, path in files]
 
 
-def _inspect(file: Path, max_pixels: int) -> Inspected:
+def _inspect(file: Path, max_pixels: int, *, decode: bool) -> Inspected:
     try:
-        return Inspected(*inspect(file.read_bytes(), SIZE, max_pixels))
+        data = file.read_bytes()
+        return Inspected(*inspect(data, SIZE, max_pixels)) if decode else Inspected(value_range(data, max_pixels), None)
     except (OSError, UnreadableImageError) as error:
         return Inspected(None, None, str(error))
 
 
 def _load(cache: Path) -> dict[str, Inspected]:
-    """Return what the cache holds; {} if it is missing or damaged. Problems are left out: the limit may be another."""
+    """Return the images in the cache that were decoded; {} if it is missing or damaged."""
     try:
         rows = read_sealed(cache, "").cast(SCHEMA).to_pylist()
     except (InputError, pa.ArrowException, ValueError):
@@ -111,10 +129,10 @@ def _load(cache: Path) -> dict[str, Inspected]:
     return {
         row["sha256"]: Inspected(
             None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
-            None if row["thumbnail"] is None else np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
+            np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
         )
         for row in rows
-        if row["problem"] is None
+        if row["thumbnail"] is not None  # one with a problem is read again: the limit may be another
     }
 
 

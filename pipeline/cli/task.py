@@ -124,7 +124,7 @@ def check(
     """Show what `task new` would read of a folder or a table, class by class; write nothing.
 
     Every image is opened: unreadable ones, copies in training and test images or in two classes, and everything that is
-    passed over are listed.
+    passed over are listed. Decoding ends after 20 seconds; a line says how many images are left to the run.
     """
     from pipeline.cli.new_task import NewTask, prepare
     from pipeline.cli.task_check import look_at

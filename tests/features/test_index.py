@@ -325,3 +325,24 @@ def test_own_images_may_be_links_and_those_of_archives_may_not(tmp_path: Path) -
     with pytest.raises(InputError, match="symbolic link"):
         write(listing, tmp_path / "images")
     write(dataclasses.replace(listing, own=True), tmp_path / "images")
+
+
+def test_images_that_there_is_no_time_to_decode_are_opened_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name, size in (("1.png", 20), ("2.png", 20), ("3.png", 30)):
+        PIL.Image.new("RGB", (size, size)).save(tmp_path / "images" / name)
+    (tmp_path / "images/4.png").write_text("no image")
+    paths = ("1.png", "2.png", "3.png", "4.png")
+    listing = changed(images=tuple(Image(path, 0, "train") for path in paths), own=True, max_pixels=400)
+    names, cache = tmp_path / "names.json", tmp_path / "cache.json"
+
+    def lines(seconds: float) -> str:
+        table = tmp_path / "index.parquet"
+        return "\n".join(write_index(listing, tmp_path / "images", table, names, cache, seconds=seconds))
+
+    in_no_time = lines(0)
+    assert "2 of 4 images" in in_no_time
+    assert "3.png: 30 x 30" in in_no_time
+    assert "4.png: not an image" in in_no_time
+    assert "1.png = 2.png" in in_no_time, "equal bytes are known without decoding"
+    assert "2 of 4" not in lines(60), "what was not decoded is not kept as such"
