@@ -220,7 +220,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if image.width * image.height > max_pixels:
         raise UnreadableImageError(
             f"{width} x {height} pixels; at most {max_pixels:,} are read: store it smaller, or raise `max_pixels` (an "
-            "option of `predict` and `task new`, and of a data set in params.yaml)"
+            "option of `predict`, `serve` and `task new`, and of a data set in params.yaml)"
         )
     return image
 

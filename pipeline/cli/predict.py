@@ -6,7 +6,6 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
@@ -37,6 +36,10 @@ Run = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Seed of the run. Default: the selected seed, or the first of grid.seeds.")
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Largest image to read, width times height. Default: that of the task's data set."),
 ]
 
 app = typer.Typer(rich_markup_mode=None)
@@ -73,10 +76,7 @@ def predict(
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
-    max_pixels: Annotated[
-        int | None,
-        typer.Option(min=1, help="Largest image to read, width times height. Default: that of the task's data set."),
-    ] = None,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Classify images, with calibrated probabilities.
 
@@ -102,9 +102,7 @@ def predict(
     )
 
     keep_freed_memory()
-    model = inference.open_model(params, name, run=run, seed=seed)
-    if max_pixels is not None:
-        model = replace(model, reading=replace(model.reading, max_pixels=max_pixels))
+    model = inference.open_model(params, name, run=run, seed=seed, max_pixels=max_pixels)
     for note in model_notes(params, model):
         print(f"note: {note}", file=sys.stderr)
     with Progress("predict", len(images.paths)) as progress:

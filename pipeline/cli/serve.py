@@ -11,7 +11,7 @@ import typer
 
 from features.errors import InputError
 from pipeline.cli.help import OWN, examples
-from pipeline.cli.predict import Run, Seed, Task, model_notes
+from pipeline.cli.predict import MaxPixels, Run, Seed, Task, model_notes
 
 LABELS = Path("labels")  # where corrected images are saved by default
 
@@ -32,6 +32,7 @@ def serve(
         ),
     ] = "127.0.0.1",
     max_mb: Annotated[int, typer.Option(min=1, help="Size of the largest image file, in MB.")] = 50,
+    max_pixels: MaxPixels = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Folder for images with corrected labels and their table. Default: labels/NAME."),
@@ -62,7 +63,7 @@ def serve(
     corrections = Corrections(labels or LABELS / name)
     check_folder("--labels", corrections.folder, data=data_folders(params))
     corrections.check()
-    model = open_model(params, name, run=run, seed=seed)
+    model = open_model(params, name, run=run, seed=seed, max_pixels=max_pixels)
     training = training_images(params, model)
     notes = list(model_notes(params, model))
     for note in notes:

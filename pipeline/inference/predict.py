@@ -111,7 +111,13 @@ class Model:
 
 
 def open_model(
-    params: Params, name: str, *, run: str | None = None, seed: int | None = None, device: str | None = None
+    params: Params,
+    name: str,
+    *,
+    run: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    max_pixels: int | None = None,
 ) -> Model:
     """Load the classifier of a user's own task, with the encoder of the grid.
 
@@ -121,13 +127,17 @@ def open_model(
         run: name of a run, such as `coop+ship`; None: the run that `select` selected.
         seed: seed of the run; None: the seed that `select` wrote, or the first of the grid.
         device: device to compute on; None: that of `compute`.
+        max_pixels: the size, width times height, up to which an image is read; None: that of the task's data set.
 
     Raises:
         InputError: the task or the run does not exist, no run is selected, the encoder's weights have changed, or the
             files were not made from one another, as in the middle of a `shipyard run`, which is named.
     """
     with run_named_in_errors():
-        return _open_model(params, name, run, seed, device)
+        model = _open_model(params, name, run, seed, device)
+    if max_pixels is None:
+        return model
+    return replace(model, reading=replace(model.reading, max_pixels=max_pixels))
 
 
 def _open_model(params: Params, name: str, run: str | None, seed: int | None, device: str | None) -> Model:

@@ -180,6 +180,20 @@ def test_serve_and_predict_work_while_a_run_holds_the_repository(
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("limit", "status", "exit_code"), [("5", 422, 3), ("1000000", 200, 0)])
+def test_serve_and_predict_read_images_up_to_the_same_limit_of_pixels(
+    limit: str, status: int, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **_: served.append(app))
+    CliRunner().invoke(cli.app, ["serve", "mine", "--max-pixels", limit], catch_exceptions=False)
+    assert TestClient(served[0], base_url=HERE).post("/classify", content=png()).status_code == status
+    assert (
+        CliRunner().invoke(cli.app, ["predict", "mine", "photos/0.png", "--max-pixels", limit]).exit_code == exit_code
+    )
+
+
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("table", ["path,label,split\n0.png,cat,train\n", "path,label\nmy photo.png,cat\n"])
 def test_a_table_of_somebody_else_is_not_written_anew(table: str, project: Path, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
