@@ -243,7 +243,7 @@ def test_in_a_browser_images_are_chosen_classified_and_labelled(client: TestClie
 
             card.locator("input").fill("sea eagle")
             card.locator("form button").click()
-            page.wait_for_function("document.querySelector('#saved').textContent")
+            page.wait_for_selector("#saved:not(:empty)")
             if folder := os.environ.get("SHIPYARD_SCREENSHOTS"):
                 page.screenshot(path=f"{folder}/serve.png", full_page=True)
             assert messages == []
