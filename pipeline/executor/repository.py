@@ -29,6 +29,7 @@ FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec", "etag", "checksu
 CELLS = "pipeline.executor.cells"  # the program of a run, which holds DVC's locks
 PATH_LOCKS = TEMPORARY / "rwlock"  # DVC's: which process reads or writes which path
 SECONDS = 0.5  # between two looks at it
+READS = 3  # before it counts as broken
 
 
 @contextmanager
@@ -57,7 +58,8 @@ def exclusive_run(command: str) -> Iterator[None]:
         ) from None
 
     try:
-        write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
+        with suppress(InputError, OSError):  # only a message needs it
+            write_json(RUN_OWNER, {"command": command, "host": socket.gethostname(), "pid": os.getpid()})
         check_lock_file()
         wait_for_dvc()
         yield
@@ -193,8 +195,13 @@ def kept_values(data: bytes) -> dict[str, Any] | None:
 
 
 def _keep_copies(data: bytes, values: dict[str, Any]) -> None:
-    """Keep a `dvc.lock` that is whole: as it is, to restore a broken one, and its values, to read it fast."""
-    if data and (kept_values(data) is None or not LAST_GOOD.is_file()):
+    """Keep a `dvc.lock` that is whole: as it is, to restore a broken one, and its values, to read it fast.
+
+    No result needs these copies, so one that cannot be written stops nothing.
+    """
+    if not data or (kept_values(data) is not None and LAST_GOOD.is_file()):
+        return
+    with suppress(InputError, OSError):
         with atomic_file(LAST_GOOD) as part:
             part.write_bytes(data)
         parsed = {"md5": _md5(data), "values": values}
@@ -236,13 +243,23 @@ def _path_locks() -> list[dict[str, Any]]:
     """Return the holders of DVC's locks on paths."""
     if not PATH_LOCKS.exists():
         return []
-    data = PATH_LOCKS.read_bytes()
-    if not data:  # DVC may be about to write it
-        time.sleep(SECONDS)
-        data = PATH_LOCKS.read_bytes()
-    locks = json.loads(data)
+    locks = _read_path_locks()
     readers, writers = dict(locks.get("read", {})), dict(locks.get("write", {}))
     return [*writers.values(), *(info for infos in readers.values() for info in infos)]
+
+
+def _read_path_locks() -> dict[str, Any]:
+    """Return the content of DVC's file of locks. A DVC that is writing it leaves it empty or cut for a moment."""
+    for _ in range(READS - 1):
+        with suppress(ValueError):
+            return _json(PATH_LOCKS)
+        time.sleep(SECONDS)
+    return _json(PATH_LOCKS)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
 
 
 def _at_work(info: dict[str, Any]) -> bool:

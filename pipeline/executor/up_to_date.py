@@ -12,10 +12,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from features.errors import InputError
 from features.formats.files import atomic_file
 from pipeline.config.params import PATH as PARAMS
 from pipeline.executor.repository import LOCK, TEMPORARY
@@ -72,7 +74,8 @@ class Checked:
         if whole and _are_protected(objects):
             roots = sorted(self.roots)
             record = {"digest": _digest(roots), "roots": roots, "objects": objects}
-            with atomic_file(RECORD) as part:
+            # Without the record the next run asks DVC, so a failure to write it stops nothing.
+            with suppress(InputError, OSError), atomic_file(RECORD) as part:
                 part.write_text(json.dumps(record), encoding="utf-8")
 
 

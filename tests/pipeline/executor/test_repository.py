@@ -88,6 +88,23 @@ def test_unreadable_path_locks_are_removed(text: str) -> None:
     assert not PATH_LOCKS.exists() or json.loads(PATH_LOCKS.read_text(encoding="utf-8")) == {"read": {}, "write": {}}
 
 
+def test_path_locks_that_are_being_written_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = json.dumps({"read": {"a": []}, "write": {}})
+    PATH_LOCKS.write_text(whole[:5], encoding="utf-8")
+    monkeypatch.setattr(
+        "pipeline.executor.repository.time.sleep", lambda _: PATH_LOCKS.write_text(whole, encoding="utf-8")
+    )
+    run()
+    assert PATH_LOCKS.read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize("aid", [LAST_GOOD, repository.PARSED, repository.RUN_OWNER])
+def test_an_aid_that_cannot_be_written_stops_no_run(aid: Path) -> None:
+    (aid / "kept").mkdir(parents=True)
+    run()
+    assert (aid / "kept").is_dir()
+
+
 def test_locks_of_a_process_that_is_no_dvc_of_this_repository_are_dropped() -> None:
     mine = {"pid": os.getpid(), "cmd": "dvc repro"}
     PATH_LOCKS.write_text(json.dumps({"read": {"a": [mine]}, "write": {"b": mine}}), encoding="utf-8")
