@@ -21,10 +21,13 @@ TEXTS = {  # name -> title, description
         "Over all offsets of the logits of seen classes, mean over seeds. Circle: the logits as they are. Diamond: "
         "with the offset chosen on validation images. The area under a curve is AUSUC.",
     ),
-    "accuracy": ("Accuracy by run", "Mean ± one standard deviation over seeds. The dotted line is zero-shot CLIP."),
+    "accuracy": (
+        "Accuracy by run",
+        "Mean over seeds; the whisker is one standard deviation of several seeds. The dotted line is zero-shot CLIP.",
+    ),
     "gain": (
         "Gain from synthetic features",
-        "Percentage points over the same method without them, per seed, ± one std.",
+        "Percentage points over the same method without them, by seed; the whisker is one standard deviation.",
     ),
     "shots": ("Accuracy by shots", "Mean over seeds by number of training images per class."),
     "training": (
