@@ -150,6 +150,8 @@ def main(artifacts: Annotated[list[Path] | None, typer.Argument(help="Folders of
         for path in sorted(folder.glob("*/selection/*/*.json")):
             selection = read_selection(path)
             name = f"{path.parents[2].name}, {selection.dataset}, {selection.task}"
+            if name in tasks:
+                raise InputError(f"{path}: another folder has the same task ({name}); give one of them")
             tasks[name] = rows(EncoderPaths(path.parents[2]).cell(selection.dataset, selection.task))
             selected[name] = selection.run
     if not tasks:
