@@ -161,10 +161,13 @@ TABLE: dict[str, dict[str, list[str]]] = {
     "docs/results/caltech101.md": {
         NO + "README's line, by make's .venv; .ci/run takes it for `demo`": ["make caltech"]
     },
-    "docs/results/real_clip.md": {
-        NO + "takes half an hour, and features that are not shipped; test_tip_adapter_cache.py imports such": [
-            "python -m benchmarks.real_clip ../shared/data/clip-vit-b32"
-        ]
+    **{
+        f"docs/results/{page}.md": {
+            NO + "takes half an hour, and features that are not shipped; test_tip_adapter_cache.py imports such": [
+                "python -m benchmarks.real_clip ../shared/data/clip-vit-b32"
+            ]
+        }
+        for page in ("real_clip", "balance_clip")
     },
     "docs/scale.md": {
         NO + "takes minutes and a gigabyte; it is a benchmark": ["python -m benchmarks.scale 1000000 10000000"],
