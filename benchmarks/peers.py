@@ -5,7 +5,8 @@ two processes that decode:
 
 - `extract`;
 - a `torch.utils.data.DataLoader` over torchvision's `ImageFolder`;
-- the same over a Hugging Face data set of the same files.
+- the same over a Hugging Face data set of the same files;
+- CLIP_benchmark's zero-shot classification of the same files, in float32.
 
 The peers run the model as open_clip builds it, with its own transform, in batches of 32. Each runs in a process of its
 own, in turn. CPU time and memory are those of all its processes, and include the imports.

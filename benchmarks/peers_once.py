@@ -58,6 +58,19 @@ def _hugging_face(folder: Path) -> None:
     _encode(model, (batch["pixels"] for batch in loader))
 
 
+def _clip_benchmark(folder: Path) -> None:
+    from clip_benchmark.metrics.zeroshot_classification import run_classification, zero_shot_classifier
+    from open_clip import get_tokenizer
+    from torchvision.datasets import ImageFolder
+
+    model, transform = _open_clip()
+    data = ImageFolder(folder / "photos", transform)
+    loader = torch.utils.data.DataLoader(data, BATCH, num_workers=WORKERS)
+    classifier = zero_shot_classifier(model, get_tokenizer(LITECLIP), data.classes, ["{c}"], "cpu", amp=False)
+    logits, _ = run_classification(model, classifier, loader, "cpu", amp=False)
+    _check(len(logits))
+
+
 def _open_clip() -> tuple[Any, Any]:
     import open_clip
 
@@ -68,14 +81,19 @@ def _open_clip() -> tuple[Any, Any]:
 def _encode(model: Any, batches: Iterable[torch.Tensor]) -> None:
     with torch.inference_mode():
         features = torch.cat([model.encode_image(pixels).half() for pixels in batches])
-    if len(features) != COUNT:
-        raise SystemExit(f"{len(features)} features")
+    _check(len(features))
+
+
+def _check(count: int) -> None:
+    if count != COUNT:
+        raise SystemExit(f"{count} features of {COUNT} photographs")
 
 
 WORKS: dict[str, Callable[[Path], None]] = {
     "extract": _extract,
     "a DataLoader": _data_loader,
     "Hugging Face datasets": _hugging_face,
+    "CLIP_benchmark": _clip_benchmark,
 }
 
 if __name__ == "__main__":
