@@ -33,7 +33,8 @@ def main(
 ) -> None:
     """Run comparisons, print their rows and write them into benchmarks/latest.json and docs/performance.md.
 
-    A run of all comparisons replaces all rows; with NAME, only the rows of these comparisons are replaced.
+    A run of all comparisons replaces all rows of this machine; with NAME, only the rows of these comparisons are
+    replaced. Rows of other machines stay.
     """
     for name in chosen or ():
         if name not in (*NAMES, *OPTIONAL):
@@ -45,15 +46,15 @@ def main(
         keep(rows)
         measured += rows
     if not chosen:
-        write(measured)
+        write([*(row for row in read_latest() if row.machine != measured[0].machine), *measured])
     latest = read_latest()
     missed = sum(verdict(row) != "ok" for row in latest)
     print(f"{LATEST.relative_to(ROOT)}: {len(latest)} comparisons, {missed} missed")
 
 
 def keep(rows: Sequence[Row]) -> None:
-    """Replace rows of the same names, and drop rows of another machine: a table holds those of one machine."""
-    kept = {row.name: row for row in read_latest() if row.machine == rows[0].machine} | {row.name: row for row in rows}
+    """Replace the rows of the same names and machine, or add them."""
+    kept = {(row.name, row.machine): row for row in (*read_latest(), *rows)}
     write(list(kept.values()))
 
 

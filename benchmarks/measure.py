@@ -107,13 +107,25 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return rows as a Markdown table, with the machine below."""
-    head = "| benchmark | ours | reference | unit | ratio | at least | |\n| --- | --: | --: | --- | --: | --: | --- |\n"
-    lines = (
-        f"| {r.name} | {r.ours:g} | {r.reference:g} | {r.unit} | {r.ratio:g} | {r.at_least:g} | {verdict(r)} |\n"
-        for r in rows
-    )
-    return f"{head}{''.join(lines)}\nOn {rows[0].machine}.\n"
+    """Return rows as a Markdown table with a column for each machine, and the machines below.
+
+    A cell has ours, the reference and the ratio, and `-` where the machine has not run the benchmark.
+    """
+    machines = {machine: number for number, machine in enumerate(dict.fromkeys(row.machine for row in rows), 1)}
+    measured = {(row.name, row.machine): row for row in rows}
+    head = ["benchmark", "unit", "at least", *(f"machine {number}" for number in machines.values())]
+    lines = [head, ["---", "---", *["--:"] * (len(head) - 2)]]
+    for row in {row.name: row for row in reversed(rows)}.values():
+        cells = [_cell(measured.get((row.name, machine))) for machine in machines]
+        lines.insert(2, [row.name, row.unit, f"{row.at_least:g}", *cells])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table + "".join(f"\nMachine {number}: {machine}.\n" for machine, number in machines.items())
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    return f"{row.ours:g} / {row.reference:g}: {row.ratio:.3g}{'' if verdict(row) == 'ok' else ' MISSED'}"
 
 
 def verdict(row: Row) -> str:

@@ -115,19 +115,27 @@ def test_cheap_benchmarks_run_and_fill_the_table(smaller: None) -> None:
     assert f" {rows[0].ratio:g} " in table(rows)
 
 
-def test_a_run_of_all_comparisons_removes_older_rows(
-    tmp_path: Path, smaller: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
+@pytest.fixture
+def kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep rows in a folder of the test; return the page of the table."""
     monkeypatch.setattr(__main__, "ROOT", tmp_path)
     monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
     monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
-    (tmp_path / "page.md").write_text("".join(__main__.MARKS), encoding="utf-8")
-    __main__.keep([Row.of("measured by an older program", 2, 10, at_least=4)])
+    (tmp_path / "page.md").write_text("".join(["before\n", *__main__.MARKS, "after\n"]), encoding="utf-8")
+    return tmp_path / "page.md"
+
+
+def test_a_run_of_all_comparisons_removes_older_rows_of_its_machine(
+    kept_elsewhere: Path, smaller: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(__main__, "NAMES", ("tip_grid",))
+    older = Row.of("measured by an older program", 2, 10, at_least=4)
+    __main__.keep([older, replace(older, machine="another")])
     __main__.main(["tip_grid"])
-    assert len(__main__.read_latest()) == 2
+    assert len(__main__.read_latest()) == 3
     __main__.main()
-    (row,) = __main__.read_latest()
+    other, row = __main__.read_latest()
+    assert other.machine == "another"
     assert row.name.startswith("alpha, beta")
 
 
@@ -143,22 +151,21 @@ def test_works_run_in_turn() -> None:
     assert order == ["a", "b"] * 3
 
 
-def test_new_rows_replace_their_own_and_those_of_another_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(__main__, "LATEST", tmp_path / "latest.json")
-    monkeypatch.setattr(__main__, "PAGE", tmp_path / "page.md")
-    (tmp_path / "page.md").write_text("".join(["before\n", *__main__.MARKS, "after\n"]), encoding="utf-8")
+def test_new_rows_replace_those_of_their_name_and_machine(kept_elsewhere: Path) -> None:
     one, two = Row.of("one", 2, 10, at_least=4), Row.of("two", 2, 10, at_least=6)
     __main__.keep([one, two])
-    __main__.keep([Row.of("two", 1, 10, at_least=6)])
-    assert [(row.name, row.ratio) for row in __main__.read_latest()] == [("one", 5), ("two", 10)]
-    page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert page.startswith("before\n")
-    assert page.endswith("after\n")
-    assert "| two | 1 | 10 | s | 10 | 6 | ok |" in page
-    __main__.keep([replace(one, machine="another")])
-    assert [row.name for row in __main__.read_latest()] == ["one"]
+    __main__.keep([Row.of("two", 1, 10, at_least=6), replace(one, machine="another")])
+    assert [(row.name, row.ratio) for row in __main__.read_latest()] == [("one", 5), ("two", 10), ("one", 5)]
+
+
+def test_the_page_has_a_row_for_each_benchmark_and_a_column_for_each_machine(kept_elsewhere: Path) -> None:
+    one, two = Row.of("one", 2, 10, at_least=4), Row.of("two", 2, 10, at_least=6)
+    __main__.keep([one, two, replace(two, machine="another", ours=1.0, ratio=10.0)])
+    page = kept_elsewhere.read_text(encoding="utf-8")
+    before, *lines, after = [line for line in page.splitlines() if line and not line.startswith("<!--")]
+    assert (before, after) == ("before", "after")
+    assert lines[2:4] == ["| one | s | 4 | 2 / 10: 5 | - |", "| two | s | 6 | 2 / 10: 5 MISSED | 1 / 10: 10 |"]
+    assert [line.startswith(f"Machine {number}: ") for number, line in enumerate(lines[4:], 1)] == [True, True]
 
 
 def test_committed_numbers_are_complete_and_equal_to_the_page() -> None:
