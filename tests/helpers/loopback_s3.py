@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import pytest
 import requests
 
 
@@ -22,3 +24,16 @@ def s3_server() -> Iterator[dict[str, str]]:
         yield {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": address}
     finally:
         server.stop()
+
+
+@contextmanager
+def s3_files(environment: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Yield the server's files as fsspec sees them, and point every S3 client of this process to the server."""
+    import s3fs  # noqa: PLC0415 (half a second, and few tests need it)
+
+    with s3_server() as settings:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield s3fs.S3FileSystem()
+    s3fs.S3FileSystem.clear_instance_cache()

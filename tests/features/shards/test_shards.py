@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from loopback_s3 import s3_server
+from loopback_s3 import s3_files
 from pictures import contents, job, tiny_encoder
 from small_archives import dealt, write_arrow, write_folder, write_parquet, write_tar
 
@@ -338,14 +338,8 @@ def test_images_without_labels_are_an_error_with_examples(images: dict[str, byte
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import s3fs  # noqa: PLC0415 (half a second, and one test needs it)
-
-    with s3_server() as settings:
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        yield s3fs.S3FileSystem()
-    s3fs.S3FileSystem.clear_instance_cache()
+    with s3_files(monkeypatch) as files:
+        yield files
 
 
 @pytest.mark.system

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from loopback_s3 import s3_files
 from small_archives import write_arrow, write_parquet, write_tar
 from trained import GOOD
 from typer.testing import CliRunner, Result
@@ -55,6 +56,19 @@ def test_members_of_archives_are_classified_as_the_files_are(
     assert classes(f"shards/*.{suffix}") == expected
     assert classes("shards") == expected, "a folder that holds archives and no images"
     assert Path("found.html").read_text(encoding="utf-8").count("<img") == len(GOOD)
+
+
+@pytest.mark.system
+def test_archives_in_a_bucket_are_classified_as_the_files_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tar = write_tar(project / "0.tar", {path: Path(path).read_bytes() for path in GOOD})
+    with s3_files(monkeypatch) as bucket:
+        bucket.put_file(str(tar), "team/photos/0.tar")
+        expected = {f"s3://team/photos/0.tar/{path}": found for path, found in classes(*GOOD).items()}
+        assert classes("s3://team/photos/*.tar") == expected
+        assert classes("s3://team/photos") == expected
+        missing = call("s3://team/gone/*.tar")
+    assert isinstance(missing.exception, InputError)
+    assert "s3://team/gone" in str(missing.exception)
 
 
 def test_an_archive_that_cannot_be_read_is_an_error_before_any_image_is_classified(project: Path) -> None:
