@@ -217,12 +217,16 @@ def _refusal(logits: Seeds, seeds: Sequence[SeedMargins]) -> str:
 
 
 def _scores(seeds: Sequence[SeedMargins], offsets: Sequence[float], labels: Sequence[Labels]) -> Floats:
-    """Return (1 + SAMPLES,) scores of a run with its offsets: of all images, then of each bootstrap sample of them."""
-    # Every run and seed draws from a generator of its own with the same seed: equal images give equal samples.
-    accuracies = [
-        bootstrap(np.stack(predicted_hits(margins, offset)), of_seed, SAMPLES, np.random.default_rng(0))
-        for margins, offset, of_seed in zip(seeds, offsets, labels, strict=True)
-    ]
+    """Return (1 + SAMPLES,) scores of a run with its offsets: of all images, then of each bootstrap sample of them.
+
+    Samples also draw the classes if the unseen accuracy is predicted, because it is that of other classes.
+    """
+    accuracies = []
+    for margins, offset, of_seed in zip(seeds, offsets, labels, strict=True):
+        hits = np.stack(predicted_hits(margins, offset))
+        # Every run and seed draws from a generator of its own with the same seed: equal images give equal samples.
+        rng = np.random.default_rng(0)
+        accuracies.append(bootstrap(hits, of_seed, SAMPLES, rng, of_classes=len(hits) == 2))
     means: Floats = np.mean(accuracies, axis=0)  # (1 + SAMPLES, 1 or 2)
     if means.shape[1] == 1:
         return means[:, 0]
@@ -252,7 +256,7 @@ def _predicted(seeds: Sequence[SeedMargins], offsets: Sequence[float]) -> Predic
     return Predicted(seen=seen, unseen=unseen[0] if unseen else None)
 
 
-def bootstrap(hits: Floats, labels: Labels, samples: int, rng: np.random.Generator) -> Floats:
+def bootstrap(hits: Floats, labels: Labels, samples: int, rng: np.random.Generator, *, of_classes: bool) -> Floats:
     """Return the accuracy, averaged over classes, of all images and of bootstrap samples of them.
 
     Images are drawn with replacement within their class. The draw is the same for all leading dimensions.
@@ -262,19 +266,23 @@ def bootstrap(hits: Floats, labels: Labels, samples: int, rng: np.random.Generat
         labels: (N,) class of each image.
         samples: number of bootstrap samples.
         rng: source of the samples.
+        of_classes: whether a sample also draws its classes with replacement, as for a statement about other classes.
 
     Returns:
         (1 + samples, ...) accuracies in percent: of all images first, then of each sample.
     """
     classes = np.unique(labels)
     total = np.zeros((1 + samples, *hits.shape[:-1]))
+    drawn = np.ones((samples, len(classes)), np.int64)  # how often each class is in each sample
+    if of_classes:
+        drawn = rng.multinomial(len(classes), np.full(len(classes), 1 / len(classes)), samples)
 
-    for label in classes:
+    for label, times in zip(classes, drawn.T, strict=True):
         inside = hits[..., labels == label]
         count = inside.shape[-1]
 
         # A sample with replacement is a multinomial count of each image; the first row counts every image once.
-        counts = np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), samples)])
+        counts = np.vstack([np.ones(count), rng.multinomial(count * times, np.full(count, 1 / count))])
         total += np.tensordot(counts, inside, (1, -1)) / count
 
     return 100 * total / len(classes)
