@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import re
@@ -10,11 +11,12 @@ from threading import Lock
 
 from PIL import Image
 
-from features.errors import InputError
-from features.formats.csv_cells import SIGNS, read_rows, write_rows
+from features.errors import InputError, shown
+from features.formats.csv_cells import SIGNS, guarded, read_rows, write_rows
 from features.formats.files import atomic_file
 
 TABLE = "labels.csv"
+HEADER = ["path", "label"]
 LONGEST = 200  # characters of a label
 SAVED_NAME = re.compile(r"[0-9a-f]{32}(\.\w+)?")  # of an image in the folder
 
@@ -33,14 +35,33 @@ class Corrections:
         return self.folder / TABLE
 
     def check(self) -> None:
-        """Check that the table, if there is one, is of this class: `save` writes it anew, from its two columns.
+        """Check that the folder, if it exists, holds what `save` wrote and nothing else: it writes the table anew.
 
         Raises:
-            InputError: somebody else wrote it.
+            InputError: it is no folder, or has files of somebody else.
         """
-        rows = read_rows(self.table) if self.table.is_file() else []
-        if any([*row] != ["path", "label"] or not SAVED_NAME.fullmatch(row["path"]) for row in rows):
-            raise InputError(f"{self.table} was not written by `shipyard serve`; use another folder for --labels")
+        advice = "use another folder for --labels, or a new one"
+        try:
+            names = {entry.name for entry in self.folder.iterdir()}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise InputError(f"{self.folder}: {error.strerror}; {advice}") from error
+
+        # Hidden files are those of a file manager, or of a `save` that was killed.
+        others = sorted(name for name in names - {TABLE} if not name.startswith(".") and not SAVED_NAME.fullmatch(name))
+        if others:
+            raise InputError(f"{self.folder} has files of somebody else, such as {shown(others[0])}; {advice}")
+        if TABLE in names and not self._is_own_table():
+            raise InputError(f"{self.table} was not written by `shipyard serve`; {advice}")
+
+    def _is_own_table(self) -> bool:
+        try:
+            with self.table.open(newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+        except (OSError, ValueError, csv.Error):  # a folder, not UTF-8, or empty
+            return False
+        return header == HEADER and all(len(row) == len(HEADER) and SAVED_NAME.fullmatch(row[0]) for row in rows)
 
     def save(self, image: bytes, label: str) -> int:
         """Save an image with its label, in place of an earlier label of the same bytes; return the number of images.
@@ -62,16 +83,16 @@ class Corrections:
             with atomic_file(self.folder / name) as part:
                 part.write_bytes(image)
             with atomic_file(self.table) as part, part.open("w", encoding="utf-8", newline="") as file:
-                write_rows(file, [("path", "label"), *labels.items()])
+                write_rows(file, [HEADER, *labels.items()])
             return len(labels)
 
 
 def _checked(label: str) -> str:
     label = " ".join(label.split())
-    if not label or len(label) > LONGEST or label.startswith(SIGNS) or not label.isprintable():
+    if not label or len(label) > LONGEST or guarded(label) != label or not label.isprintable():
         raise InputError(
             f"invalid label {label[:LONGEST]!r}: expected a class name of 1 to {LONGEST} characters that does not "
-            f"begin with one of {' '.join(sign for sign in SIGNS if sign.isprintable())}"
+            f"begin, nor go on after a semicolon, with one of {' '.join(sign for sign in SIGNS if sign.isprintable())}"
         )
     return label
 
