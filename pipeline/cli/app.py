@@ -155,7 +155,7 @@ def _run_all(
 
     for number, after in enumerate(texts, start=1):
         if after != before:
-            params.write(after)
+            params.write(after, params.PATH.resolve())  # a link stays one
             for change in overrides.changes(before, after):
                 print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
         print("".join(f"{line}\n" for line in costs[number - 1]), end="", flush=True)

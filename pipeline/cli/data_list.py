@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from features.datasets.base import Origin, Reader, reader_from
+from features.datasets.image_table import ImageTable
 from features.errors import InputError, Problems, nearest
 from features.runtime.text_table import text_table
 from pipeline.config.params import PATH, Params
@@ -35,12 +37,19 @@ def folder_of(params: Params, name: str) -> Path:
     return reader_of(params, name).folder(Path(params.data.root))
 
 
-def data_folders(params: Params) -> list[Path]:
-    """Return the folders of all data sets of `params.yaml` that have a valid block, whether or not they exist."""
+def data_paths(params: Params) -> Iterator[Path]:
+    """Yield the folders and tables of all data sets that have a valid block, whether or not they exist."""
     # `shipyard check` reports invalid blocks. Such a block names no folder.
     problems = Problems()
-    readers = [problems.attempt(partial(reader_of, params, name)) for name in params.data.sets]
-    return [Path(params.data.root) / reader.path for reader in readers if reader is not None]
+    for name in params.data.sets:
+        reader = problems.attempt(partial(reader_of, params, name))
+        if reader is not None:
+            folder = Path(params.data.root) / reader.path
+            yield folder
+            if isinstance(reader, ImageTable):  # its tables may lie elsewhere
+                yield from (
+                    folder / table for table in ([reader.table] if isinstance(reader.table, str) else reader.table)
+                )
 
 
 def table(params: Params) -> str:

@@ -88,11 +88,10 @@ def export_store(
     """
     from features.exchange.exporter import export
     from features.image_store.store import ImageStore
-    from pipeline.cli.data_list import data_folders
-    from pipeline.cli.output_paths import check_new_file
+    from pipeline.cli.output_paths import check_new_file, project_inputs
 
-    data = data_folders(params.load()) if params.PATH.exists() else []
-    check_new_file("OUT", out, inputs=[store], data=data)
+    of_project = project_inputs(params.load()) if params.PATH.exists() else []
+    check_new_file("OUT", out, inputs=[store, *of_project])
 
     table, names = (paths.index(store.stem), paths.names(store.stem)) if index else (None, None)
     if table and not table.exists():

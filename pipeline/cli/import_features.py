@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
-from features.errors import InputError, nearest
+from features.errors import InputError, are, nearest
 from features.exchange.importer import Imported, read_features, save_features
 from features.exchange.rows import ImportRequest
 from features.text.tower_file import tower_weights
@@ -25,8 +27,7 @@ def import_dataset(request: ImportRequest) -> str:
             f"invalid data set name {request.dataset!r}: expected letters, digits, _, - and ., starting with a letter "
             "or a digit"
         )
-    if table.exists():
-        raise InputError(f"{table} already exists: use another name for the data set, or remove the file")
+    _check_new(table, names)
     if request.encoder and not request.weights_sha256:
         _require_weights(request.encoder)
 
@@ -35,6 +36,7 @@ def import_dataset(request: ImportRequest) -> str:
     _check_weights(imported, encoder)
 
     store = paths.EncoderPaths(paths.ROOT / encoder).features(request.dataset)
+    _check_new(store)
     save_features(imported, store=store, table=table, names=names, scratch=paths.SCRATCH)
 
     counts = ", ".join(f"{len(part.labels):,} {split}" for split, part in imported.splits.items())
@@ -46,6 +48,15 @@ def import_dataset(request: ImportRequest) -> str:
         f"(with grid.datasets: [{request.dataset}])\n"
         f"                        shipyard run {request.dataset}"
     )
+
+
+def _check_new(*outputs: Path) -> None:
+    """Check that nothing stands where the import is to be written."""
+    if there := [str(path) for path in outputs if os.path.lexists(path)]:
+        raise InputError(
+            f"DATASET: {' and '.join(there)} already {are(len(there), 'exists', 'exist')}; use another name, "
+            "or move it away"
+        )
 
 
 def _require_weights(encoder: str) -> None:

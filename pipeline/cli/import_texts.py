@@ -35,6 +35,9 @@ def import_class_texts(
         )
 
     of_encoder = paths.EncoderPaths(paths.ROOT / name)
+    out = of_encoder.classes(dataset)
+    if out.exists() and source.exists() and source.samefile(out):
+        raise InputError(f"FILE {source}: the imported texts would replace it; name the file that they came from")
     store = ImageStore.open(of_encoder.features(dataset))
     texts = read_class_texts(
         source,
@@ -51,10 +54,10 @@ def import_class_texts(
             f"{dataset} {embed_dim}: they are not of the same encoder"
         )
 
-    save_classes(texts, of_encoder.classes(dataset))
+    save_classes(texts, out)
     save_absent_tower(of_encoder.text_tower, name)
     return (
-        f"{of_encoder.classes(dataset)}: {len(texts.names)} classes, logit scale {logit_scale:g}\n"
+        f"{out}: {len(texts.names)} classes, logit scale {logit_scale:g}\n"
         f"next: dvc commit --force text_tower classes@{dataset}   (with grid.encoder: {name}, "
         f"grid.datasets: [{dataset}])\n"
         f"      shipyard run {dataset}"

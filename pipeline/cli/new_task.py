@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,7 +95,7 @@ class PreparedTask:
         if self.names_text is not None:
             with atomic_file(self.names) as part:
                 part.write_text(self.names_text, encoding="utf-8")
-        params.write(self.params_text)
+        params.write(self.params_text, params.PATH.resolve())  # a link stays one
 
 
 def prepare(new: NewTask) -> PreparedTask:
@@ -121,10 +122,12 @@ def prepare(new: NewTask) -> PreparedTask:
     names = NAMES / f"{new.name}.txt"
     names_are_input = new.unseen is not None and new.unseen.resolve() == names.resolve()
     names_text = "".join([HEADER.format(name=new.name), *(f"{name}\n" for name in unseen)])
-    if not names_are_input and names.exists() and not _has_content(names, names_text):
+    if not names_are_input and os.path.lexists(names) and not _has_content(names, names_text):
         problems.messages.append(
             f"{names} already exists and belongs to another task: use another name, or pass this file as --unseen"
         )
+    if os.path.lexists(NAMES) and not NAMES.is_dir():
+        problems.messages.append(f"{NAMES} is no folder, and is to hold {names.name}: move it away")
 
     changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
     if names_are_input and given and given.notes:

@@ -7,28 +7,38 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from features.encoding.weights import LOCAL, local_folder
 from features.errors import InputError, raise_all, shown
+from features.formats.files import part_path
 from features.splits.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES
+from features.splits.own_images import NAMES
 from pipeline.artifacts.paths import ROOT
+from pipeline.cli.data_list import data_paths
+from pipeline.config.params import PATH, Params
+from pipeline.executor.repository import LOCK, TEMPORARY
 
 # All common image formats, including those that the pipeline cannot read.
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES | {".svg"}
 STDOUT = Path("-")
+OWN = (ROOT, NAMES, PATH, LOCK, Path("dvc.yaml"), TEMPORARY.parent, Path(".git"))  # what no command may write to
+
+
+def project_inputs(params: Params) -> list[Path]:
+    """Return the user's files and folders that a project reads, whether or not they exist: images, labels, weights."""
+    encoders = params.encoders.values()
+    files = [name for spec in encoders for name in (spec.pretrained, spec.weights, spec.tokenizer) if name]
+    folders = [local_folder(spec.model) for spec in encoders if spec.model.startswith(LOCAL)]
+    return [*data_paths(params), *folders, *map(Path, files)]
 
 
 def check_outputs(
-    outputs: Mapping[str, Path | None],
-    *,
-    inputs: Iterable[str | Path] = (),
-    data: Iterable[Path] = (),
-    overwrite: bool = False,
+    outputs: Mapping[str, Path | None], *, inputs: Iterable[str | Path] = (), overwrite: bool = False
 ) -> None:
     """Check that writing to the output paths destroys nothing that this command did not create.
 
     Args:
         outputs: option -> the file to write; None and `-` (standard output) are ignored.
-        inputs: files and folders that the command reads.
-        data: folders of data sets.
+        inputs: files and folders that the command or the project reads.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -38,25 +48,26 @@ def check_outputs(
     if not files:
         return
 
-    input_paths = [Path(path) for path in inputs]
-    folders = [*data, ROOT]
+    kept = [*map(Path, inputs), *OWN]
     problems = [
         f"{option} {shown(str(path))}: {reason}"
         for option, path in files.items()
-        for reason in _reasons(path, input_paths, folders, overwrite)
+        for reason in _reasons(path, kept, overwrite)
     ]
     raise_all([*problems, *_shared_paths(files)], "invalid output path; nothing was done")
 
 
-def _reasons(path: Path, inputs: list[Path], folders: list[Path], overwrite: bool) -> Iterator[str]:
-    """Yield the first reason why a path must not be written, if there is one."""
-    if path.is_dir():
+def _reasons(path: Path, kept: list[Path], overwrite: bool) -> Iterator[str]:
+    """Yield the first reason why a path must not be written, if there is one; `kept` are files and folders to keep."""
+    if problem := _unusable(path):
+        yield problem
+    elif path.is_dir():
         yield "is a folder; expected a file"
-    elif (same := _same_file(path, inputs)) is not None:
+    elif (same := _same_file(path, kept)) is not None:
         yield f"is the input {shown(str(same))}; use another file"
     elif path.suffix.lower() in PICTURE_SUFFIXES:
         yield f"has the suffix of an image, {path.suffix}; use another suffix"
-    elif (folder := _containing(path, [*folders, *(path for path in inputs if path.is_dir())])) is not None:
+    elif (folder := _containing(path, kept)) is not None:
         yield f"is in {shown(str(folder))}, which holds inputs or results; use a file in another folder"
     elif not path.parent.is_dir():
         yield f"the folder {shown(str(path.parent))} does not exist; create it first"
@@ -64,57 +75,75 @@ def _reasons(path: Path, inputs: list[Path], folders: list[Path], overwrite: boo
         yield f"the folder {shown(str(path.parent))} is not writable"
     elif path.exists() and not path.is_file():
         yield "is not a regular file; use a file, or - for standard output"
-    elif path.exists() and not overwrite:
+    elif os.path.lexists(path) and not overwrite:  # a link to a file that does not exist is somebody's, too
         yield "already exists; remove it, use another file, or add --overwrite"
+
+
+def _unusable(path: Path) -> str | None:
+    """Return why the system allows no file of this name: it is too long, or a parent is a file or cannot be entered."""
+    try:
+        part_path(path.absolute()).stat()
+    except (FileNotFoundError, ValueError):  # the parent does not exist, or the path is the root
+        return None
+    except OSError as error:
+        return f"cannot be written: {error.strerror}"
+    return None
 
 
 def _shared_paths(files: Mapping[str, Path]) -> Iterator[str]:
     """Yield a line for each pair of options that name the same file."""
     first: dict[Path, str] = {}
     for option, path in files.items():
-        other = first.setdefault(path.resolve(), option)
+        other = first.setdefault(path.parent.resolve() / path.name, option)
         if other != option:
             yield f"{option} and {other} are the same file, {shown(str(path))}; use two files"
 
 
-def _same_file(path: Path, inputs: list[Path]) -> Path | None:
-    """Return the input that is the same file as `path`, also through links."""
+def _same_file(path: Path, kept: list[Path]) -> Path | None:
+    """Return the file to keep that is the same file as `path`, also through links."""
     if not path.exists():
-        return next((other for other in inputs if other == path), None)
-    for other in inputs:
-        with suppress(OSError, ValueError):  # the input does not exist, or its path cannot be one
+        return next((other for other in kept if other == path), None)
+    for other in kept:
+        with suppress(OSError, ValueError):  # it does not exist, or its path cannot be one
             if other.samefile(path):
                 return other
     return None
 
 
-def _containing(path: Path, folders: list[Path]) -> Path | None:
-    """Return the first of the folders that contains `path`, with links resolved; None if there is none."""
+def _containing(path: Path, kept: Iterable[Path]) -> Path | None:
+    """Return the first of the folders to keep that contains `path`, with links resolved; None if there is none."""
     parent = path.parent.resolve()
-    return next((folder for folder in folders if parent.is_relative_to(folder.resolve())), None)
+    return next((folder for folder in kept if folder.is_dir() and parent.is_relative_to(folder.resolve())), None)
 
 
-def check_folder(option: str, folder: Path, *, data: Iterable[Path] = ()) -> None:
-    """Check a folder that a command adds files to; it need not exist.
+def check_folder(option: str, folder: Path, *, inputs: Iterable[Path] = ()) -> None:
+    """Check a folder that a command adds files to; it need not exist, but its parent must.
 
     Raises:
-        InputError: it is no folder, or lies in a data set or in the artifacts.
+        InputError: it is no folder, cannot be made or written to, or lies in a data set or in the artifacts.
     """
     problem = None
-    if folder.exists() and not folder.is_dir():
-        problem = "is no folder"
-    elif (holder := _containing(folder / "file", [*data, ROOT])) is not None:
+    there = folder if os.path.lexists(folder) else folder.parent
+    if not there.is_dir():
+        problem = (
+            f"{shown(str(there))} is no folder" if os.path.lexists(there) else f"{shown(str(there))} does not exist"
+        )
+    elif folder.suffix.lower() in PICTURE_SUFFIXES:
+        problem = f"has the suffix of an image, {folder.suffix}; use another name"
+    elif (holder := _containing(folder / "file", [*inputs, *OWN])) is not None:
         problem = f"is in {shown(str(holder))}, which holds inputs or results; use another folder"
+    elif not os.access(there, os.W_OK):
+        problem = f"{shown(str(there))} is not writable"
     if problem:
         raise InputError(f"{option} {shown(str(folder))}: {problem}")
 
 
-def check_new_file(option: str, path: Path, *, inputs: Iterable[Path] = (), data: Iterable[Path] = ()) -> None:
+def check_new_file(option: str, path: Path, *, inputs: Iterable[Path] = ()) -> None:
     """Check an output path like `check_outputs`, for a command that never replaces a file.
 
     Raises:
         InputError: the path is unusable.
     """
-    if path.exists() and not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         raise InputError(f"{option} {shown(str(path))}: already exists; remove it, or use another file")
-    check_outputs({option: path}, inputs=inputs, data=data)
+    check_outputs({option: path}, inputs=inputs)

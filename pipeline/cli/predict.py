@@ -86,8 +86,7 @@ def predict(
     """
     from features.runtime.devices import keep_freed_memory
     from features.runtime.progress import Progress
-    from pipeline.cli.data_list import data_folders
-    from pipeline.cli.output_paths import check_outputs
+    from pipeline.cli.output_paths import check_outputs, project_inputs
     from pipeline.config.params import load
     from pipeline.inference import outputs
     from pipeline.inference import predict as inference
@@ -96,8 +95,7 @@ def predict(
     images = _inputs(paths)
     check_outputs(
         {"--csv": csv, "--json": json, "--parquet": parquet, "--html": html},
-        inputs=images.files,
-        data=data_folders(params),
+        inputs=[*images.files, *project_inputs(params)],
         overwrite=overwrite,
     )
 
@@ -198,14 +196,13 @@ def export(
     The file includes the image tower, except in the format open_clip. Its metadata has the class names and the
     preprocessing.
     """
-    from pipeline.cli.data_list import data_folders
-    from pipeline.cli.output_paths import check_outputs
+    from pipeline.cli.output_paths import check_outputs, project_inputs
     from pipeline.config.params import load
     from pipeline.inference.export import export as write_model
     from pipeline.inference.predict import open_model
 
     params = load()
-    check_outputs({"--out": out}, data=data_folders(params), overwrite=overwrite)
+    check_outputs({"--out": out}, inputs=project_inputs(params), overwrite=overwrite)
 
     # Always on the CPU: the exported file must not depend on the device of this machine.
     model = open_model(params, name, run=run, seed=seed, device="cpu")

@@ -51,8 +51,7 @@ def serve(
 
     import uvicorn
 
-    from pipeline.cli.data_list import data_folders
-    from pipeline.cli.output_paths import check_folder
+    from pipeline.cli.output_paths import check_folder, project_inputs
     from pipeline.config.params import load
     from pipeline.inference.predict import open_model
     from pipeline.serving.app import LOOPBACK, make_app
@@ -60,8 +59,8 @@ def serve(
     from pipeline.serving.neighbours import training_images
 
     params = load()
+    check_folder("--labels", labels or LABELS, inputs=project_inputs(params))
     corrections = Corrections(labels or LABELS / name)
-    check_folder("--labels", corrections.folder, data=data_folders(params))
     corrections.check()
     model = open_model(params, name, run=run, seed=seed, max_pixels=max_pixels)
     training = training_images(params, model)

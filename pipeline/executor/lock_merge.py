@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from features.errors import InputError
+from features.errors import InputError, Problems, raise_all
 from features.formats.files import atomic_file
 from pipeline.executor.lock_writer import HEADER, split_blocks
 from pipeline.executor.repository import LOCK
@@ -52,11 +53,25 @@ def merge(base: str, ours: str, theirs: str) -> Merged:
 
 
 def merge_files(base: Path, ours: Path, theirs: Path) -> Merged:
-    """Unite lock files into `ours`, as git calls a merge driver."""
-    merged = merge(*(file.read_text(encoding="utf-8") for file in (base, ours, theirs)))
+    """Unite lock files into `ours`, as git calls a merge driver.
+
+    Raises:
+        InputError: a file cannot be read, or is no lock file; `ours` stays as it is.
+    """
+    problems = Problems()
+    texts = [problems.attempt(partial(_text_of, file)) or "" for file in (base, ours, theirs)]
+    raise_all(problems.messages, "BASE OURS THEIRS must be three versions of dvc.lock")
+    merged = merge(*texts)
     with atomic_file(ours) as part:
         part.write_text(merged.text, encoding="utf-8")
     return merged
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
 
 
 def merge_conflict() -> Merged:

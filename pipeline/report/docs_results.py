@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from features.errors import InputError
 from features.formats.files import atomic_file
 from features.formats.seal import check_listed
+from pipeline.artifacts.paths import ROOT
 
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 KEY_COLUMNS = b"task,dataset,method,seed,"  # every version of results.csv starts with these
@@ -17,7 +19,8 @@ def check_page(page: Path) -> tuple[str, str]:
     """Return the text of a page before and after its tables.
 
     Raises:
-        InputError: the page does not exist or lacks a mark, or the CSV beside it does not contain results.
+        InputError: the page does not exist, lacks a mark or lies in the artifacts, or the CSV beside it does not
+            contain results.
     """
     try:
         text = page.read_text(encoding="utf-8")
@@ -31,10 +34,14 @@ def check_page(page: Path) -> tuple[str, str]:
             "them is replaced by the tables"
         )
     table = page.with_suffix(".csv")
-    if table.exists() and not (table.is_file() and table.read_bytes().startswith(KEY_COLUMNS)):
+    if os.path.lexists(table) and not (table.is_file() and table.read_bytes().startswith(KEY_COLUMNS)):
         raise InputError(
             f"--into {page}: results.csv is copied to {table}, but that file is not a results.csv; move it away"
         )
+    if page.resolve().is_relative_to(ROOT.resolve()):
+        raise InputError(f"--into {page}: it is in {ROOT}, which holds results; name a page in another folder")
+    if not os.access(page.parent, os.W_OK):
+        raise InputError(f"--into {page}: the folder {page.parent} is not writable")
     return above, below
 
 
@@ -52,7 +59,7 @@ def update_results_page(page: Path, folder: Path) -> None:
 
     # The page has a title of its own, so each heading goes one level down.
     tables = re.sub("^#", "##", summary, flags=re.MULTILINE)
-    with atomic_file(page) as part:
+    with atomic_file(page.resolve()) as part:
         part.write_text(f"{above}{BEGIN}\n{tables}\n{END}{below}", encoding="utf-8")
     with atomic_file(page.with_suffix(".csv")) as part:
         part.write_bytes(results)
