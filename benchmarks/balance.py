@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from scipy.stats import spearmanr
 
-from features.errors import InputError
+from features.errors import InputError, raise_all
 from features.runtime.commandline import run_app
 from features.runtime.text_table import text_table
 from pipeline.artifacts.logits import TASK, read_logits
@@ -77,6 +77,26 @@ def rows(cell: TaskPaths) -> list[Row]:
         best = max(plain, chosen, _best(own, h))
         area = fmean(ausuc(margins) or 0.0 for margins in test)
         found.append(Row(candidate.run, plain, chosen, keep, best, candidate.score, area))
+    return found
+
+
+def find_selections(folders: Sequence[Path]) -> dict[str, TaskPaths]:
+    """Return the tasks that have a selection, by encoder, data set and task.
+
+    Raises:
+        InputError: there is none, or two folders have the same task.
+    """
+    found: dict[str, TaskPaths] = {}
+    repeated = []
+    for path in [path for folder in folders for path in sorted(folder.glob("*/selection/*/*.json"))]:
+        encoder, dataset, task = path.parents[2], path.parent.name, path.stem
+        name = f"{encoder.name}, {dataset}, {task}"
+        if name in found:
+            repeated.append(f"{path}: {found[name].selection} has the same task; give one of the folders")
+        found[name] = EncoderPaths(encoder).cell(dataset, task)
+    raise_all(repeated, "tasks that two folders have")
+    if not found:
+        raise InputError("no selection found; run a recipe with tasks in grid.select, such as docs/results/balance_*")
     return found
 
 
@@ -145,25 +165,17 @@ def gains(tasks: dict[str, list[Row]]) -> list[list[str]]:
 
 def main(artifacts: Annotated[list[Path] | None, typer.Argument(help="Folders of artifacts.")] = None) -> None:
     """Print H of every run, the means, and what the selected run and the generators are worth."""
-    tasks, selected = {}, {}
-    for folder in artifacts or [Path("artifacts")]:
-        for path in sorted(folder.glob("*/selection/*/*.json")):
-            selection = read_selection(path)
-            name = f"{path.parents[2].name}, {selection.dataset}, {selection.task}"
-            if name in tasks:
-                raise InputError(f"{path}: another folder has the same task ({name}); give one of them")
-            tasks[name] = rows(EncoderPaths(path.parents[2]).cell(selection.dataset, selection.task))
-            selected[name] = selection.run
-    if not tasks:
-        raise InputError("no selection found; run a recipe with tasks in grid.select, such as docs/results/balance_*")
+    cells = find_selections(artifacts or [Path("artifacts")])
+    tasks = {name: rows(cell) for name, cell in cells.items()}
+    selected = {name: read_selection(cell.selection).run for name, cell in cells.items()}
 
     head = ["", "run", "plain", "chosen", f"keep {KEPT:.0%}", "best on test", "predicted"]
-    cells = [
+    lines = [
         [name, row.run, *(f"{value:.1f}" for value in (*_h(row), row.predicted))]
         for name, of_task in tasks.items()
         for row in of_task
     ]
-    for table in ([head, *cells], summary(tasks, selected), gains(tasks)):
+    for table in ([head, *lines], summary(tasks, selected), gains(tasks)):
         print("\n".join(text_table(table)), end="\n\n")
 
 

@@ -49,7 +49,7 @@ def rows(*, small: bool) -> list[Row]:
         found += [
             Row.of(f"{COUNT} photographs, CPU, against {who}", ours[0], theirs[0], unit="CPU s", at_least=1.5),
             Row.of(f"{COUNT} photographs, wall, against {who}", ours[1], theirs[1], at_least=1.5),
-            Row.of(f"{COUNT} photographs, memory, against {who}", ours[2], theirs[2], unit="GB", at_least=1.2),
+            Row.of(f"{COUNT} photographs, memory, against {who}", ours[2], theirs[2], unit="GB", at_least=1),
         ]
     return found
 

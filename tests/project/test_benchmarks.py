@@ -20,6 +20,7 @@ from benchmarks import __main__, balance, loading, tip_grid
 from benchmarks.material import class_set, features, photographs, text_tower
 from benchmarks.measure import Row, in_turn, table, verdict
 from benchmarks.reference import Images, coop_losses, encode_prompts, full_tokens, vae_losses
+from features.errors import InputError
 from features.text.prompts import class_tokens
 from features.text.text_tower import TextTower
 from pipeline.generators._vae import elbo_terms, reparameterize
@@ -187,3 +188,22 @@ def test_the_tables_of_balance_compare_runs_and_generators() -> None:
     ]
     assert of_all[1:8] == of_task[1:8]
     assert balance.gains({"a": [alone, more]})[1:] == [["a", "taskres+ship", "-20.0", "-1.5", "+1.0"]]
+
+
+def test_selections_are_found_in_several_folders_and_a_task_of_two_is_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "liteclip/selection/textures-10" for name in "ab"]
+    for folder, task in zip(paths, ("few_shot", "class_incremental"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / f"{task}.json").touch()
+    folders = [tmp_path / name for name in "ab"]
+    found = balance.find_selections(folders)
+    assert [(name, cell.selection) for name, cell in found.items()] == [
+        ("liteclip, textures-10, few_shot", paths[0] / "few_shot.json"),
+        ("liteclip, textures-10, class_incremental", paths[1] / "class_incremental.json"),
+    ]
+
+    (paths[1] / "few_shot.json").touch()
+    with pytest.raises(InputError, match=r"b/liteclip/selection/textures-10/few_shot\.json"):
+        balance.find_selections(folders)
+    with pytest.raises(InputError, match="no selection"):
+        balance.find_selections([tmp_path / "c"])
