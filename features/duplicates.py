@@ -62,35 +62,52 @@ def find_duplicates(
 
 
 def _near_pairs(thumbnails: Sequence[NDArray[np.uint8]]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of positions of thumbnails that are nearly equal."""
+    """Yield pairs of positions of thumbnails that are nearly equal.
+
+    Each pair joins two sets, so N thumbnails give fewer than N pairs, however many are alike.
+    """
     if not thumbnails:
         return
-    grey = np.stack(thumbnails).astype(np.float32)
-    details = _details(grey)
-    level, spread = grey.mean((1, 2)), details.std(1)
+    first: dict[bytes, int] = {}
+    same = np.array([first.setdefault(thumbnail.tobytes(), row) for row, thumbnail in enumerate(thumbnails)])
 
     # Equal pictures have equal brightness, so each is compared with its neighbours in that order alone.
-    order = np.argsort(level, kind="stable")
-    order = order[spread[order] >= DETAIL]
-    level, unit = level[order], details[order]
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    rows = np.array(sorted(first.values(), key=lambda row: float(thumbnails[row].mean())))
+    grey = np.stack([thumbnails[row] for row in rows])
+    level = grey.mean((1, 2))
+    unit, is_plain = _unit_details(grey)
+    for row in np.flatnonzero((same != np.arange(len(same))) & ~np.isin(same, rows[is_plain])):
+        yield int(row), int(same[row])
 
-    for start in range(0, len(order), BLOCK):
-        stop = min(start + BLOCK, len(order))
-        end = int(np.searchsorted(level, level[stop - 1] + DIFFERENCE, side="right"))
-        alike = unit[start:stop] @ unit[start:end].T > CORRELATION
-        for a, b in np.argwhere(np.triu(alike, 1)):
-            one, other = order[start + a], order[start + b]
-            if np.abs(grey[one] - grey[other]).mean() <= DIFFERENCE:
-                yield int(one), int(other)
+    joined = np.arange(len(rows))  # those of equal numbers are in one set, as far as they are still compared
+    for start in range(0, len(rows), BLOCK):
+        one = slice(start, start + BLOCK)
+        end = int(np.searchsorted(level, level[one][-1] + DIFFERENCE, side="right"))
+        for first_other in range(start, end, BLOCK):
+            other = slice(first_other, min(first_other + BLOCK, end))
+            if (joined[one] == joined[start]).all() and (joined[other] == joined[start]).all():
+                continue
+            alike = unit[one] @ unit[other].T > CORRELATION
+            for a in start + np.flatnonzero(alike.any(1)):
+                found = first_other + np.flatnonzero(alike[a - start] & (joined[other] != joined[a]))
+                found = found[np.abs(grey[a].astype(np.int16) - grey[found]).mean((1, 2)) <= DIFFERENCE]
+                sets, places = np.unique(joined[found], return_index=True)
+                joined[start:end][np.isin(joined[start:end], sets)] = joined[a]
+                yield from ((int(rows[a]), int(rows[b])) for b in found[places])
 
 
-def _details(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, H, W) thumbnails without the means of their cells, as (N, H * W)."""
+def _unit_details(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return (N, H, W) thumbnails without the means of their cells as unit vectors (N, H * W), and which are plain.
+
+    Those of plain thumbnails are zero, so they are like no other.
+    """
     count, height, width = grey.shape
     cells = grey.reshape(count, CELLS, height // CELLS, CELLS, width // CELLS)
-    details: NDArray[np.float32] = cells - cells.mean((2, 4), keepdims=True)
-    return details.reshape(count, -1)
+    details = (cells - cells.mean((2, 4), np.float32, keepdims=True)).reshape(count, -1)
+    length = np.sqrt(np.einsum("nd,nd->n", details, details))  # without an array of squares
+    is_plain = length < DETAIL * np.sqrt(height * width)
+    details /= np.where(is_plain, np.inf, length)[:, None]
+    return details, is_plain
 
 
 def _sets(pairs: Iterable[tuple[str, str]]) -> Sets:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,13 +17,14 @@ from numpy.typing import NDArray
 
 from features.encoding.images import MAX_PIXELS, UnreadableImageError, ValueRange, inspect, levels_for, value_range
 from features.errors import InputError, are, counted, shown
-from features.formats.parquet import read_sealed, write_sealed
+from features.formats.parquet import read_sealed, sealed_writer
 from features.runtime.cores import cores
 from features.runtime.progress import Progress
 
 SIZE = 32  # pixels of a thumbnail's side
 LISTED = 3  # examples in a line
 CHUNK = 32  # images that a thread looks at in a row
+BATCH = 4096  # rows that are made at a time, because a row takes several times the memory of its thumbnail
 SCHEMA = pa.schema(
     [
         pa.field("sha256", pa.string(), nullable=False),
@@ -123,7 +126,7 @@ def _inspect(file: Path, max_pixels: int, *, decode: bool) -> Inspected:
 def _load(cache: Path) -> dict[str, Inspected]:
     """Return the images in the cache that were decoded; {} if it is missing or damaged."""
     try:
-        rows = read_sealed(cache, "").cast(SCHEMA).to_pylist()
+        batches = read_sealed(cache, "").cast(SCHEMA).to_batches(max_chunksize=BATCH)
     except (InputError, pa.ArrowException, ValueError):
         return {}
     return {
@@ -131,19 +134,23 @@ def _load(cache: Path) -> dict[str, Inspected]:
             None if row["low"] is None else ValueRange(row["low"], row["high"], row["floating"]),
             np.frombuffer(row["thumbnail"], np.uint8).reshape(SIZE, SIZE),
         )
-        for row in rows
+        for batch in batches
+        for row in batch.to_pylist()
         if row["thumbnail"] is not None  # one with a problem is read again: the limit may be another
     }
 
 
 def _save(inspected: dict[str, Inspected], cache: Path) -> None:
-    rows = [
-        {
-            "sha256": digest,
-            **(result.values._asdict() if result.values else {}),
-            "thumbnail": None if result.thumbnail is None else result.thumbnail.tobytes(),
-            "problem": result.problem,
-        }
-        for digest, result in inspected.items()
-    ]
-    write_sealed(pa.Table.from_pylist(rows, schema=SCHEMA), cache, compression="zstd")
+    items = iter(inspected.items())
+    with sealed_writer(cache, SCHEMA, compression="zstd") as writer:
+        while rows := [_row(digest, result) for digest, result in islice(items, BATCH)]:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+
+
+def _row(digest: str, result: Inspected) -> dict[str, Any]:
+    return {
+        "sha256": digest,
+        **(result.values._asdict() if result.values else {}),
+        "thumbnail": None if result.thumbnail is None else result.thumbnail.tobytes(),
+        "problem": result.problem,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,23 @@ def test_plain_and_unreadable_images_are_copies_only_if_their_bytes_are() -> Non
     plain = np.full((SIZE, SIZE), 7, np.uint8)
     assert find_duplicates(["a", "b", "c", "d"], ["1", "1", "2", "3"], [plain, plain, plain, None]) == (("a", "b"),)
     assert find_duplicates(["a", "b"], ["1", "1"], [None, None]) == (("a", "b"),)
+
+
+def test_any_number_of_look_alikes_takes_a_bounded_amount_of_memory() -> None:
+    """Their pairs grow with the square of their number: two million for these, of at least 72 bytes each."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(60, 200, (SIZE, SIZE))
+    re_encoded = [(picture + rng.integers(-3, 4, picture.shape)).astype(np.uint8) for _ in range(1000)]
+    thumbnails = [*re_encoded, *re_encoded[:1] * 1000]
+    names = [f"{number:04}" for number in range(len(thumbnails))]
+
+    tracemalloc.start()
+    try:
+        assert find_duplicates(names, names, thumbnails) == (tuple(names),)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15_000 * len(names)
 
 
 def images(**splits: Split) -> list[Image]:
