@@ -120,10 +120,8 @@ def tokenizer_folder(folder: Path, support: TextSupport) -> str | None:
     """Write a small tokenizer of the kind that a text tower was trained with; None if it is CLIP's own."""
     if support.tokenizer is None:
         return None
-    kinds = {"bert-base-uncased": "bert", "facebook/xlm-v-base": "xlm", "google/mt5-base": "siglip2"}
-    siglip = "siglip2" if "SigLIP2" in support.tokenizer else "siglip"
-    path: Path = helper("small_tokenizers").write_tokenizer(folder, kinds.get(support.tokenizer, siglip))
-    return str(path)
+    small = helper("small_tokenizers")
+    return str(small.write_tokenizer(folder, small.kind_of(support.tokenizer)))
 
 
 def theirs(spec: EncoderSpec, support: TextSupport) -> dict[str, Tensor]:
@@ -203,13 +201,10 @@ def token_ids(texts: list[str], spec: EncoderSpec, support: TextSupport) -> Tens
         return ids[:, : support.context_length]
 
     tokenizer = tokenizer_of(spec)
-    rows = torch.full((len(texts), support.context_length), tokenizer.pad)
-    for row, text in zip(rows, texts, strict=True):
-        encoded = tokenizer.encode(text)
-        row[: len(encoded)] = torch.tensor(encoded)
-    if support.strips_end:
-        rows[rows == tokenizer.encode("")[-1]] = 0
-    return rows
+    padded: Tensor = helper("small_tokenizers").padded_ids(
+        tokenizer, texts, support.context_length, tokenizer.pad, strips_end=support.strips_end
+    )
+    return padded
 
 
 def loss(features: Tensor) -> Tensor:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 TEXTS = [
     "a photo of a cat.",
@@ -12,6 +16,32 @@ TEXTS = [
     "sea horse joshua tree dog windsor chair",
 ]
 VOCABULARY = 300
+# Repository that a configuration of open_clip names -> the kind of its tokenizer.
+KINDS = {"bert-base-uncased": "bert", "facebook/xlm-v-base": "xlm", "google/mt5-base": "siglip2"}
+
+
+def kind_of(repository: str) -> str:
+    """Return the kind of a repository's tokenizer, as `write_tokenizer` takes it."""
+    return KINDS.get(repository, "siglip2" if "SigLIP2" in repository else "siglip")
+
+
+def padded_ids(tokenizer: Any, texts: list[str], length: int, pad: int, *, strips_end: bool = False) -> Tensor:
+    """Return token ids (C, length) as open_clip's tokenizers give them.
+
+    Args:
+        tokenizer: one of ours, which encodes a single text.
+        texts: C texts.
+        length: context length.
+        pad: id of padding.
+        strips_end: whether the id of the end is replaced by 0, as for some models of SigLIP.
+    """
+    rows = torch.full((len(texts), length), pad)
+    for row, text in zip(rows, texts, strict=True):
+        ids = tokenizer.encode(text)
+        row[: len(ids)] = torch.tensor(ids)
+    if strips_end:
+        rows[rows == tokenizer.encode("")[-1]] = 0
+    return rows
 
 
 def write_tokenizer(folder: Path, kind: str) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_hugging_face import KINDS as HUGGING_FACE
 from small_hugging_face import write_model
-from small_tokenizers import VOCABULARY, write_tokenizer
+from small_tokenizers import VOCABULARY, kind_of, padded_ids, write_tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,15 +28,6 @@ from features.text.tower_file import load_tower, save_tower
 
 TEXTS = ["a photo of a cat.", "dog", "an image of the extremely long name of a thing."]
 NAMES = ["cat.", "grand piano.", "windsor chair."]
-
-# The kind of the tokenizer that a repository has.
-TOKENIZERS = {
-    "bert-base-uncased": "bert",
-    "facebook/xlm-v-base": "xlm",
-    "google/mt5-base": "siglip2",
-    "timm/ViT-B-16-SigLIP": "siglip",
-    "timm/ViT-B-16-SigLIP-i18n-256": "siglip",
-}
 
 # An architecture of open_clip of each kind.
 KINDS = [
@@ -69,8 +60,8 @@ class Pair:
         self.tokenizer: Tokenizer = CLIP
         text = dict(config["text_cfg"])
         if self.support.tokenizer is not None:
-            kind = TOKENIZERS.get(self.support.tokenizer, "siglip2")
-            self.tokenizer = read_tokenizer(write_tokenizer(folder, kind), self.support.clean, "test")
+            files = write_tokenizer(folder, kind_of(self.support.tokenizer))
+            self.tokenizer = read_tokenizer(files, self.support.clean, "test")
         text |= {"width": 16, "heads": 2, "layers": 3}
         text["vocab_size"] = 49408 if self.tokenizer == CLIP else VOCABULARY + 10
         embed_dim = 16 if text.get("proj_type") == "none" else 12
@@ -93,13 +84,8 @@ class Pair:
     def ids(self, texts: list[str]) -> Tensor:
         """Return what open_clip's own tokenizer gives: padded to the context length."""
         pad = self.tokenizer.pad if isinstance(self.tokenizer, JsonTokenizer) else 0
-        rows = torch.full((len(texts), self.support.context_length), pad)
-        for row, text in zip(rows, texts, strict=True):
-            ids = self.tokenizer.encode(text)
-            row[: len(ids)] = torch.tensor(ids)
-        if self.support.strips_end:
-            rows[rows == self.tokenizer.encode("")[-1]] = 0
-        return rows
+        support = self.support
+        return padded_ids(self.tokenizer, texts, support.context_length, pad, strips_end=support.strips_end)
 
 
 class HuggingFacePair:
@@ -116,11 +102,7 @@ class HuggingFacePair:
 
     def ids(self, texts: list[str]) -> Tensor:
         """Return token ids, padded to the context length."""
-        rows = torch.full((len(texts), self.support.context_length), self.text.config.pad_token_id)
-        for row, text in zip(rows, texts, strict=True):
-            ids = self.tokenizer.encode(text)
-            row[: len(ids)] = torch.tensor(ids)
-        return rows
+        return padded_ids(self.tokenizer, texts, self.support.context_length, self.text.config.pad_token_id)
 
 
 @pytest.fixture(scope="module", params=[*KINDS, *HUGGING_FACE])
@@ -133,7 +115,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(open_clip.get_model_config(request.param), folder)
 
 
-def kind_of(name: str) -> str:
+def kind_of_tower(name: str) -> str:
     """Return what makes the text tower of a model: all of its settings but the sizes; of transformers, its family."""
     import open_clip
 
@@ -148,8 +130,8 @@ def kind_of(name: str) -> str:
 def test_every_model_of_open_clip_has_a_text_tower_of_a_kind_that_is_compared_here() -> None:
     import open_clip
 
-    compared = {*map(kind_of, KINDS), *HUGGING_FACE}
-    assert {name for name in open_clip.list_models() if kind_of(name) not in compared} == set()
+    compared = {*map(kind_of_tower, KINDS), *HUGGING_FACE}
+    assert {name for name in open_clip.list_models() if kind_of_tower(name) not in compared} == set()
 
 
 def close(ours: Tensor, theirs: Tensor) -> bool:
