@@ -178,7 +178,7 @@ def take_pictures(repo: Path, out: Path) -> None:
             page.goto((repo / "found.html").as_uri())
             shot(page, out / "predictions.webp", 760)
             page.goto(report.as_uri())
-            page.wait_for_function("document.documentElement.dataset.drawn", timeout=120_000)
+            page.locator("html[data-drawn]").wait_for(state="attached", timeout=120_000)
             shot(page, out / "report.webp", 900)
 
             while server.poll() is None:
