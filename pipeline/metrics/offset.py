@@ -114,7 +114,7 @@ def predicted_accuracies(seeds: Sequence[SeedMargins], offsets: Sequence[float])
         np.stack(predicted_hits(seed, offset)) @ seed.task.class_weights
         for seed, offset in zip(seeds, offsets, strict=True)
     ]
-    return [100 * float(value) for value in np.mean(by_seed, axis=0)]
+    return [min(100 * float(value), 100.0) for value in np.mean(by_seed, axis=0)]  # rounding may add a last digit
 
 
 def choose_offsets(seeds: Sequence[SeedMargins]) -> list[float] | None:

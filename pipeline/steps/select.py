@@ -226,7 +226,8 @@ def _scores(seeds: Sequence[SeedMargins], offsets: Sequence[float], labels: Sequ
         hits = np.stack(predicted_hits(margins, offset))
         # Every run and seed draws from a generator of its own with the same seed: equal images give equal samples.
         rng = np.random.default_rng(0)
-        accuracies.append(bootstrap(hits, of_seed, SAMPLES, rng, of_classes=len(hits) == 2))
+        sampled = bootstrap(hits, of_seed, SAMPLES, rng, of_classes=len(hits) == 2)
+        accuracies.append(np.minimum(sampled, 100))  # hits of folds may count more than once, see `among`
     means: Floats = np.mean(accuracies, axis=0)  # (1 + SAMPLES, 1 or 2)
     if means.shape[1] == 1:
         return means[:, 0]

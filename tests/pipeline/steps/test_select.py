@@ -190,6 +190,17 @@ def test_a_fold_with_one_class_on_a_side_gives_no_offset(tmp_path: Path) -> None
     assert "1 class " in run.reason
 
 
+def test_one_unseen_class_is_predicted_with_at_most_100_percent_in_every_sample(tmp_path: Path) -> None:
+    """It has no other to be confused with, so the hits of folds of two are raised; samples draw those more often."""
+    kinds = {**{name: kind[:4] for name, kind in KINDS.items()}, "task": np.arange(5) < 4}
+    runs = {"zero_shot": [seed_logits(1, HALF, HALF, kinds=kinds, fitted_to_images=False)]}
+    (run,) = selected(tmp_path, runs).runs
+    assert run.balanced is not None
+    assert run.balanced.unseen == pytest.approx(100)
+    assert run.high is not None
+    assert run.high <= 100
+
+
 def test_a_failed_fit_on_a_fold_leaves_the_run_out_with_the_reason(tmp_path: Path) -> None:
     failed = RunLogits({"task": LABELS}, {1: {}}, {}, {1: {}}, problems={"fold1": "training diverged"})
     selection = selected(tmp_path, {"zero_shot": [seed_logits(1, HALF, HALF)], "coop": [failed]})
