@@ -109,6 +109,12 @@ def problem_lines(broken: Sequence[str], deep: Sequence[ValueRange]) -> Iterator
             f"{counted(count, 'image')} {are(count, 'has', 'have')} more than 8 bits: {levels[0]:g} is read as black, "
             f"{levels[1]:g} as white"
         )
+        shares = sum(one.floating and one.high <= 1 for one in deep)
+        if shares and not all(one.floating for one in deep):
+            yield (
+                f"{counted(shares, 'image')} of these {are(shares, 'has', 'have')} floating point up to 1 and so "
+                f"{are(shares, 'is', 'are')} read as black beside the others: store all of them on one scale"
+            )
 
 
 def _inspect_all(folder: Path, files: Sequence[tuple[str, str]], max_pixels: int, deadline: float) -> list[Inspected]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -9,6 +10,9 @@ from pathlib import PurePosixPath
 
 from features.datasets.base import Counts, Listing, canonical_name, is_template
 from features.shards.rows import ShardRows
+from features.splits.image_files import examples
+
+JOINERS = re.compile("[\u200c\u200d]")  # parts of Persian words and of emoji
 
 
 def mistakes(listing: Listing) -> Iterator[str]:
@@ -29,7 +33,8 @@ def _name_mistakes(listing: Listing) -> Iterator[str]:
     """Yield class names that are empty or unprintable, or that the text tower could not distinguish."""
     ids_by_name: dict[str, list[int]] = defaultdict(list)
     for class_id, name in enumerate(listing.classes):
-        if name != name.strip() or not name.strip("_") or not name.isprintable():
+        printable = JOINERS.sub("", name).isprintable()
+        if name != name.strip() or not name.strip("_") or not printable:
             yield f"class {class_id} {name!r}: a class name must be printable text without spaces around it"
         if name not in listing.repeated_names:
             ids_by_name[canonical_name(name)].append(class_id)
@@ -37,7 +42,7 @@ def _name_mistakes(listing: Listing) -> Iterator[str]:
     for ids in ids_by_name.values():
         if len(ids) > 1:
             same = ", ".join(f"{class_id} {listing.classes[class_id]!r}" for class_id in ids)
-            yield f"classes {same}: the same name for a text tower; rename all but one"
+            yield f"classes {same}: the same name for a text tower (case, _ and spaces make no difference); use one"
 
 
 def _template_mistakes(listing: Listing) -> Iterator[str]:
@@ -50,12 +55,15 @@ def _template_mistakes(listing: Listing) -> Iterator[str]:
 
 def _image_mistakes(listing: Listing) -> Iterator[str]:
     splits_by_path: dict[str, list[str]] = defaultdict(list)
+    by_problem: dict[str, list[str]] = defaultdict(list)
     for image in listing.images:
         splits_by_path[image.path].append(image.split)
         if not 0 <= image.class_id < len(listing.classes):
             yield f"{image.path}: class id {image.class_id} is not in 0 to {len(listing.classes) - 1}"
         if problem := path_problem(image.path):
-            yield f"{image.path!r}: {problem}"
+            by_problem[problem].append(image.path)
+    for problem, paths in by_problem.items():
+        yield f"{f'{len(paths)} images: ' if len(paths) > 1 else ''}{examples([*map(repr, paths)])}: {problem}"
 
     for path, splits in splits_by_path.items():
         if len(splits) > 1:
@@ -72,7 +80,7 @@ def path_problem(path: str) -> str | None:
     try:
         path.encode()
     except UnicodeEncodeError:
-        return "the name is not UTF-8; rename the file"
+        return "the name is not UTF-8; rename the file or its folder"
     return None
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from features.datasets.base import SPLITS, Listing, PassedOver, Split
 from features.errors import are, counted
-from features.splits.folder_layout import split_in_name, split_of, splits_of_names
+from features.splits.folder_layout import near_split, split_in_name, split_of, splits_of_names
 from features.splits.image_files import IMAGE_SUFFIXES, examples, find_images
 from features.splits.label_table import read_label_table
 from features.splits.listed import describe_missing
@@ -152,6 +152,7 @@ class _Paths:
         if "-" in wanted.name and "/upload/" in text:  # Label Studio puts a number before the name of an upload
             names.append(wanted.name.partition("-")[2])
         found = next((self._images[name] for name in names if name in self._images), [])
+        found = found or next((self._folded[one] for name in names if (one := name.casefold()) in self._folded), [])
         agreement = {path: _common_end(PurePosixPath(path).parent.parts, wanted.parent.parts) for path in found}
         best = [path for path in found if agreement[path] == max(agreement.values())]
         if best and not agreement[best[0]] and wanted.parent.name in self._folder_names:
@@ -170,6 +171,14 @@ class _Paths:
             pure = PurePosixPath(path)
             found[pure.name].append(path)
             found[pure.stem].append(path)
+        return found
+
+    @cached_property
+    def _folded(self) -> Mapping[str, list[str]]:
+        """The same by names without regard to case, as Windows finds files."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, paths in self._images.items():
+            found[name.casefold()] += paths
         return found
 
     @cached_property
@@ -229,7 +238,8 @@ def _unnamed(folder: Path, named: set[str], known: set[str]) -> Iterator[PassedO
 
 def _split_faults(split: str | None, splits: Mapping[str, Split | None]) -> Iterator[str]:
     if split and split not in splits:
-        yield f"split is {split!r}; expected {', '.join(SPLITS)}, or no value"
+        hint = f" (did you mean {close!r}?)" if (close := near_split(split)) else ""
+        yield f"split is {split!r}{hint}; expected {', '.join(SPLITS)}, or no value"
 
 
 def _problem_lines(problems: Mapping[str, Sequence[str]]) -> Iterator[str]:

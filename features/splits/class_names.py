@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import csv
-import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 from features.errors import InputError
 from features.formats.plain_text import decoded
 from features.splits.image_files import examples
-from features.splits.own_images import nfc
+from features.splits.own_images import MARKS, nfc
 
-# "- kestrel", "1. kestrel", "(2) kestrel", "a) kestrel", "[ ] kestrel", and "> kestrel" of a quoted mail
-BULLET = re.compile(r"\s*(?:[-*•–·>]\s+|\(?\d+[.):]\s*|\(?[a-zA-Z][.)]\s+|\[[ xX]?\]\s+)")
+# "- kestrel", "1. kestrel", "(2) kestrel", "[ ] kestrel", and "> kestrel" of a quoted mail
+BULLET = re.compile(r"\s*(?:[-*•–·>]\s+|\(?\d+[.):]\s*|\[[ xX]?\]\s+)")
+LETTER = re.compile(r"\s*\(?([a-zA-Z])[.)]\s+")  # "a) kestrel", but not "F. tinnunculus"
+QUOTES = ('""', "''", "“”", "„“", "‘’", "«»", "``")
 SEPARATORS = (",", ";", "\t")
 SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADERS = frozenset({"class", "class name", "classes", "class_name", "label", "labels", "name", "names", "species"})
@@ -56,11 +61,14 @@ def understand(text: str, where: str) -> NamesList:
     Raises:
         InputError: The lines have several columns, and no heading says which has the names.
     """
-    lines = _json_list(text) or [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    text = MARKS.sub("", text)
+    lines = _list(text) or [
+        line.strip(" \t\r,;") for line in text.splitlines() if line.strip(" \t,;") and line[0] != "#"
+    ]
     notes = []
 
-    if lines and all(BULLET.match(line) for line in lines):
-        lines = [BULLET.sub("", line, count=1) for line in lines]
+    if bullet := _bullets(lines, where):
+        lines = [bullet.sub("", line, count=1) for line in lines]
         notes.append("numbers and bullets before the names are left out")
 
     separator = next((one for one in SEPARATORS if lines and all(one in line for line in lines)), None)
@@ -80,24 +88,47 @@ def understand(text: str, where: str) -> NamesList:
     if len(lines) > 1 and lines[0].strip().casefold() in HEADERS:
         notes.append(f"the first line, {lines[0].strip()!r}, is read as a heading")
         lines = lines[1:]
-    names = tuple(filter(None, map(_clean, lines)))
+    names = [*filter(None, map(_clean, lines))]
     if not names:
         notes.append("there are no names in it")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        notes.append(f"names that are listed again are left out ({examples(repeated)})")
     if notes:
         notes = [f"{where}: {'; '.join(notes)}"]
-    return NamesList(names, tuple(notes))
+    return NamesList(tuple(dict.fromkeys(names)), tuple(notes))
 
 
-def _json_list(text: str) -> list[str]:
-    """Return the texts of a JSON list; none if it is no such list."""
+def _bullets(lines: Sequence[str], where: str) -> re.Pattern[str] | None:
+    """Return what stands before each name, or None.
+
+    Raises:
+        InputError: Some lines have a bullet or a number before them and some have none, as in a whole mail.
+    """
+    letters = [match[1].lower() for line in lines if (match := LETTER.match(line))]
+    if len(letters) == len(lines) and letters == [*ascii_lowercase[: len(lines)]]:
+        return LETTER
+    marked = [line for line in lines if BULLET.match(line)]
+    if marked and len(marked) < len(lines):
+        others = [line for line in lines if not BULLET.match(line)]
+        raise InputError(
+            f"{where}: some lines have a number or a bullet before them ({examples(marked)}), others do not "
+            f"({examples(others)}): keep the names alone, one per line"
+        )
+    return BULLET if marked else None
+
+
+def _list(text: str) -> list[str]:
+    """Return the texts of a list as JSON and Python write it; none if it is no such list."""
     try:
-        value = json.loads(text) if text.lstrip().startswith("[") else []
-    except ValueError:
+        value = ast.literal_eval(text.strip()) if text.lstrip().startswith("[") else []
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return []
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def _clean(name: str) -> str:
-    """Return a name without quotes, and with simple spaces in place of those of mails and web pages."""
-    plain = " ".join(name.replace("\u200b", "").split()).strip('"“”')
-    return nfc(plain.strip())
+    """Return a name without quotes around it, and with simple spaces in place of those of mails and web pages."""
+    plain = " ".join(name.split())
+    if len(plain) > 1 and plain[0] + plain[-1] in QUOTES:
+        plain = plain[1:-1]
+    return nfc(plain.strip('"“”'))

@@ -12,19 +12,24 @@ from features.datasets.base import SPLITS, Split
 from features.errors import InputError, combined_error
 from features.splits.image_files import Found, examples
 
-# Names of splits in data sets and labelling tools, without regard to case.
+# Names of splits in data sets and labelling tools, without regard to case and to the words beside them.
 SPLIT_NAMES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training", "train_set", "trainset", "training_set"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"), "val"),
-    **dict.fromkeys(("test", "testing", "test_set", "testset", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "testset", "eval", "evaluation"), "test"),
 }
+BESIDE = frozenset({"data", "dataset", "images", "imgs", "photos", "pictures", "set", "split"})  # as in `train_images`
 CLOSE = 0.75  # similarity of `Tset` and `test`
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that a name means, or None; a year at its end, as in COCO's `train2017`, makes no difference."""
-    plain = name.strip().casefold().replace("-", "_").replace(" ", "_")
-    return SPLIT_NAMES.get(re.sub(r"_?20\d\d$", "", plain))
+    """Return the split that a name means, or None.
+
+    A year at its end, as in COCO's `train2017`, and words as in `train_images` make no difference.
+    """
+    words = re.split(r"[-_\s]+", re.sub(r"[-_\s]?20\d\d$", "", name.strip().casefold()))
+    kept = [word for word in words if word not in BESIDE]
+    return SPLIT_NAMES.get(kept[0]) if len(kept) == 1 else None
 
 
 def split_in_name(path: str) -> str | None:
@@ -131,6 +136,13 @@ def has_split_folders(folder: Path, found: Found) -> bool:
     return True
 
 
+def holds_boxes(found: Found) -> bool:
+    """Return whether a folder has YOLO's layout for detection: the boxes of `images/1.jpg` in `labels/1.txt`."""
+    pictures = {path.rpartition(".")[0] for path in found.images}
+    boxes = (path.removesuffix(".txt") for path, _ in found.passed_over if path.endswith(".txt"))
+    return any(re.sub(r"(^|/)labels/", r"\1images/", path) in pictures for path in boxes if "labels/" in path)
+
+
 def ask_about_levels(folder: Path, found: Found, *, splits: bool) -> str | None:
     """Return what to ask a person if the classes may be one level deeper than they seem; None if they are not.
 
@@ -154,8 +166,8 @@ def ask_about_levels(folder: Path, found: Found, *, splits: bool) -> str | None:
     or_path = f" or --images '{folder / only}'" if only is not None and not splits else ""
     return (
         f"{folder}: {tops} {'holds' if len(nested) == 1 else 'hold'} images only in folders ({examples(inner)}). "
-        f"{rename}If {tops} {_is([*nested])} the classes: add --class-from first. If the folders in "
-        f"{'it' if len(nested) == 1 else 'them'} are: add --class-from last{or_path}"
+        f"{rename}If {tops} {'is a class' if len(nested) == 1 else 'are classes'}: add --class-from first. If the "
+        f"folders in {'it' if len(nested) == 1 else 'them'} are classes: add --class-from last{or_path}"
     )
 
 

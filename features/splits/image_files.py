@@ -28,6 +28,26 @@ RAW_SUFFIXES = frozenset(
     | {".rw2", ".sr2", ".srw", ".x3f"}
 )
 UNFINISHED_SUFFIXES = frozenset({".bak", ".crdownload", ".download", ".orig", ".part", ".partial", ".tmp"})
+OTHER_SUFFIXES = frozenset(
+    {
+        ".ai",
+        ".cur",
+        ".dcm",
+        ".dds",
+        ".eps",
+        ".exr",
+        ".hdr",
+        ".icns",
+        ".ico",
+        ".jxl",
+        ".pcx",
+        ".psd",
+        ".svg",
+        ".tga",
+        ".wdp",
+    }
+    | {".xcf"}
+)
 VIDEO_SUFFIXES = frozenset({".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"})
 
 # Folders that systems and devices put beside a person's files. They hold thumbnails, deleted files and fragments.
@@ -148,6 +168,7 @@ def _reason_to_pass_over(entry: os.DirEntry[str]) -> str | None:
         return None
     for suffixes, reason in (
         (RAW_SUFFIXES, "raw files of cameras; export them as JPEG or TIFF"),
+        (OTHER_SUFFIXES, "images of formats that are not read; export them as JPEG or PNG"),
         (UNFINISHED_SUFFIXES, "unfinished downloads or backups"),
         (VIDEO_SUFFIXES, "videos"),
     ):

@@ -175,10 +175,17 @@ def _read_delimited(file: Path) -> _Cells:
 
     if not headed and file.suffix.lower() == ".txt":  # a list as of ImageNet: the label comes after the last space
         return _without_heading([line.rsplit(None, 1) for line in text.splitlines() if line.strip()], notes)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=fit), strict=True)
-    lines = [line for line in reader if line]
+    delimiter = max(DELIMITERS, key=fit)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = [line for line in reader if any(cell.strip() for cell in line)]  # spreadsheets add lines of commas
     if not headed:
         return _without_heading(lines, notes)
+    longer = [delimiter.join(line) for line in lines if any(cell.strip() for cell in line[len(lines[0]) :])]
+    if longer:
+        raise InputError(
+            f"{file}: {counted(len(longer), 'row')} with more cells than the heading has columns ({examples(longer)}): "
+            f"put texts that contain {delimiter!r} into double quotes"
+        )
     return _Cells(lines[0], lines[1:], notes)
 
 

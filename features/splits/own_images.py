@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from features.encoding.images import MAX_PIXELS
 from features.errors import InputError, Problems, nearest
 
 NOT_GIVEN = -1  # a split that is drawn, where splits are positions in SPLITS
+# Signs that nobody sees: of web pages, and of the direction of right-to-left texts.
+MARKS = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 NAMES = Path("classes")  # folder of files with names; a dep of stage `index`, so that DVC notices a change
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -79,9 +82,9 @@ class OwnImages(Reader):
             passed_over: What the reader did not read.
             notes: How it understood the input.
         """
-        labels = sorted({row.label for row in rows})
+        labels = sorted({nfc(row.label) for row in rows})  # folders of a Mac and of others may be of two forms
         positions = {label: i for i, label in enumerate(labels)}
-        class_ids = np.array([positions[row.label] for row in rows], np.int32)
+        class_ids = np.array([positions[nfc(row.label)] for row in rows], np.int32)
         given = np.array([NOT_GIVEN if row.split is None else SPLITS.index(row.split) for row in rows], np.int8)
         units = np.array([self.unit(row.path, row.group) for row in rows], np.uint64)
         empty = self.without_images(labels, mistakes, passed_over=passed_over, notes=notes)
@@ -227,5 +230,5 @@ def read_names_file(path: Path) -> list[str]:
 
 
 def nfc(name: str) -> str:
-    """Return a name in the Unicode form in which names are compared."""
-    return unicodedata.normalize("NFC", name)
+    """Return a name in the Unicode form in which names are compared, without unseen marks and spaces around it."""
+    return unicodedata.normalize("NFC", MARKS.sub("", name)).strip()

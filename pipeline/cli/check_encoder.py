@@ -122,7 +122,7 @@ def _too_long(texts: Mapping[str, Sequence[str]], room: int, encode: Callable[[s
         encode: the tokenizer.
     """
     uncertain = {
-        name: [text for text in of_name if TOKENS_PER_BYTE * len(text.encode()) + 2 > room]
+        name: [text for text in of_name if TOKENS_PER_BYTE * len(text.encode(errors="surrogatepass")) + 2 > room]
         for name, of_name in texts.items()
     }
     lengths = {name: max((len(encode(text)) for text in of_name), default=0) for name, of_name in uncertain.items()}

@@ -14,7 +14,7 @@ from features.datasets.image_shards import suggested_options
 from features.errors import InputError, Problems, nearest, raise_all
 from features.shards.archives import Base, archives_named
 from features.shards.tables import holds_images
-from features.splits.folder_layout import ask_about_levels, has_split_folders, split_in_name, split_of
+from features.splits.folder_layout import ask_about_levels, has_split_folders, holds_boxes, split_in_name, split_of
 from features.splits.image_files import Found, examples, find_images
 from features.splits.label_table import SUFFIXES, holds_labels, image_paths
 
@@ -146,7 +146,12 @@ def _tables(images: Path, found: Found) -> list[Path]:
     folders = {path.rpartition("/")[0].rpartition("/")[2] for path in found.images}
     if len({name for name in folders if name and not split_of(name)}) > 1:
         return []
-    beside = [file for file in images.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
+    # A competition's example of a submission has labels, which are no answers.
+    beside = [
+        file
+        for file in images.iterdir()
+        if file.suffix.lower() in SUFFIXES and file.is_file() and "submission" not in file.name.lower()
+    ]
     tables = sorted(file for file in beside if holds_labels(file))
     if len(tables) > 1 and not all(split_in_name(table.name) for table in tables):
         raise InputError(
@@ -178,6 +183,11 @@ def _folder_options(folder: Path, found: Found, class_from: ClassFrom | None) ->
     Raises:
         InputError: the folders can be understood in several ways.
     """
+    if class_from is None and holds_boxes(found):
+        raise InputError(
+            f"{folder} has boxes in folders called labels, as for the detection of objects, which are not read: put "
+            "each image, or a crop of each object, into a folder with the name of its class"
+        )
     try:
         splits = has_split_folders(folder, found)
     except InputError:

@@ -132,7 +132,7 @@ def prepare(new: NewTask) -> PreparedTask:
     changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
     if names_are_input and given and given.notes:
         problems.messages.append(f"{'; '.join(given.notes)}. Correct the file, because it is used as it is")
-    raise_all(problems.messages, f"cannot create the task {new.name!r}; nothing was written")
+    raise_all(problems.messages, f"cannot make a task of {new.images}; nothing was written")
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
     listing = replace(listing, notes=(*(given.notes if given else ()), *block.notes, *listing.notes))

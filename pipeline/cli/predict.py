@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
-from features.errors import InputError, shown
+from features.errors import InputError, are, counted, shown
 from features.formats.files import atomic_file
 from pipeline.cli import completion
 from pipeline.cli.help import OWN, examples
@@ -150,8 +150,8 @@ def model_notes(params: Params, model: Model) -> Iterator[str]:
         yield warning
     if added := names_added_since(params, model):
         yield (
-            f"{len(added)} class names were added after the run and cannot be predicted ({first(added)}): "
-            f"shipyard run {model.task}"
+            f"{counted(len(added), 'class name')} {are(len(added), 'was', 'were')} added after the run and cannot be "
+            f"predicted ({first(added)}): shipyard run {model.task}"
         )
 
 
@@ -161,7 +161,9 @@ def _report_unreadable(predictions: list[Prediction]) -> None:
     for prediction in unreadable:
         print(f"unreadable: {shown(prediction.path)}: {prediction.problem}", file=sys.stderr)
     if unreadable:
-        print(f"{len(unreadable)} of {len(predictions)} files could not be read; replace them", file=sys.stderr)
+        print(
+            f"{len(unreadable)} of {counted(len(predictions), 'file')} could not be read; replace them", file=sys.stderr
+        )
         raise typer.Exit(UNREADABLE)
 
 

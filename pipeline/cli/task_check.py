@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -34,18 +34,18 @@ def look_at(listing: Listing, folder: Base) -> list[str]:
 
     copies = {path for paths in index.duplicates for path in paths}
     counts: dict[str, Counter[str]] = {name: Counter() for name in listing.classes}
-    class_of_folder: dict[str, str] = {}
+    classes_in: dict[str, set[str]] = defaultdict(set)  # folder -> the classes whose images lie below it
     for path, class_id, split in zip(index.paths, index.class_ids.tolist(), index.splits, strict=True):
         name = listing.classes[class_id]
         counts[name][split] += 1
         counts[name]["copies"] += path in copies
-        class_of_folder |= {str(parent): name for parent in PurePosixPath(path).parents}
+        for parent in PurePosixPath(path).parents[:-1]:
+            classes_in[str(parent)].add(name)
 
     elsewhere: Counter[str] = Counter()
     for path, _ in listing.passed_over:
-        parents = map(str, PurePosixPath(path).parents)
-        name = next((class_of_folder[parent] for parent in parents if parent in class_of_folder), "")
-        (counts[name] if name and "/" in path else elsewhere)["passed over"] += 1
+        below = next((found for parent in PurePosixPath(path).parents if (found := classes_in.get(str(parent)))), ())
+        (counts[next(iter(below))] if len(below) == 1 else elsewhere)["passed over"] += 1
 
     rows = [["", *COLUMNS]]
     rows += [[shown(name), *(str(count[key]) for key in COLUMNS)] for name, count in counts.items()]

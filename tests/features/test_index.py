@@ -302,6 +302,16 @@ def test_own_images_are_read_upright_and_deep_ones_by_the_levels_of_all(tmp_path
     assert read_index(published).reading == Reading()
 
 
+def test_floats_up_to_1_beside_other_deep_images_are_reported(tmp_path: Path) -> None:
+    for number, values in enumerate((np.full((20, 20), 4000, np.uint16), np.full((20, 20), 0.5, np.float32))):
+        (tmp_path / f"images/{number}").mkdir(parents=True)
+        PIL.Image.fromarray(values).save(tmp_path / f"images/{number}/1.tif")
+    listing = changed(images=tuple(Image(f"{number}/1.tif", number, "train") for number in range(2)), own=True)
+    cache = tmp_path / "cache.json"
+    lines = write_index(listing, tmp_path / "images", tmp_path / "i.parquet", tmp_path / "n.json", cache)
+    assert any("1 image of these" in line for line in lines)
+
+
 def test_a_raised_limit_of_pixels_counts_at_once(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     PIL.Image.new("RGB", (20, 20)).save(tmp_path / "images/1.png")

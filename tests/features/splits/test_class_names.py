@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from features.splits.class_names import read_names, understand
+from features.splits.class_names import NamesList, read_names, understand
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ from features.splits.class_names import read_names, understand
         "a) owl\nb) wren\nc) kestrel",
         "[ ] owl\n[x] wren\n[ ] kestrel",
         "id;Name\n1;owl\n2;wren\n3;kestrel",
+        "owl\nwren\nkestrel\nowl\n",
     ],
 )
 def test_usual_lists_are_understood_and_said(text: str) -> None:
@@ -37,7 +38,7 @@ def test_usual_lists_are_understood_and_said(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["owl\nwren\n", "# birds\nowl\n\n  wren\n"])
 def test_one_name_a_line_needs_no_note(text: str) -> None:
-    assert understand(text, "names.txt") == type(understand("", ""))(("owl", "wren"), ())
+    assert understand(text, "names.txt") == NamesList(("owl", "wren"), ())
 
 
 @pytest.mark.parametrize(("encoding", "noted"), [("utf-8-sig", False), ("utf-16", False), ("cp1252", True)])
@@ -49,18 +50,29 @@ def test_files_of_windows_are_read(encoding: str, noted: bool, tmp_path: Path) -
 
 
 def test_other_lists_that_need_no_note() -> None:
-    assert understand('["owl", "barn owl"]', "t").names == ("owl", "barn owl")
+    for text in ('["owl", "barn owl"]', "['owl', 'barn owl']", "owl,\nbarn owl,\n", "\u2018owl\u2019\n'barn owl'"):
+        assert understand(text, "t") == NamesList(("owl", "barn owl"), ())
+    assert understand("\u200f\u05d1\u05d6\u200f\n", "t").names == ("\u05d1\u05d6",), "marks of direction are no signs"
     assert understand("barn\u00a0owl\n\u200bwren", "t").names == ("barn owl", "wren")
 
 
 def test_names_keep_their_signs() -> None:
     text = "1920s car\nbishop's hat\ncafe\u0301, open\nX-ray\n3D printer"
     assert understand(text, "t").names == ("1920s car", "bishop's hat", "caf\u00e9, open", "X-ray", "3D printer")
+    species = ("E. coli", "A. thaliana", "d'Arnaud's barbet")
+    assert understand("\n".join(species), "t").names == species
+    assert understand("\n".join(species[:2]), "t").names == species[:2], "their first letters are no list"
 
 
 def test_a_table_is_asked_about() -> None:
     with pytest.raises(InputError, match=r"owl, Strix"):
         understand("owl, Strix\nwren, Troglodytes", "t")
+
+
+@pytest.mark.parametrize("text", ["- owl\nwren", "Hi, the names are\n1. owl\n2. wren\nBest, Ann"])
+def test_lines_of_which_only_some_have_a_bullet_are_asked_about(text: str) -> None:
+    with pytest.raises(InputError, match="owl"):
+        understand(text, "t")
 
 
 def test_names_may_stand_in_the_option(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from features.errors import InputError
-from features.splits.folder_layout import ask_about_levels, has_split_folders, near_split, split_folders, split_of
+from features.splits.folder_layout import (
+    ask_about_levels,
+    has_split_folders,
+    holds_boxes,
+    near_split,
+    split_folders,
+    split_of,
+)
 from features.splits.image_files import Found, find_images
 
 
@@ -27,6 +34,7 @@ def crossed(*splits: str) -> list[str]:
     [
         *(("Train", "train"), ("training", "train"), ("valid", "val"), ("Validation", "val"), ("dev", "val")),
         *(("testing", "test"), ("TEST", "test"), ("test-set", "test"), ("train2017", "train"), ("cat", None)),
+        *(("train_images", "train"), ("Test Data", "test"), ("train cars", None), ("images", None)),
     ],
 )
 def test_names_of_splits(name: str, split: str | None) -> None:
@@ -99,3 +107,10 @@ def test_classes_with_images_of_their_own_are_not_asked_about(tmp_path: Path) ->
     (tmp_path / "below").mkdir()
     below = folders(tmp_path / "below", *crossed("train", "test"))
     assert ask_about_levels(tmp_path / "below", below, splits=True) is None
+
+
+def test_boxes_of_objects_are_recognized(tmp_path: Path) -> None:
+    found = folders(tmp_path, "train/images", "train/labels")
+    assert not holds_boxes(found), "there are no boxes"
+    (tmp_path / "train/labels/1.jpg").rename(tmp_path / "train/labels/1.txt")
+    assert holds_boxes(find_images(tmp_path))

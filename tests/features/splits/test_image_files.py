@@ -51,6 +51,7 @@ def test_a_name_that_says_nothing_is_judged_by_content(kind: str, tmp_path: Path
 def test_what_is_no_photograph_is_passed_over_with_a_reason(tmp_path: Path) -> None:
     write(tmp_path, "cat/1.nef", "cat/2.jpg.part", "cat/3.mov", data=encoded("TIFF"))
     write(tmp_path, "cat/._1.jpg", "cat/.hidden/1.jpg", "cat/@eaDir/1.jpg/THUMB.jpg", "__MACOSX/cat/1.jpg")
+    write(tmp_path, "cat/4.psd", "cat/5.txt", data=b"8BPS")
     write(tmp_path, "cat/.DS_Store", "cat/Thumbs.db", "cat/.gitkeep")
     found = find_images(tmp_path)
     assert found.images == []
@@ -60,6 +61,8 @@ def test_what_is_no_photograph_is_passed_over_with_a_reason(tmp_path: Path) -> N
         "cat/1.nef": "raw",
         "cat/2.jpg.part": "unfinished",
         "cat/3.mov": "videos",
+        "cat/4.psd": "images",
+        "cat/5.txt": "no",
         "cat/._1.jpg": "hidden",
         "cat/.hidden/1.jpg": "images",
         "cat/@eaDir/1.jpg/THUMB.jpg": "images",

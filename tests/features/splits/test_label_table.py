@@ -221,6 +221,35 @@ def test_a_file_is_found_by_name_if_its_folders_or_its_split_leave_one(folder: P
     assert labels(read(folder, "path,label,split\n7.jpg,a,train\n")) == {"train/7.jpg": "a"}
 
 
+def test_names_of_files_in_another_case_are_found_if_one_file_has_them(folder: Path) -> None:
+    (folder / "a/9.jpg").touch()
+    assert labels(read(folder, "path,label\nA\\9.JPG,a\n")) == {"a/9.jpg": "a"}
+    (folder / "a/9.JPG").touch()
+    assert labels(read(folder, "path,label\n9.jpg,a\n")) == {"a/9.jpg": "a"}
+    assert read(folder, "path,label\n9.Jpg,a\n").faults
+
+
+def test_lines_of_commas_are_no_rows_and_commas_in_labels_need_quotes(folder: Path) -> None:
+    assert labels(read(folder, "path,label\na/1.jpg,a,\n,,\n\n,\n")) == {"a/1.jpg": "a"}
+    with pytest.raises(InputError, match=r"1 row .*a/2.jpg,barn owl, female"):
+        read(folder, "path,label\na/1.jpg,a\na/2.jpg,barn owl, female\n")
+
+
+def test_labels_of_two_unicode_forms_are_one_class_and_of_two_cases_are_a_mistake(folder: Path) -> None:
+    listing = read(folder, "path,label\na/1.jpg,caf\u00e9\na/2.jpg,cafe\u0301\nb/1.jpg,b\n")
+    assert listing.classes == ("b", "caf\u00e9")
+    assert [*mistakes(listing)] == []
+    [mistake] = mistakes(read(folder, "path,label\na/1.jpg,cat\na/2.jpg,Cat\n"))
+    assert "'Cat'" in mistake
+
+
+def test_signs_that_are_parts_of_words_and_emoji_may_be_in_labels(folder: Path) -> None:
+    name = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+    listing = read(folder, f"path,label\na/1.jpg,{name}\nb/1.jpg,\u200f\u05d1\u05d6\n")
+    assert listing.classes == ("\u05d1\u05d6", name)
+    assert [*mistakes(listing)] == []
+
+
 def test_images_beside_those_of_a_table_that_it_does_not_name_are_counted(folder: Path) -> None:
     listing = read(folder, "path,label\na/1.jpg,a\n")
     assert [path for path, _ in listing.passed_over] == ["a/2.jpg"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_one_image_of_one_class_is_enough_and_what_cannot_be_evaluated_is_said(p
 
 
 def test_the_same_command_completes_an_interrupted_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: str) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -178,7 +179,7 @@ def test_the_same_command_completes_an_interrupted_one(project: Path, monkeypatc
 
 def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None:
     (project / "data/birds/empty").mkdir()
-    Path("names.txt").write_text("owl\nowl\n", encoding="utf-8")
+    Path("names.txt").write_text("owl\nOwl\n", encoding="utf-8")
     Path("aliases.csv").write_text("folder,name\n", encoding="utf-8")
     options = ["--unseen", "names.txt", "--aliases", "aliases.csv", "--descriptions", "absent.csv"]
     result = CliRunner().invoke(app, ["task", "new", "my birds", "--images", "data/birds", *options])
@@ -245,7 +246,7 @@ def test_check_shows_each_class_and_everything_odd_and_writes_nothing(project: P
         picture(number).save(file)
     picture(0).save(folder / "tern/copy.jpg", quality=60)
     (folder / "tern/broken.jpg").write_bytes(b"no picture")
-    images(folder, "tern/notes.txt", "loose.jpg")
+    images(folder, "tern/notes.txt", "loose.jpg", "@eaDir/loose.jpg")
     before = sorted(project.rglob("*"))
     result = CliRunner().invoke(app, ["task", "check", "photos"])
     assert result.exit_code == 0, result.exception
@@ -293,6 +294,15 @@ def test_a_tar_beside_the_folders_of_classes_is_not_read(project: Path) -> None:
     assert "image_folder" in str(params.parse_text(params.read()).data.sets["mybirds"])
 
 
+def test_names_that_are_not_utf_8_are_one_line(project: Path) -> None:
+    folder = project / "photos" / os.fsdecode(b"m\xf6we")
+    images(folder, *(f"{number}.jpg" for number in range(4)))
+    images(project / "photos", "tern/1.jpg")
+    message = str(CliRunner().invoke(app, ["task", "check", "photos"]).exception)
+    assert sum("UTF-8" in line for line in message.splitlines()) == 1
+    assert "4 images" in message
+
+
 def test_check_lists_the_problems_that_new_would(project: Path) -> None:
     images(project / "photos", *(f"train/{name}/1.jpg" for name in "ab"), *(f"Tset/{name}/1.jpg" for name in "ab"))
     assert "'test'" in str(CliRunner().invoke(app, ["task", "check", "photos"]).exception)
@@ -330,6 +340,9 @@ def test_a_table_beside_a_folder_of_images_is_read(project: Path) -> None:
     (project / "flat/labels.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
     assert "labels.csv" in new("--images", "flat").output
     assert params.load().data.sets["mybirds"]["table"] == "labels.csv"
+    Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
+    (project / "flat/sample_submission.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
+    assert "labels.csv" in new("--images", "flat").output, "the example of a submission has no labels"
     Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
     (project / "flat/more.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
     assert "'flat/labels.csv'" in str(new("--images", "flat").exception)
