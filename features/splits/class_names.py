@@ -105,7 +105,7 @@ def _bullets(lines: Sequence[str], where: str) -> re.Pattern[str] | None:
         InputError: Some lines have a bullet or a number before them and some have none, as in a whole mail.
     """
     letters = [match[1].lower() for line in lines if (match := LETTER.match(line))]
-    if len(letters) == len(lines) and letters == [*ascii_lowercase[: len(lines)]]:
+    if lines and letters == [*ascii_lowercase[: len(lines)]]:
         return LETTER
     marked = [line for line in lines if BULLET.match(line)]
     if marked and len(marked) < len(lines):
