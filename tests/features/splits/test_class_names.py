@@ -56,6 +56,10 @@ def test_other_lists_that_need_no_note() -> None:
     assert understand("barn\u00a0owl\n\u200bwren", "t").names == ("barn owl", "wren")
 
 
+def test_an_empty_list_is_said_to_be_empty() -> None:
+    assert understand("\n# none yet\n", "t") == NamesList((), ("t: there are no names in it",))
+
+
 def test_names_keep_their_signs() -> None:
     text = "1920s car\nbishop's hat\ncafe\u0301, open\nX-ray\n3D printer"
     assert understand(text, "t").names == ("1920s car", "bishop's hat", "caf\u00e9, open", "X-ray", "3D printer")
