@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,37 +15,41 @@ from benchmarks.faults.runs import WARM, Run, after_a_rerun, finished_run, inspe
 from benchmarks.faults.workspace import Row, Workspace
 
 ROOM = 256 << 20  # bytes
-MOST = 1_000_000  # bytes left: a run needs more, so that every trial meets a full disk
+LEAST, MOST = 1 << 12, 1 << 24  # bytes left. A run of three stages needs 0.1 to 8 MB, so most meet a full disk.
 PAGE = 4096  # a tmpfs has whole pages
-REFUSALS = ("No space left on device", "disk is full", "disk full")
+# With the file, or with the folder of DVC's own files.
+REFUSAL = re.compile(r"(artifacts|\.dvc|dvc\.lock|params\.yaml|site)\b.*: .*(No space left on device|disk is full)")
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:
-    """Yield a row: at each size the run ends, or says that the disk is full; with room, it goes on."""
-    rng = random.Random(0)  # noqa: S311 (stages, not secrets)
-    fault = "the disk of the repository has 0 to 1,000 kB left"
+    """Yield a row: at each size the run finishes, or names the file that found no room; with room, the next goes on."""
+    rng, site = random.Random(0), os.environ["DVC_SITE_CACHE_DIR"]  # noqa: S311 (stages, not secrets)
+    fault = "the disk of the repository has 4 kB to 16 MB left"
     with _mounted(space.repo.parent / "disk") as folder:
         if folder is None:
             yield Row(fault, 0, "not tried: no right to mount")
             return
 
         moved = Workspace(shutil.copytree(space.repo, folder / "repo", symlinks=True))
+        os.environ["DVC_SITE_CACHE_DIR"] = f"{folder}/site"  # as on a machine with one disk
         finished_run(moved)
         refused, wrong = 0, []
         for number in range(times):
             undo(moved, some_stages(moved, rng))
-            _resize(folder, _used(folder) + number * MOST // times // PAGE * PAGE)
+            left = int(LEAST * (MOST / LEAST) ** (number / max(1, times - 1)))
+            _resize(folder, _used(folder) + left // PAGE * PAGE)
             end = Run(moved, WARM, "run").end()
             refused += end.status != 0
             text = end.complaint() or inspect(moved)
-            if end.status and not any(word in end.output for word in REFUSALS):
-                text = text or f"no plain error: {end.tail()}"
+            if end.status and not REFUSAL.search(end.output):
+                text = text or f"no error that names the file: {end.tail()}"
             _resize(folder, ROOM)
-            text = text or after_a_rerun(moved)
-            if text:
-                wrong.append(f"with {number * MOST // times} bytes left: {text}")
-        outcome = f"{refused} refused: the disk is full; with room, the next run goes on; same bytes"
-        yield Row(fault, times, outcome, wrong[0] if wrong else "")
+            again = after_a_rerun(moved)
+            if text or again:
+                wrong.append(f"with {left} bytes left: {text or again}")
+        outcome = f"{refused} named what found no room, {times - refused} finished; with room, the next run goes on"
+        os.environ["DVC_SITE_CACHE_DIR"] = site
+        yield Row(fault, times, f"{outcome}; same bytes", wrong[0] if wrong else "")
 
 
 @contextmanager

@@ -75,4 +75,5 @@ def _ended(
     wrong = end.complaint() or inspect(space)
     if survivors:
         wrong = f"{survivors[0]} did not end"
-    return wrong or after_a_rerun(space), at_work
+    again = after_a_rerun(space)  # in any case, because the next trial begins with what this one leaves
+    return wrong or again, at_work

@@ -46,7 +46,7 @@ def rows(space: Workspace, times: int) -> Iterator[Row]:
 
 
 def _killed(space: Workspace, what: str, start: Callable[[], Run], kill: Kill, tries: int) -> Row:
-    rng, failed, wrong = random.Random(0), 0, []  # noqa: S311 (moments, not secrets)
+    rng, met, failed, wrong = random.Random(0), 0, 0, []  # noqa: S311 (moments, not secrets)
     cells = [stage for stage in space.stages() if stage.kind not in SHARED]
     took = 0.0
     for number in range(tries + 1):
@@ -61,6 +61,7 @@ def _killed(space: Workspace, what: str, start: Callable[[], Run], kill: Kill, t
 
         limit = began + rng.uniform(0, took)
         run.wait_until(lambda limit=limit: time.monotonic() > limit)  # type: ignore[misc]
+        met += run.process.poll() is None
         word = kill(run, rng)
         end, survivors = run.end(), run.survivors()
         failed += end.status != 0
@@ -71,7 +72,7 @@ def _killed(space: Workspace, what: str, start: Callable[[], Run], kill: Kill, t
         wrong += [f"{name} did not end" for name in survivors]
         if text := after_a_rerun(space):
             wrong.append(text)
-    outcome = f"{tries - failed} went on to the end, {failed} ended; a rerun gives the same bytes and loses no stage"
+    outcome = f"{met} met a run at work; {failed} of these ended, the others went on; a rerun gives the same bytes"
     return Row(f"`kill -9` of {what}", tries, outcome, wrong[0] if wrong else "")
 
 

@@ -15,6 +15,7 @@ from benchmarks.faults.workspace import Row, Stage, Workspace, finish
 
 WRITERS = ("index", "extract", "build_task", "fit")  # Parquet, Zarr, HDF5, safetensors
 PLAIN = "a plain error; afterwards the same bytes"
+PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT  # whether a child has ended, without taking note of it
 LONG_AGO, TO_COME = 10**9, 2 * 10**9  # 2001 and 2033
 
 
@@ -81,19 +82,28 @@ def _clock(space: Workspace, year: str, when: int) -> Row:
 
 def _two_extractions(space: Workspace, stage: Stage) -> Row:
     """Start a second extraction while the first is stopped in the middle of its work."""
-    space.clear(stage)
-    scratch = space.repo / "artifacts/.scratch/extract"
-    for stale in scratch.glob("*.lock"):  # of a killed run; the system has already released the lock
-        stale.unlink()
-    first = space.start(stage, output=space.repo.parent / "first")
-    while not list(scratch.glob("*.lock")) and os.waitpid(first, os.WNOHANG) == (0, 0):
-        time.sleep(0.001)
-    os.killpg(first, signal.SIGSTOP)
+    first = _stopped_at_work(space, stage)
     wrong = _refused(space, stage, "another process is extracting the same features")
     os.killpg(first, signal.SIGCONT)
     disturbed = finish(first) != 0 or not space.whole()
     wrong = wrong or ("the first was disturbed" if disturbed else "")
     return Row("a second `extract` of the same", 1, "a plain error; the first goes on", wrong)
+
+
+def _stopped_at_work(space: Workspace, stage: Stage) -> int:
+    """Start an extraction and stop it at its first shard, which it writes only when it holds its lock.
+
+    On a busy machine it may have ended before it is stopped; then another one is started.
+    """
+    scratch = space.repo / "artifacts/.scratch/extract"
+    while True:
+        space.clear(stage)
+        shutil.rmtree(scratch, ignore_errors=True)
+        child = space.start(stage, output=space.repo.parent / "first")
+        _until(lambda: any(scratch.glob("*/*")) or os.waitid(os.P_PID, child, PEEK) is not None)  # noqa: B023 (called here)
+        os.killpg(child, signal.SIGSTOP)
+        if os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]):
+            return child
 
 
 def _two_runs(space: Workspace, stage: Stage) -> Row:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -34,6 +35,7 @@ from pipeline.executor.repository import SECONDS, dvc_at_work
 from pipeline.executor.stage_process import THREADS, is_stage
 from pipeline.executor.up_to_date import Checked
 
+LITTLE = 1 << 16  # bytes left on a disk that is as good as full
 # Run one at a time, with all cores: there are few of them, and extraction uses all cores.
 SHARED = ("code", "index", "extract", "text_tower", "classes", "build_task")
 
@@ -186,7 +188,7 @@ class _Run:
                     print(f"{stage.addressing}: waiting for {_at_work()}, at work on its files", flush=True)
                 waiting = True
             except plain_errors() as error:
-                print(f"error: {stage.addressing}: {error}", file=sys.stderr, flush=True)
+                print(f"error: {stage.addressing}: {text_of(error)}", file=sys.stderr, flush=True)
                 return False
         return False
 
@@ -237,10 +239,28 @@ def plain_errors() -> tuple[type[Exception], ...]:
     return InputError, DvcException, DiskError, OSError, sqlite3.Error
 
 
+def text_of(error: Exception) -> str:
+    """Return an error as text that says where it happened and whether the disk is full.
+
+    DVC passes on errors of its own files without their names, and calls a full disk a cache without links.
+    """
+    import sqlite3
+
+    from dvc.dirs import site_cache_dir
+
+    text = str(error)
+    if isinstance(error, sqlite3.Error):
+        text = f"DVC's database of hashes, below {site_cache_dir()}: {text}"
+    elif isinstance(error, OSError) and error.filename is None:
+        text = f"a file of DVC, in .dvc or its cache: {error.strerror or text}"
+    full = shutil.disk_usage(Path.cwd()).free < LITTLE and "No space left" not in text
+    return f"{text} (the disk is full)" if full else text
+
+
 if __name__ == "__main__":
     exit_cleanly_on_interrupt("DVC was not started")
     try:
         typer.run(main)
     except plain_errors() as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text_of(error)}", file=sys.stderr)
         sys.exit(1)
