@@ -12,7 +12,7 @@ from benchmarks.faults.runs import WARM, End, Run, after_a_rerun, inspect, undo
 from benchmarks.faults.workspace import Row, Stage, Workspace
 
 CODE = (".py", ".pyc")  # a program that cannot read its own code cannot say so
-GENERIC = 4  # a part of a path that is shorter than this, such as `c/0/0` of a store, names no file
+GENERIC = 4  # a part of a path that is shorter than this, such as `c/0/0` of a store, names no file; that above it does
 
 
 def rows(space: Workspace, times: int) -> Iterator[Row]:  # noqa: ARG001 (each file is tried once)
@@ -61,7 +61,14 @@ def _handled(space: Workspace, end: End, path: Path) -> str:
     """Return what is wrong with the end of a run for which a file failed; empty if nothing is."""
     if text := end.complaint() or inspect(space):
         return text
-    parts = [part.removeprefix(".").removesuffix(".shipyard-part") for part in path.relative_to(space.repo).parts]
-    if end.status and not any(part in end.output for part in parts[1:] or parts if len(part) >= GENERIC):
+    if end.status and not any(name in end.output for name in _names(space, path)):
         return f"no name in the error: {end.tail()}"
     return ""
+
+
+def _names(space: Workspace, path: Path) -> list[str]:
+    """Return what names a file in an error: its own name, and the output that it is a part of."""
+    parts = [part.removeprefix(".").removesuffix(".shipyard-part") for part in path.relative_to(space.repo).parts]
+    own = next((part for part in reversed(parts) if len(part) >= GENERIC), parts[-1])
+    outputs = {Path(name).parts for name in space.outputs}
+    return [own, *("/".join(output) for output in outputs if output == tuple(parts[: len(output)]))]

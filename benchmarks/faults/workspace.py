@@ -79,6 +79,7 @@ class Workspace:
         self.repo, self.output = repo, repo.parent / "output"
         self.before = self.now()
         self.stage_names = [stage.name for stage in self.stages()]
+        self.outputs = [out for stage in self.stages() for out in stage.outs]
         named = [repo / name for name in OWN]
         own = [file for path in named for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
         self.own = {file: file.read_bytes() for file in own}
