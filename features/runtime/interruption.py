@@ -23,4 +23,9 @@ def exit_cleanly_on_interrupt(resume_hint: str) -> None:
         print(f"interrupted: {resume_hint}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
+    def ignored(error: sys.UnraisableHookArgs) -> None:
+        if not issubclass(error.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(error)
+
     sys.excepthook = hook
+    sys.unraisablehook = ignored  # an interrupt while Python ends, which can stop nothing any more
