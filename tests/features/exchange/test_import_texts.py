@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -142,6 +143,20 @@ def test_features_of_another_data_set_can_be_imported_after_the_texts(project: P
     assert Path("artifacts/api/features/lab2.zarr/meta.json").exists()
     with pytest.raises(InputError, match="--weights-sha256: missing"):
         import_dataset(replace(request, dataset="lab3", weights_sha256=None))
+
+
+def test_imported_texts_do_not_replace_the_file_that_they_are_read_from(project: Path) -> None:
+    out = Path("artifacts/api/classes/lab.h5")
+    out.parent.mkdir(parents=True)
+    with h5py.File(out, "w") as file:
+        file["features"], file["labels"] = TEXTS.astype(np.float32), GIVEN
+    before = out.read_bytes()
+    (project / "link.h5").symlink_to(out.absolute())
+    for source in (str(out), "link.h5"):
+        result = CliRunner().invoke(app, ["features", "import-texts", "lab", source])
+        assert isinstance(result.exception, InputError)
+        assert source in str(result.exception)
+        assert out.read_bytes() == before
 
 
 def test_methods_that_learn_prompts_are_refused_before_a_run(project: Path) -> None:
