@@ -39,12 +39,8 @@ def _extract(folder: Path) -> None:
 
 
 def _data_loader(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     model, transform = _open_clip()
-    data = ImageFolder(folder / "photos", transform)
-    loader = torch.utils.data.DataLoader(data, BATCH, num_workers=WORKERS)
-    _encode(model, (pixels for pixels, _ in loader))
+    _encode(model, (pixels for pixels, _ in _loader(folder, transform)))
 
 
 def _hugging_face(folder: Path) -> None:
@@ -61,14 +57,19 @@ def _hugging_face(folder: Path) -> None:
 def _clip_benchmark(folder: Path) -> None:
     from clip_benchmark.metrics.zeroshot_classification import run_classification, zero_shot_classifier
     from open_clip import get_tokenizer
-    from torchvision.datasets import ImageFolder
 
     model, transform = _open_clip()
-    data = ImageFolder(folder / "photos", transform)
-    loader = torch.utils.data.DataLoader(data, BATCH, num_workers=WORKERS)
-    classifier = zero_shot_classifier(model, get_tokenizer(LITECLIP), data.classes, ["{c}"], "cpu", amp=False)
+    loader = _loader(folder, transform)
+    names = loader.dataset.classes
+    classifier = zero_shot_classifier(model, get_tokenizer(LITECLIP), names, ["{c}"], "cpu", amp=False)
     logits, _ = run_classification(model, classifier, loader, "cpu", amp=False)
     _check(len(logits))
+
+
+def _loader(folder: Path, transform: Any) -> Any:
+    from torchvision.datasets import ImageFolder
+
+    return torch.utils.data.DataLoader(ImageFolder(folder / "photos", transform), BATCH, num_workers=WORKERS)
 
 
 def _open_clip() -> tuple[Any, Any]:
