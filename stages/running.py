@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from features.runtime.interruption import exit_cleanly_on_interrupt
+from features.runtime.interruption import exit_cleanly_on_interrupt, raise_lost_interrupt
 
 RESUME_HINT = "no output was changed; `dvc repro` continues from here"
 exit_cleanly_on_interrupt(RESUME_HINT)
@@ -22,10 +22,12 @@ def run(main: Callable[..., None]) -> None:
     """
     import typer  # noqa: PLC0415 (at the top it would delay the handling of Ctrl-C)
 
+    from features.formats.files import before_replacing  # noqa: PLC0415
     from features.runtime.commandline import run_app  # noqa: PLC0415
     from features.runtime.watch import end_with_the_run  # noqa: PLC0415
     from stages.times import timed  # noqa: PLC0415
 
+    before_replacing(raise_lost_interrupt)
     end_with_the_run()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(timed(main))

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from features.runtime.interruption import raise_lost_interrupt
+
 VERBOSITY = "SHIPYARD_VERBOSITY"  # quiet | normal | verbose: passes `shipyard run -q` through DVC to the stages
 REFRESH = 0.25  # seconds between two updates of the line
 BAR = 24  # characters of a bar
@@ -65,6 +67,7 @@ class Progress:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units; the line changes at most four times a second."""
+        raise_lost_interrupt()
         self.done += count
         now = time.monotonic()
 

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import InputError
-from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt
+from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt, raise_lost_interrupt
 from features.runtime.progress import line_of, quiet
 from features.runtime.watch import end_with_the_run, watched_environment
 from pipeline.executor import dvc_patches
@@ -146,6 +146,7 @@ class _Run:
         with ThreadPoolExecutor(self.engine.jobs) as pool:
             try:
                 while order.is_active():
+                    raise_lost_interrupt()
                     for stage in order.get_ready():
                         heapq.heappush(waiting, (self.plan.ranks[stage], stage))
                     while waiting and len(running) < self.engine.jobs:

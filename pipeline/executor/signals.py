@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from features.runtime.interruption import interrupt
+
 
 @contextmanager
 def ended_as_by_ctrl_c() -> Iterator[None]:
@@ -23,10 +25,10 @@ def ended_as_by_ctrl_c() -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGINT)
-    raise KeyboardInterrupt
+    interrupt(number, frame)

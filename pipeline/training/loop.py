@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.errors import InputError
+from features.runtime.interruption import raise_lost_interrupt
 from pipeline.training.data import ClassSet, LabelledFeatures, gather
 from pipeline.training.log import report_epoch
 
@@ -61,6 +62,8 @@ class Batches:
         """Yield unit features (B, D) on the device and their labels (B,) on the host, where steps are laid out."""
         for _ in range(self.epochs):
             for rows, views in islice(self._shuffled(), self.steps_per_epoch):
+                raise_lost_interrupt()
+
                 features = gather(self.train.unit, rows, views)
                 labels = self.train.host_labels[rows]
                 if self.synthetic is not None:

@@ -12,14 +12,24 @@ import pytest
 from project_root import ROOT
 
 STAGE = """
-import sys, time
+import signal, sys, time
+from pathlib import Path
 from features.errors import InputError
+from features.formats.files import atomic_file
 from stages.running import run
+
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)  # Python drops what is raised here
 
 def main(how: str, times: int = 1) -> None:
     print("started", flush=True)
     if how == "wait":
         time.sleep(30)
+    if how == "lost":
+        with atomic_file(Path("output")) as part:
+            part.touch()
+            Lost()
     if how == "wrong":
         raise InputError("grid.seeds: 1 is listed twice")
     if how == "disk":
@@ -80,6 +90,14 @@ def test_an_interrupted_stage_ends_with_130_and_names_the_next_command(tmp_path:
     assert process.returncode == 130
     assert "`dvc repro`" in errors
     assert "Traceback" not in errors
+
+
+def test_a_stage_that_lost_an_interrupt_ends_with_130_before_its_output_gets_its_name(tmp_path: Path) -> None:
+    process = start(tmp_path, "lost")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "`dvc repro`" in errors
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
