@@ -11,7 +11,7 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from features.encoding.definition import IMPORTED, EncoderSpec
 from features.encoding.text_support import text_support
-from features.encoding.weights import CONFIG, HUB, LOCAL, MissingWeightsError, local_folder, place_of, unreachable
+from features.encoding.weights import CONFIG, HUB, MissingWeightsError, place_of, unreachable
 from features.errors import InputError, raise_all
 from features.runtime.lazy_open_clip import INSTALL, TRANSFORMERS, import_open_clip
 from features.text import tokenizer
@@ -33,8 +33,8 @@ def model_config(spec: EncoderSpec) -> dict[str, Any] | None:
         if not isinstance(cached, str):
             return None
         file = Path(cached)
-    elif spec.model.startswith(LOCAL):
-        file = local_folder(spec.model) / CONFIG
+    elif spec.folder:
+        file = spec.folder / CONFIG
     else:
         # Its own models are files of the package, which can be read without importing it.
         package = importlib.util.find_spec("open_clip")
@@ -82,7 +82,7 @@ def locate_tokenizer(name: str, spec: EncoderSpec, *, fetch: bool = True) -> Tok
     if support.tokenizer is None:
         return CLIP if support.clean == CLIP.clean else ClipTokenizer(support.clean)
 
-    folder = local_folder(spec.model) if spec.model.startswith(LOCAL) else None
+    folder = spec.folder
     repository = spec.model.removeprefix(HUB) if spec.model.startswith(HUB) else support.tokenizer
     if spec.tokenizer is not None:
         place = Path(spec.tokenizer).expanduser()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from features.settings import Settings
 
+LOCAL = "local-dir:"  # begins a model that is a folder
 IMPORTED = "imported"  # a model whose image and text features other programs computed
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -47,3 +49,14 @@ class EncoderSpec(Settings):
     preprocess: PreprocessSpec | None = None
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     published_as: Literal["rn50", "rn101", "vit_b32", "vit_b16"] | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a model `local-dir:<folder>`; None for another model."""
+        return Path(self.model.removeprefix(LOCAL)).expanduser() if self.model.startswith(LOCAL) else None
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files and folders that it names, whether or not they exist; a tag counts as the name of a file."""
+        files = (Path(name).expanduser() for name in (self.pretrained, self.weights, self.tokenizer) if name)
+        return [*([self.folder] if self.folder else []), *files]

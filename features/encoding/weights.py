@@ -17,13 +17,13 @@ from typing import Any
 
 from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
 
-from features.encoding.definition import IMPORTED, EncoderSpec
+from features.encoding.definition import IMPORTED, LOCAL, EncoderSpec
 from features.errors import InputError, nearest, raise_all
 from features.formats.files import sha256
 from features.runtime.lazy_open_clip import import_open_clip
 from features.text import tokenizer
 
-LOCAL, HUB, RANDOM = "local-dir:", "hf-hub:", "random:"
+HUB, RANDOM = "hf-hub:", "random:"
 CONFIG = "open_clip_config.json"
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pth")  # what open_clip takes from a `local-dir:`
 # What is fetched of a repository: its description, and the weights in the first of these forms that it has.
@@ -89,7 +89,7 @@ def locate(name: str, spec: EncoderSpec, *, fetch: bool = True) -> Source:
             raise InputError(f"{where}: the folder or repository contains the weights; remove `pretrained`")
         if model.startswith(HUB) and not fetch:
             return Source(model, seed=seed, preprocess=stated)
-        folder = local_folder(model) if model.startswith(LOCAL) else _hub_folder(model, where)
+        folder = spec.folder or _hub_folder(model, where)
         _check_folder(folder, where, weights=seed is None)
         return Source(f"{LOCAL}{folder}", seed=seed, preprocess=stated)
 
@@ -105,11 +105,6 @@ def locate(name: str, spec: EncoderSpec, *, fetch: bool = True) -> Source:
     if spec.weights is not None:
         return Source(model, checkpoint=_check_file(Path(spec.weights).expanduser(), where), preprocess=preprocess)
     return Source(model, _find_checkpoint(model, config, where) if fetch else None, preprocess=preprocess)
-
-
-def local_folder(model: str) -> Path:
-    """Return the folder of a model `local-dir:<folder>`."""
-    return Path(model.removeprefix(LOCAL)).expanduser()
 
 
 def _common_preprocess(model: str, file: Path, where: str) -> dict[str, Any]:
@@ -294,7 +289,8 @@ def weight_files(source: Source) -> list[Path]:
         return []
     if source.checkpoint is not None:
         return [source.checkpoint]
-    return [file for pattern in CHECKPOINTS for file in local_folder(source.model).glob(pattern)]
+    folder = Path(source.model.removeprefix(LOCAL))
+    return [file for pattern in CHECKPOINTS for file in folder.glob(pattern)]
 
 
 def check_downloads(source: Source, where: str) -> None:

@@ -130,6 +130,7 @@ def _run_all(
 ) -> None:
     """Check the settings of every run, then bring the pipeline up to date with each in turn."""
     from features.errors import InputError
+    from pipeline.cli.changed_weights import check_weights
     from pipeline.cli.stale import reindex_changed
     from pipeline.config import recipes
     from pipeline.executor.git import git
@@ -149,6 +150,8 @@ def _run_all(
         parsed = [params.parse_text(text) for text in texts]
         check_all(parsed)
         costs = [[*fold_cost(one)] for one in parsed]
+    for text in texts:
+        check_weights(params.parse_text(text))
     if loaded:
         committed = git("show", f"HEAD:./{params.PATH}") or before
         _print_left_over(loaded.left_over(before, committed))

@@ -220,6 +220,7 @@ def _tokenizer_of(name: str, params: Params) -> Iterator[Finding]:
 def _weights(params: Params) -> Iterator[Finding]:
     """Show the identity of the encoder's weights, once its text tower is there, and whether they are known."""
     from features.text.tower_file import tower_weights
+    from pipeline.cli.changed_weights import check_weights
     from pipeline.report.published import identify, known_weights
 
     path = EncoderPaths(params.artifacts).text_tower
@@ -227,6 +228,7 @@ def _weights(params: Params) -> Iterator[Finding]:
         return
     try:
         sha256 = tower_weights(path)
+        check_weights(params)
     except InputError as error:
         yield Finding("weights", "stop", _one_line(error))
         return

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from features.encoding.weights import LOCAL, local_folder
 from features.errors import InputError, raise_all, shown
 from features.formats.files import part_path
 from features.splits.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES
@@ -25,10 +24,7 @@ OWN = (ROOT, NAMES, PATH, LOCK, Path("dvc.yaml"), TEMPORARY.parent, Path(".git")
 
 def project_inputs(params: Params) -> list[Path]:
     """Return the user's files and folders that a project reads, whether or not they exist: images, labels, weights."""
-    encoders = params.encoders.values()
-    files = [name for spec in encoders for name in (spec.pretrained, spec.weights, spec.tokenizer) if name]
-    folders = [local_folder(spec.model) for spec in encoders if spec.model.startswith(LOCAL)]
-    return [*data_paths(params), *folders, *map(Path, files)]
+    return [*data_paths(params), *(path for spec in params.encoders.values() for path in spec.paths)]
 
 
 def check_outputs(
