@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from features.errors import counted
 from features.runtime.interruption import raise_lost_interrupt
 
 VERBOSITY = "SHIPYARD_VERBOSITY"  # quiet | normal | verbose: passes `shipyard run -q` through DVC to the stages
@@ -37,9 +38,17 @@ class Progress:
     Use it as a context manager: it restores the terminal when an error or Ctrl-C ends the block.
     """
 
-    def __init__(self, label: str, total: int, *, unit: str = "images", done: int = 0) -> None:
-        """Start at `done`, the units that an earlier run finished; the rate does not count them."""
+    def __init__(self, label: str, total: int, *, unit: str = "image", done: int = 0) -> None:
+        """Start at `done` units of `total`, which an earlier run finished; the rate does not count them.
+
+        Args:
+            label: what is at work.
+            total: its number of units.
+            unit: what is counted, in the singular.
+            done: units that an earlier run finished.
+        """
         self.label, self.total, self.unit = label, total, unit
+        self.units = counted(total, unit)  # `1,000 images`
         self.done = self._done_before = done
         self._console = Console(stderr=True, quiet=quiet(), highlight=False, soft_wrap=True)
 
@@ -56,7 +65,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.done:
-            self._console.print(f"{self.label}: {self.done:,} of {self.total:,} {self.unit} kept from an earlier run")
+            self._console.print(f"{self.label}: {self.done:,} of {self.units} kept from an earlier run")
         self._bar.start()
         return self
 
@@ -72,10 +81,10 @@ class Progress:
         now = time.monotonic()
 
         if verbose() and note:
-            self._console.print(f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {note}")
+            self._console.print(f"{self.label}: {self.done:,}/{self.units}, {note}")
         if now - self._last_update > REFRESH or self.done == self.total:
             self._last_update = now
-            state = f"{self.done:,}/{self.total:,} {self.unit}, {self.rate:.1f}/s{', ' if note else ''}{note}"
+            state = f"{self.done:,}/{self.units}, {self.rate:.1f}/s{', ' if note else ''}{note}"
             self._bar.update(self._task, completed=self.done, state=state, refresh=True)
 
     @property
@@ -85,8 +94,8 @@ class Progress:
 
     def _summary(self) -> str:
         new = self.done - self._done_before
-        took = f"{new:,} in {clock(time.monotonic() - self._start)}, {self.rate:.1f} {self.unit}/s"
-        return f"{self.label}: {self.total:,} {self.unit}, {took if new else 'nothing to do (all cached)'}"
+        took = f"{new:,} in {clock(time.monotonic() - self._start)}, {self.rate:.1f} {self.unit}s/s"
+        return f"{self.label}: {self.units}, {took if new else 'nothing to do (all cached)'}"
 
 
 def line_of(number: int, total: int, name: str, *, drawn: bool) -> str:

@@ -74,7 +74,7 @@ def scan_all(
 
     with (
         ThreadPoolExecutor(cores()) as pool,
-        Progress(f"read {name}", len(archives), unit="archives", done=len(archives) - len(todo)) as progress,
+        Progress(f"read {name}", len(archives), unit="archive", done=len(archives) - len(todo)) as progress,
     ):
         attempts = pool.map(lambda one: _attempt(base, one, files[one], max_pixels), todo)
         for archive, problem in zip(todo, attempts, strict=True):

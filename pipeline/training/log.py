@@ -119,7 +119,7 @@ class TrainingLog:
     def _write(self, seed: int, epochs: int, row: Row) -> None:
         # The first row decides the columns and opens the file.
         if self._progress is None or self._writer is None or self._file is None:
-            self._progress = Progress(self._label, self._seeds * epochs, unit="epochs").__enter__()
+            self._progress = Progress(self._label, self._seeds * epochs, unit="epoch").__enter__()
             self._file = self._path.open("w", newline="", encoding="utf-8")
             self._writer = csv.DictWriter(self._file, ["seed", *row], lineterminator="\n")
             self._writer.writeheader()

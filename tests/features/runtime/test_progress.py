@@ -10,7 +10,7 @@ import sys
 import pytest
 from project_root import ROOT
 
-from features.runtime.progress import BAR, VERBOSITY, clock, line_of
+from features.runtime.progress import BAR, VERBOSITY, Progress, clock, line_of
 
 WORK = """
 from features.runtime.progress import Progress
@@ -87,3 +87,9 @@ def test_the_line_of_a_job_says_what_runs_and_what_is_left() -> None:
     bar, _, rest = line_of(13, 25, "fit", drawn=True).partition(" ")
     assert (len(bar), bar.count(bar[0])) == (BAR, BAR * 12 // 25)
     assert rest == "13/25 fit (12 left)"
+
+
+def test_one_unit_is_in_the_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("predict", 1) as progress:
+        progress.advance()
+    assert capsys.readouterr().err.startswith("predict: 1 image, 1 in ")
