@@ -131,7 +131,7 @@ def _walk(folder: Path, start: str, found: Found, entered: set[tuple[int, int]],
         inner = []
         for entry in entries:
             inside = f"{path}/{entry.name}" if path else entry.name
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 _add_file(entry, inside, found)
             elif entry.name.lower() in SYSTEM_FOLDERS or entry.name.startswith("."):
                 kind = "hidden folders" if entry.name.startswith(".") else "folders of the system"
@@ -141,6 +141,13 @@ def _walk(folder: Path, start: str, found: Found, entered: set[tuple[int, int]],
             else:
                 inner.append(inside)
         stack += reversed(inner)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that may not be searched
+        return False
 
 
 def _add_file(entry: os.DirEntry[str], path: str, found: Found) -> None:

@@ -59,7 +59,7 @@ def class_files(
 
     Folders that are not a class are added to `problems`; so are missing ones without `allow_partial`.
     """
-    existing = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+    existing = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     wrong = [f"{name}: not a class of this data set; move it elsewhere" for name in sorted(existing - {*class_folders})]
     if not allow_partial:
         wrong += [f"{name}: missing" for name in class_folders if name not in existing]

@@ -168,6 +168,9 @@ def _folder_of_tables(tables: Sequence[Path]) -> Path:
     absolute = [path for path in paths if os.path.isabs(path) and os.path.isfile(path)]  # noqa: PTH113, PTH117
     if any(not Path(path).is_relative_to(folder) for path in absolute):
         return Path(os.path.commonpath([os.path.dirname(path) for path in absolute]))  # noqa: PTH120 (many rows)
+    # The folder may be a home with a million files, so it is walked only if the paths do not lead to images.
+    if not paths or any(os.path.isfile(folder / path) for path in paths):  # noqa: PTH113 (many rows)
+        return folder
     # COCO and Datumaro have `images` beside `annotations`.
     return folder if find_images(folder).images else folder.parent
 

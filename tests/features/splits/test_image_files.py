@@ -83,6 +83,14 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     assert {path for path, _ in found.passed_over} == {"dog/again", "dog/loop", "dog/5.jpg"}
 
 
+def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, "cat/1.jpg")
+    (tmp_path / "cat/2.jpg").symlink_to("2.jpg")
+    found = find_images(tmp_path)
+    assert found.images == ["cat/1.jpg"]
+    assert [path for path, _ in found.passed_over] == ["cat/2.jpg"]
+
+
 def test_a_line_counts_by_reason_and_folder(tmp_path: Path) -> None:
     write(tmp_path, *(f"cat/{i}.txt" for i in range(5)), *(f"dog/{i}.txt" for i in range(2)), "readme.txt", "cat/a.nef")
     lines = list(passed_over_lines(find_images(tmp_path).passed_over))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from features.datasets.base import reader_from
 from features.errors import InputError
+from pipeline.cli import dataset_block
 from pipeline.cli.app import app
 from pipeline.cli.check import check
 from pipeline.config import params
@@ -346,6 +347,16 @@ def test_a_table_beside_a_folder_of_images_is_read(project: Path) -> None:
     Path("params.yaml").write_text(SHIPPED, encoding="utf-8")
     (project / "flat/more.csv").write_text(f"filename,class\n{rows}", encoding="utf-8")
     assert "'flat/labels.csv'" in str(new("--images", "flat").exception)
+
+
+def test_the_folder_of_a_table_whose_paths_lead_to_images_is_not_walked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f"data/birds/{name}/{i}.jpg,{name}\n" for name in ("tern", "wren") for i in range(5))
+    Path("labels.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    monkeypatch.delattr(dataset_block, "find_images")  # the folder may be a home, with a million files
+    result = new("--images", "labels.csv")
+    assert result.exit_code == 0, result.output
 
 
 def test_absolute_paths_may_lie_elsewhere_than_their_table(project: Path) -> None:
