@@ -50,8 +50,8 @@ def raise_lost_interrupt() -> None:
     """Raise KeyboardInterrupt if an interrupt came and the program goes on all the same.
 
     Python drops an exception raised in `__del__` or in the callback of a weak reference, and C code that imports
-    modules may drop it too: of interrupts in the first tenth of a second of `fit`, about 2 in 100 were lost. Whatever
-    runs for long calls this between two steps, and before its result gets its name.
+    modules may drop it too. Both happen while the libraries of a stage load. Whatever runs for long calls this between
+    two steps, and before its result gets its name.
     """
     if _came:
         raise KeyboardInterrupt
