@@ -52,7 +52,7 @@ def rows(*, small: bool) -> list[Row]:
 
 
 def plain_forward(encoder: Encoder, count: int) -> Callable[[], None]:
-    """Return a work that runs open_clip's model on normalised crops in memory, in the batches of `forward_only`."""
+    """Return a work that runs open_clip's model on normalized crops in memory, in the batches of `forward_only`."""
     model = plain_model(LITECLIP, encoder)
     pixels = torch.randn(CROPS, 3, *encoder.preprocess.size, device=encoder.device)
 

@@ -56,7 +56,7 @@ from pipeline.training.folds import Fold
 from pipeline.training.seeds import stream
 
 PARAMS = Path(__file__).resolve().parent.parent / PATH  # of the repository that this module belongs to
-BATCH = 16  # images per pass; a CPU is fastest so
+BATCH = 16  # images per pass; the fastest on a CPU
 ANY_ENCODER = "default"  # no encoder has this name: `{default: ..., liteclip: ...}` gives its default
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -104,7 +104,7 @@ def class_set(
 
 
 def image_features(clip: Clip, paths: Sequence[Path]) -> Tensor:
-    """Return centre-crop features (N, D) of image files, float32 and not normalised.
+    """Return centre-crop features (N, D) of image files, float32 and not normalized.
 
     Raises:
         UnreadableImageError: a file is not an image, or is truncated.

@@ -102,8 +102,9 @@ class Listing:
         repeated_names: Names that the official list gives to several classes, as ImageNet's does; no others may repeat.
         descriptions: Class name -> the text that templates add after it, for classes that have one.
         left_out: Number of training images that exist but are outside the pool (ImageNet's `pool_per_class`).
-        faults: Problems of this copy, one text each. A listing with faults may not be used; `features.index.mistakes`
-            reports them. Images that are missing without permission are in `images` nevertheless.
+        faults: Problems of this copy, one text each. A listing with faults may not be used;
+            `features.listing_checks.mistakes` reports them. Images that are missing without permission are in `images`
+            nevertheless.
         own: Whether these are a user's own images, whose files may be links and are read as a viewer shows them.
         passed_over: Files and folders of own images that are not read, with the reasons.
         notes: How own images were understood where that is not obvious, one line each.

@@ -1,7 +1,7 @@
 """Crop a decoded image: the encoder's own centre crop, and random views.
 
 This module must not import torch: the processes that decode import it, and start in 0.2 s without torch. The centre
-crop equals open_clip's preprocessing (`open_clip.transform.image_transform`) up to, not including, the normalisation.
+crop equals open_clip's preprocessing (`open_clip.transform.image_transform`) up to, not including, the normalization.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Encoder:
         return pixels.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     def encode_crops(self, crops: Tensor, precision: Precision = "float32") -> Tensor:
-        """Encode crops (N, height, width, 3) uint8 as (N, D) float32 features, not normalised."""
+        """Encode crops (N, height, width, 3) uint8 as (N, D) float32 features, not normalized."""
         with torch.inference_mode(), autocast(self.device, precision):
             encoded: Tensor = self.model.encode_image(self.normalize(crops))  # type: ignore[operator]
             return encoded.float()
@@ -81,8 +81,8 @@ def load_encoder(name: str, spec: EncoderSpec, device: torch.device | str) -> En
         identity, visual = weights_sha256(module), module.visual
         if spec.weights_sha256 not in (None, identity):
             raise InputError(
-                f"{where}: these are other weights: their sha256 is {identity}, and weights_sha256 is "
-                f"{spec.weights_sha256}; correct it, or the source of the weights"
+                f"{where}: the weights have the sha256 {identity}, but weights_sha256 is {spec.weights_sha256}. "
+                "Correct weights_sha256, or name the right weights"
             )
         preprocess = Preprocess.from_open_clip(visual.preprocess_cfg)  # type: ignore[union-attr, arg-type]
         fold_batch_norms(visual, preprocess.size)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolution before it: the same function in fewer passes over memory.
+"""Fold batch normalization into the convolution before it: the same function in fewer passes over memory.
 
 A frozen tower's batch norm is an affine map of each channel, and so is the convolution before it. Their product is one
 convolution (Jacob et al. 2018, section 3.2). It makes LiteCLIP's image tower 1.5 times as fast on a CPU.

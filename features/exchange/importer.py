@@ -1,6 +1,6 @@
 """Import features that another program computed: write a store, an index and class names, as if extracted here.
 
-The values are kept bit for bit. Nothing is normalised, and float32 becomes float16 only on request.
+The values are kept bit for bit. Nothing is normalized, and float32 becomes float16 only on request.
 """
 
 from __future__ import annotations

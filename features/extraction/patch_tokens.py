@@ -38,7 +38,7 @@ def patches_per_image(encoder: Encoder) -> int:
 def encode_with_patches(encoder: Encoder, crops: Tensor, precision: Precision = "float32") -> tuple[Tensor, Tensor]:
     """Encode crops (N, height, width, 3) uint8 as (N, D) features and (N, P, D) patch tokens.
 
-    Both are float32 and not normalised.
+    Both are float32 and not normalized.
 
     Raises:
         InputError: patch tokens of this encoder's image tower are not supported.
@@ -48,7 +48,7 @@ def encode_with_patches(encoder: Encoder, crops: Tensor, precision: Precision = 
     if encode is None:
         raise InputError(
             f"encoder {encoder.name!r}: no patch tokens in the space of its features are known for its image tower, a "
-            f"{type(visual).__name__}. Supported are open_clip's own ViTs without an attention pool, its ResNets, and "
+            f"{type(visual).__name__}. Supported: open_clip's own ViTs without an attention pool, its ResNets, and "
             "timm's convolutional networks with average pooling. Set extract.patch_tokens: false, or another encoder"
         )
     with torch.inference_mode(), autocast(encoder.device, precision):

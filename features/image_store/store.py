@@ -1,6 +1,6 @@
 """Image features on disk: a Zarr v3 store with one group for each split, and its metadata in `meta.json`.
 
-    <split>/features  (N, K, D) float16: K views of each of N images, not normalised; view 0 is the centre crop. In the
+    <split>/features  (N, K, D) float16: K views of each of N images, not normalized; view 0 is the centre crop. In the
                       training split the views of each family follow (`features.encoding.augment.Views`)
     <split>/patches   (N, P, D) float16, only with `extract.patch_tokens`: local features of the centre crop
     <split>/labels    (N,) int32: class ids of the index

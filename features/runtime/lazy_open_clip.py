@@ -24,7 +24,7 @@ from features.errors import InputError
 
 COMPILER = "torch._dynamo.utils"
 TRANSFORMERS = "transformers"
-INSTALL = "text towers of Hugging Face need transformers: pip install 'shipyard-clip[transformers]'"
+INSTALL = "text towers of Hugging Face need transformers: pip install -e '.[transformers]'"
 
 
 def import_open_clip() -> Any:

@@ -65,7 +65,7 @@ class RowReader:
         """Read the schema.
 
         Raises:
-            InputError: The file is no table with a column of images.
+            InputError: The file is not a table with a column of images.
         """
         self._file, self._parquet = file, parquet
         self._size = file.seek(0, 2)
@@ -116,7 +116,7 @@ def image_column(schema: pa.Schema) -> str:
         if candidates:
             return candidates[0]
     raise InputError(
-        f"no column of images; its columns are {', '.join(schema.names)}. Expected is a column {IMAGE_COLUMNS[0]!r} of "
+        f"no column of images; its columns are {', '.join(schema.names)}. Expected a column {IMAGE_COLUMNS[0]!r} of "
         "bytes, or of structs with a field `bytes`"
     )
 

@@ -35,13 +35,13 @@ class NamesList:
 
 
 def read_names(given: Path) -> NamesList:
-    """Return the names of a file, or those in the text itself if it has commas and is no file.
+    """Return the names of a file, or those in the text itself if it has commas and is not a file.
 
     Raises:
         InputError: There is no such file, or it is not UTF-8, or its lines may mean several things.
     """
     if str(given) in ("", "."):
-        raise InputError("--unseen is empty; give a file with one class name per line, or names with commas between")
+        raise InputError("--unseen is empty; give a file with one class name per line, or names separated by commas")
     if not given.exists() and any(separator in str(given) for separator in (*SEPARATORS, "\n")):
         return understand(str(given), "--unseen")
     try:
@@ -49,7 +49,8 @@ def read_names(given: Path) -> NamesList:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"--unseen {given} cannot be read: {reason}; {HINT}, or names with commas between ('{given},' is one name)"
+            f"--unseen {given} cannot be read: {reason}; {HINT}, or names separated by commas ('{given},' for a "
+            "single one)"
         ) from error
     found = understand(text, str(given))
     return NamesList(found.names, (*found.notes, *([f"{given}: {note}"] if note else [])))

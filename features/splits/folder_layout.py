@@ -131,7 +131,8 @@ def has_split_folders(folder: Path, found: Found) -> bool:
         rename = f"Rename what is a misspelled split: {examples(hints)}. " if hints else ""
         raise InputError(
             f"{folder}: {examples(splits)} {_is(splits)} read as {_split(splits)}, and beside {_is(others)} "
-            f"{examples(others)}. {rename}If all are classes, add --class-from first. Else move {examples(others)} away"
+            f"{examples(others)}. {rename}If all are classes, add --class-from first; else, move "
+            f"{examples(others)} away"
         )
     return True
 

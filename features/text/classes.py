@@ -27,7 +27,7 @@ class ClassTexts:
         names: C class names.
         templates: K templates such as "a photo of a {}.".
         tokens: (C, T) int64, `[SOS] name . [EOS]` and zeros.
-        text_features: (K, C, D) float32, one for each template, not normalised.
+        text_features: (K, C, D) float32, one for each template, not normalized.
         logit_scale, encoder, weights_sha256: of the encoder (`features.text.text_tower.TowerConfig`).
         missing: number of images that the data set has and this copy lacks; passed on so that the report can show it.
     """
@@ -42,7 +42,7 @@ class ClassTexts:
     missing: int = 0
 
     def zero_shot_weights(self) -> NDArray[np.float32]:
-        """Return (C, D) unit rows: normalised per template, averaged, normalised again (CLIP's prompt ensemble)."""
+        """Return (C, D) unit rows: normalized per template, averaged, normalized again (CLIP's prompt ensemble)."""
         mean = F.normalize(torch.from_numpy(self.text_features), dim=-1).mean(0)
         return F.normalize(mean, dim=-1).numpy()
 

@@ -88,7 +88,7 @@ class TextTower(nn.Module, ABC):
         return next(self.parameters()).device
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """Encode tokens (C, T) of the tower's tokenizer as features (C, D), not normalised."""
+        """Encode tokens (C, T) of the tower's tokenizer as features (C, D), not normalized."""
         no_context = torch.empty(1, 0, self.config.width, device=self.device)
         features: Tensor = self(no_context, tokens)
         return features[0]
@@ -102,7 +102,7 @@ class TextTower(nn.Module, ABC):
             position: of the class name: after the context, after its first half, or before it. A full stop stays last.
 
         Returns:
-            (G, C, D) features, not normalised.
+            (G, C, D) features, not normalized.
 
         Raises:
             InputError: context and text together are longer than the tower's context length.
@@ -138,7 +138,7 @@ class TextTower(nn.Module, ABC):
             eot: (G, C) on the host, positions of the EOT in the suffixes.
 
         Returns:
-            (G, C, D) features at the EOT, not normalised.
+            (G, C, D) features at the EOT, not normalized.
 
         Raises:
             InputError: prefix and suffix together are longer than the tower's context length.

@@ -216,7 +216,8 @@ def read_tokenizer(folder: Path, clean: Clean, where: str) -> JsonTokenizer:
         raise InputError(f"{where}: neither {file} nor {SETTINGS} beside it names a padding token")
     if len(ends) not in (1, 2) or ends[-1] == 0:
         raise InputError(
-            f"{where}: {file} puts the tokens {ends} around a text; supported are an end, or a start and an end"
+            f"{where}: {file} puts the tokens {ends} around a text; only an end token, or a start and "
+            "an end token, are supported"
         )
     return tokenizer
 

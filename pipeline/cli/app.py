@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from itertools import product
@@ -19,8 +18,8 @@ from pipeline.artifacts.paths import EncoderPaths
 from pipeline.artifacts.selection import read_selection, selection_text
 from pipeline.cli import completion, data, encoders, features, predict, serve, task, words
 from pipeline.cli.help import DATA, HELP, OWN, RESULTS, STORES, PanelGroup, examples
-from pipeline.config import overrides, params
-from pipeline.executor.repro import keep, repro
+from pipeline.config import params
+from pipeline.executor.repro import repro
 from pipeline.report.console import read_summary, results_text
 
 app = typer.Typer(
@@ -99,11 +98,11 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="File with settings, such as those of a table in papers/.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of stages to run in parallel.")
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, help="Number of cells to run at a time.")
     ] = None,
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="Where to run stages: on this machine, or as many as fit on a Ray cluster (docs/scale.md)."),
+        typer.Option(help="Where to run cells: on this machine, or on a Ray cluster (docs/scale.md)."),
     ] = "local",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every epoch, also in log files.")] = False,
@@ -114,6 +113,7 @@ def run(
     are written to params.yaml, where dvc.yaml and the stages read them, and remain there. A recipe with several runs
     saves each one as a DVC experiment; `dvc exp show` lists them.
     """
+    from pipeline.cli.run import run_all
     from pipeline.executor.repository import exclusive_run
     from pipeline.executor.signals import ended_as_by_ctrl_c
 
@@ -122,90 +122,7 @@ def run(
 
     # The lock is taken before params.yaml is read: a run that is refused changes nothing of the one at work.
     with exclusive_run(" ".join(["shipyard", *sys.argv[1:]])), ended_as_by_ctrl_c():
-        _run_all(datasets or [], settings or [], recipe, partial(repro, jobs, engine))
-
-
-def _run_all(
-    datasets: list[str], settings: list[str], recipe: Path | None, bring_up_to_date: Callable[[], None]
-) -> None:
-    """Check the settings of every run, then bring the pipeline up to date with each in turn."""
-    from features.errors import InputError
-    from pipeline.cli.changed_weights import check_weights
-    from pipeline.cli.stale import reindex_changed
-    from pipeline.config import recipes
-    from pipeline.executor.git import git
-    from pipeline.executor.up_to_date import is_up_to_date
-
-    # All runs of a recipe are checked first, so that a mistake in the last one stops the first.
-    before = params.read()
-    params.check_names(before)
-    loaded = recipes.read(recipe) if recipe else None
-    runs = loaded.assignments() if loaded else [[]]
-    texts = [_with_settings(overrides.apply(before, run), datasets, settings) for run in runs]
-    costs: list[list[str]] = [[] for _ in texts]
-    nothing_to_do = texts == [before] and is_up_to_date()
-    if not nothing_to_do:
-        from pipeline.cli.check import check_all, fold_cost  # imports torch, with the methods that declare settings
-
-        parsed = [params.parse_text(text) for text in texts]
-        check_all(parsed)
-        costs = [[*fold_cost(one)] for one in parsed]
-    for text in texts:
-        check_weights(params.parse_text(text))
-    if loaded:
-        committed = git("show", f"HEAD:./{params.PATH}") or before
-        _print_left_over(loaded.left_over(before, committed))
-
-    for number, after in enumerate(texts, start=1):
-        if after != before:
-            params.write(after, params.PATH.resolve())  # a link stays one
-            for change in overrides.changes(before, after):
-                print(f"params.yaml: {change}", flush=True)  # flushed, so that it precedes the output of the stages
-        print("".join(f"{line}\n" for line in costs[number - 1]), end="", flush=True)
-        if reindex_changed(params.parse_text(after)) or not nothing_to_do:
-            bring_up_to_date()
-        if (edited := params.read()) != after:
-            changes = "; ".join(overrides.changes(after, edited))
-            raise InputError(
-                f"{params.PATH} was edited during this run: {changes}. Stages that had ended by then have the old "
-                "values; run again"
-            )
-
-        report()
-        if recipe and len(texts) > 1:
-            keep(f"{recipe.stem}-{number}")
-        before = after
-
-
-def _print_left_over(settings: Sequence[str]) -> None:
-    """Print settings that differ from the commit and that the recipe does not set: they influence its results."""
-    for setting in settings:
-        print(f"note: not set by this recipe, but changed in params.yaml since the commit: {setting}", flush=True)
-    if settings:
-        print(f"note: to restore the committed settings: git checkout {params.PATH}", flush=True)
-
-
-def _with_settings(text: str, datasets: list[str], settings: list[str]) -> str:
-    """Return the text of params.yaml with a grid of these data sets, and then with the settings."""
-    grid = _grid_of(params.parse_text(text), datasets) if datasets else []
-    return overrides.apply(text, [*grid, *settings])
-
-
-def _grid_of(current: params.Params, datasets: list[str]) -> list[str]:
-    """Return the settings that run data sets, as `key=value`; settings that do not change are left out.
-
-    A data set made by `task new` has a task of the same name, for which a run is selected. All other data sets share
-    the tasks that belong to no single data set.
-    """
-    own = [name for name in datasets if name in current.tasks]
-    tasks, select = own, own
-    if not own:
-        shared = [name for name in current.tasks if name not in current.data.sets]
-        tasks = [name for name in current.grid.tasks if name in shared] or shared[:1]
-        select = [name for name in current.grid.select if name in tasks]
-
-    axes = {"datasets": datasets, "select": select, "tasks": tasks}
-    return [f"grid.{key}=[{', '.join(names)}]" for key, names in axes.items() if names != getattr(current.grid, key)]
+        run_all(datasets or [], settings or [], recipe, partial(repro, jobs, engine), report)
 
 
 def _print_selection(current: params.Params) -> None:
@@ -277,7 +194,7 @@ def report(
 def verify(
     *,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Restore a damaged file from its whole copy, or remove its output.")
+        bool, typer.Option("--repair", help="Restore damaged files from good copies; without one, remove the output.")
     ] = False,
 ) -> None:
     """Find damaged files among all outputs and in DVC's cache."""
@@ -300,7 +217,7 @@ def merge_lock(
         ),
     ] = None,
 ) -> None:
-    """Unite the dvc.lock of two branches."""
+    """Merge the dvc.lock files of two branches."""
     from features.errors import InputError
     from pipeline.executor.lock_merge import merge_conflict, merge_files
 
@@ -309,7 +226,7 @@ def merge_lock(
     merged = merge_files(*versions) if versions else merge_conflict()
 
     for stage in merged.both:
-        print(f"note: both sides ran {stage}; ours is kept, and `shipyard run` runs it again", file=sys.stderr)
+        print(f"note: both sides ran {stage} with different results; ours is kept", file=sys.stderr)
     if not versions:
         print("dvc.lock has the stages of both sides; next: git add dvc.lock")
 

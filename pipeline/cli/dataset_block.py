@@ -75,7 +75,7 @@ def _exists(images: Path, *, is_table: bool, problems: Problems) -> bool:
             return True
         not_read = (
             f"{images.suffix or 'this file'} is not read as a table; save it as CSV (UTF-8) with the columns path and "
-            f"label. Read are {', '.join(SUFFIXES)}"
+            f"label. Supported formats: {', '.join(SUFFIXES)}"
         )
         unpack = "unpack it, and give the folder; tars, Parquet and Arrow files are read as they are"
         problems.messages.append(f"--images {images}: {unpack if images.suffix.lower() in PACKED else not_read}")
@@ -188,8 +188,8 @@ def _folder_options(folder: Path, found: Found, class_from: ClassFrom | None) ->
     """
     if class_from is None and holds_boxes(found):
         raise InputError(
-            f"{folder} has boxes in folders called labels, as for the detection of objects, which are not read: put "
-            "each image, or a crop of each object, into a folder with the name of its class"
+            f"{folder} has bounding boxes in folders called labels (object detection), which are not supported: "
+            "put each image, or a crop of each object, into a folder with the name of its class"
         )
     try:
         splits = has_split_folders(folder, found)

@@ -21,7 +21,7 @@ Store = Annotated[Path, typer.Argument(metavar="STORE", help=f"Feature store, su
 
 @app.command(epilog=examples(f"shipyard features info {STORE}"))
 def info(store: Store) -> None:
-    """Show the content of a store and the encoder that produced it."""
+    """Show the content of a store and its encoder."""
     from features.image_store.store import ImageStore
 
     print(ImageStore.open(store).info())
@@ -29,9 +29,10 @@ def info(store: Store) -> None:
 
 @app.command(epilog=examples(f"shipyard features covariance {STORE}"))
 def covariance(store: Store) -> None:
-    """Show the largest variance of the training features in any direction, within classes and in total.
+    """Show the largest eigenvalue of the features' covariance.
 
-    A VAE with a KL weight of twice the first number or more learns nothing about an image but its class.
+    It is that of the training features, within classes and in total. A VAE with a KL weight of twice the first number
+    or more learns nothing about an image but its class.
     """
     import torch
     from torch.nn import functional as F
@@ -47,7 +48,7 @@ def covariance(store: Store) -> None:
     within, total = largest_eigenvalues(features, labels)
     print(f"{len(labels):,} training images, {features.shape[1]} dimensions, unit features")
     print(f"largest eigenvalue of the covariance: {within:.4f} within classes, {total:.4f} in total")
-    print(f"a latent of a VAE pays with a KL weight below {2 * within:.4f}")
+    print(f"a VAE uses its latent only with a KL weight below {2 * within:.4f}")
 
 
 @app.command(epilog=examples(f"shipyard features verify {STORE}"))
@@ -116,19 +117,23 @@ def import_file(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name for the new data set.")],
     *,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder that produced the features (a key of `encoders`).")
+        str | None, typer.Option(metavar="NAME", help="Encoder that produced the features (a key of `encoders`).")
     ] = None,
     weights_sha256: Annotated[
-        str | None, typer.Option(help="SHA-256 of the encoder weights, as shown by `features info`.")
+        str | None, typer.Option(metavar="HEX", help="SHA-256 of the encoder weights, as shown by `features info`.")
     ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="Class names: a text file with one name per line, or the JSON of an index.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Class names: a text file with one name per line, or the JSON of an index."),
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt with one {} for the class name. Can be repeated.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Prompt with one {} for the class name. Can be repeated.")
     ] = None,
     rows: Annotated[
-        Path | None, typer.Option(help="CSV file with one row per feature and some of the columns labels, splits, ids.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV file with one row per feature and some of the columns labels, splits, ids."
+        ),
     ] = None,
     key: Annotated[
         list[str] | None,
@@ -145,7 +150,9 @@ def import_file(
     ] = None,
     only: Annotated[
         Path | None,
-        typer.Option(help="Text file with the classes to keep, one name per line; other rows are left out."),
+        typer.Option(
+            metavar="FILE", help="Text file with the classes to keep, one name per line; other rows are left out."
+        ),
     ] = None,
     to_float16: Annotated[
         bool, typer.Option("--to-float16", help="Round features of another data type to float16.")
@@ -191,15 +198,20 @@ def import_texts(
         ),
     ],
     *,
-    classes: Annotated[Path | None, typer.Option(help="Text file with the class name of each row.")] = None,
+    classes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Text file with the class name of each row.")
+    ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Encoder with `model: imported` (a key of `encoders`); default: grid.encoder.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Encoder with `model: imported` (a key of `encoders`). Default: grid.encoder."
+        ),
     ] = None,
     logit_scale: Annotated[
         float, typer.Option(help="Factor of the cosines in the softmax: exp of CLIP's learned value.", min=0)
     ] = 100.0,
 ) -> None:
-    """Import text features of class names, in place of a text tower.
+    """Import text features of class names.
 
     Zero-shot and every method that learns no prompts run with them.
     """

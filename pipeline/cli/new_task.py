@@ -127,7 +127,7 @@ def prepare(new: NewTask) -> PreparedTask:
             f"{names} already exists and belongs to another task: use another name, or pass this file as --unseen"
         )
     if os.path.lexists(NAMES) and not NAMES.is_dir():
-        problems.messages.append(f"{NAMES} is no folder, and is to hold {names.name}: move it away")
+        problems.messages.append(f"{NAMES} is not a folder, but must hold {names.name}: move it away")
 
     changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
     if names_are_input and given and given.notes:

@@ -116,13 +116,13 @@ def check_folder(option: str, folder: Path, *, inputs: Iterable[Path] = ()) -> N
     """Check a folder that a command adds files to; it need not exist, but its parent must.
 
     Raises:
-        InputError: it is no folder, cannot be made or written to, or lies in a data set or in the artifacts.
+        InputError: it is not a folder, cannot be made or written to, or lies in a data set or in the artifacts.
     """
     problem = None
     there = folder if os.path.lexists(folder) else folder.parent
     if not there.is_dir():
         problem = (
-            f"{shown(str(there))} is no folder" if os.path.lexists(there) else f"{shown(str(there))} does not exist"
+            f"{shown(str(there))} is not a folder" if os.path.lexists(there) else f"{shown(str(there))} does not exist"
         )
     elif folder.suffix.lower() in PICTURE_SUFFIXES:
         problem = f"has the suffix of an image, {folder.suffix}; use another name"

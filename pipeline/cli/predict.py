@@ -35,11 +35,14 @@ Run = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 Seed = Annotated[
-    int | None, typer.Option(min=0, help="Seed of the run. Default: the selected seed, or the first of grid.seeds.")
+    int | None,
+    typer.Option(metavar="N", min=0, help="Seed of the run. Default: the selected seed, or the first of grid.seeds."),
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(min=1, help="Largest image to read, width times height. Default: that of the task's data set."),
+    typer.Option(
+        metavar="N", min=1, help="Largest image to read, width times height. Default: that of the task's data set."
+    ),
 ]
 
 app = typer.Typer(rich_markup_mode=None)
@@ -64,15 +67,18 @@ def predict(
         ),
     ],
     *,
-    top: Annotated[int, typer.Option(min=1, help="Number of top classes to report per image.")] = 3,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of top classes to report per image.")] = 3,
     csv: Annotated[
-        Path | None, typer.Option(help="CSV file to write, one row per input; - for standard output.")
+        Path | None, typer.Option(metavar="FILE", help="CSV file to write, one row per input; - for standard output.")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="JSON file to write, one entry per image; - for standard output.")
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON file to write, one entry per image; - for standard output."),
     ] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Parquet file to write, with the rows of --csv.")] = None,
-    html: Annotated[Path | None, typer.Option(help="HTML page to write, with the images.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Parquet file to write, with the rows of --csv.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML page to write, with the images.")] = None,
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,
@@ -188,7 +194,7 @@ def export(
     name: Task,
     *,
     to: Annotated[Format, typer.Option(help="File format. open_clip: the zero-shot weights (D, C) only.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")],
     overwrite: Overwrite = False,
     run: Run = None,
     seed: Seed = None,

@@ -24,18 +24,21 @@ app = typer.Typer(rich_markup_mode=None)
 def serve(
     name: Task,
     *,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen at. Any but a loopback address lets other machines send images and save labels."
+            metavar="ADDRESS",
+            help="Address to listen on. Any but a loopback address lets other machines send images and save labels.",
         ),
     ] = "127.0.0.1",
-    max_mb: Annotated[int, typer.Option(min=1, help="Size of the largest image file, in MB.")] = 50,
+    max_mb: Annotated[int, typer.Option(metavar="N", min=1, help="Size of the largest image file, in MB.")] = 50,
     max_pixels: MaxPixels = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Folder for images with corrected labels and their table. Default: labels/NAME."),
+        typer.Option(
+            metavar="FOLDER", help="Folder for images with corrected labels and their table. Default: labels/NAME."
+        ),
     ] = None,
     run: Run = None,
     seed: Seed = None,
@@ -70,6 +73,8 @@ def serve(
 
     application = make_app(model, training, corrections, host=host, max_bytes=max_mb * 1_000_000, notes=notes)
     if host not in LOOPBACK:
-        print(f"note: {host} is no loopback address: other machines can send images and save labels", file=sys.stderr)
+        print(
+            f"note: {host} is not a loopback address: other machines can send images and save labels", file=sys.stderr
+        )
     print(f"{name}: http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C ends it)", flush=True)
     uvicorn.run(application, host=host, port=port, log_level="warning")

@@ -19,13 +19,15 @@ ClassFrom = Literal["first", "last"]
 CHECKED = "task_check"  # stands for the name of the task
 
 Images = Annotated[
-    str, typer.Argument(help="Folder with one folder per class, a table or archives, as for `task new`.")
+    str,
+    typer.Argument(metavar="IMAGES", help="Folder with one folder per class, a table or archives, as for `task new`."),
 ]
 Unseen = Annotated[
     Path | None,
     typer.Option(
-        help="Text file of classes that have no training images, one name per line; or the names with commas between. "
-        "Any images they do have are used only for testing."
+        metavar="FILE",
+        help="Text file of classes that have no training images, one name per line; or their names, "
+        "separated by commas. Any images they do have are used only for testing.",
     ),
 ]
 From = Annotated[
@@ -38,10 +40,12 @@ From = Annotated[
 
 MaxPixels = Annotated[
     int | None,
-    typer.Option(min=1, help="Largest image to read, width times height. Default: 268435456. A JPEG may be larger."),
+    typer.Option(
+        metavar="N", min=1, help="Largest image to read, width times height. Default: 268435456. A JPEG may be larger."
+    ),
 ]
 
-app = typer.Typer(help="Create a task from your own images.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Create and check tasks of your own images.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command(
@@ -63,23 +67,31 @@ def new(
     *,
     unseen: Unseen = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt with {} for the class name. Can be repeated.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Prompt with {} for the class name. Can be repeated.")
     ] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Training images per class. Default: all.")] = None,
+    shots: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Training images per class. Default: all.")
+    ] = None,
     aliases: Annotated[
         Path | None,
-        typer.Option(help="CSV (label,name) that maps folder names to the class names used in prompts."),
+        typer.Option(
+            metavar="FILE", help="CSV (label,name) that maps folder names to the class names used in prompts."
+        ),
     ] = None,
     descriptions: Annotated[
-        Path | None, typer.Option(help="CSV (name,description) that adds a short description to a class name.")
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV (name,description) that adds a short description to a class name."),
     ] = None,
     split_seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the random split into training, validation and test images.")
+        int,
+        typer.Option(metavar="N", min=0, help="Seed of the random split into training, validation and test images."),
     ] = 0,
     class_from: From = None,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Create a task from your images and from names of classes without images.
+    """Create a task from images and names.
+
+    Classes without images are learned from their names alone.
 
     All inputs are validated first and all problems are reported together. The images are split into training,
     validation and test images, the task is added to params.yaml, and the next command to run is printed.
@@ -121,7 +133,9 @@ def check(
     class_from: From = None,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Show what `task new` would read of a folder or a table, class by class; write nothing.
+    """Show what `task new` would read; write nothing.
+
+    A table shows the images of each class.
 
     Every image is opened: unreadable ones, copies in training and test images or in two classes, and everything that is
     passed over are listed. Decoding ends after 20 seconds; a line says how many images are left to the run.

@@ -30,14 +30,20 @@ def words(
     *,
     image: Annotated[
         list[str] | None,
-        typer.Option(help="Image to read as a prompt (generators only), by its path in the index. Can be repeated."),
+        typer.Option(
+            metavar="PATH",
+            help="Image to read as a prompt (generators only), by its path in the index. Can be repeated.",
+        ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="One of grid.datasets. Default: the first.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of grid.datasets. Default: the first.")
+    ] = None,
     task: Annotated[
-        str | None, typer.Option(help="One of grid.tasks. Default: the first, or that of your own data set.")
+        str | None,
+        typer.Option(metavar="NAME", help="One of grid.tasks. Default: the first, or that of your own data set."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="One of grid.seeds. Default: the first.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="Number of words per vector, nearest first.")] = 3,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="One of grid.seeds. Default: the first.")] = None,
+    count: Annotated[int, typer.Option(metavar="N", min=1, help="Number of words per vector, nearest first.")] = 3,
 ) -> None:
     """Print the words nearest to each learned prompt vector.
 

@@ -38,7 +38,9 @@ def merge(base: str, ours: str, theirs: str) -> Merged:
     texts = {"base": base or HEADER, "ours": ours, "theirs": theirs}
     sides = {name: split_blocks(text) for name, text in texts.items()}
     if bad := [name for name, blocks in sides.items() if blocks is None]:
-        raise InputError(f"{LOCK} of {', '.join(bad)} is not as DVC writes it; take one side and run `shipyard run`")
+        raise InputError(
+            f"not a valid lock file of DVC: {LOCK} of {', '.join(bad)}. Take one side and run `shipyard run`"
+        )
 
     old, mine, other = (sides[name] or {} for name in texts)
     united, both = {}, []
@@ -56,7 +58,7 @@ def merge_files(base: Path, ours: Path, theirs: Path) -> Merged:
     """Unite lock files into `ours`, as git calls a merge driver.
 
     Raises:
-        InputError: a file cannot be read, or is no lock file; `ours` stays as it is.
+        InputError: a file cannot be read, or is not a lock file; `ours` stays as it is.
     """
     problems = Problems()
     texts = [problems.attempt(partial(_text_of, file)) or "" for file in (base, ours, theirs)]

@@ -121,7 +121,7 @@ def read_lock_file() -> dict[str, Any]:
     """Return the content of `dvc.lock`; one without stages if it does not exist.
 
     Raises:
-        InputError: it cannot be read, has conflict markers, or is no lock file of DVC.
+        InputError: it cannot be read, has conflict markers, or is not a lock file of DVC.
     """
     return _read()[1]
 
@@ -215,7 +215,7 @@ def _md5(data: bytes) -> str:
 
 
 def wait_for_dvc() -> None:
-    """Wait while a DVC command or the rest of a killed run works in this repository, and drop the locks of others.
+    """Wait while a DVC command or the rest of a killed run works in this repository, and remove stale locks.
 
     DVC keeps process ids in a file. After a reboot or in a new container, another program may have such an id. A kill
     or a full disk may leave the file empty. DVC then ends with "busy" or "corrupted". The caller holds the run lock.

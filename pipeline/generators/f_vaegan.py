@@ -1,7 +1,7 @@
 """f-VAEGAN: a VAE and a WGAN-GP that share their decoder (Xian et al. 2019); SHIP Table 3, "f-VAEGAN" on CLIP.
 
 L = L_VAE + gamma L_WGAN, with encoder E(x, a), decoder G(z, a) and critic D(x, a). G's fakes are the reconstructions
-(`encoded_noise`), on FLO those of z ~ N(0, I).
+(`encoded_noise`), and on FLO samples G(z, a) with z ~ N(0, I).
 This is the inductive f-VAEGAN, without the second critic D2, which needs images of unseen classes. SHIP ran it on
 CLIP's features with a from "a photo of a {class}": unseen / seen / H 22.5 / 82.2 / 35.3 on CUB, 61.2 / 95.9 / 74.7 on
 AWA2, 11.1 / 97.6 / 20.0 on FLO.

@@ -25,7 +25,7 @@ class Inputs:
 
     Attributes:
         paths: in order, as the user typed them; a member of an archive is called `<archive>/<member>`.
-        passed_over: what is no image, in folders and archives.
+        passed_over: what is not an image, in folders and archives.
         places: path -> the base of its archive and its place there, for members of archives.
     """
 
@@ -99,7 +99,7 @@ def _add_archives(inputs: Inputs, text: str) -> bool:
     base, pattern = named
     archives, faults = find_archives(base, pattern)
     scans, unreadable = scan_all(base, archives, text)
-    raise_all([*faults, *unreadable], "archives that cannot be read")
+    raise_all([*faults, *unreadable], "archives cannot be read; download or write them again")
 
     for scan in scans:
         inputs.passed_over.extend(scan.passed_over())
@@ -112,5 +112,5 @@ def _add_archives(inputs: Inputs, text: str) -> bool:
             inputs.paths.append(name)
             if inputs.places.setdefault(name, (base, ref))[1] != ref:
                 repeated.append(name)
-    raise_all(repeated, "names that several images of an archive have")
+    raise_all(repeated, "several images of an archive have the same name; rename these")
     return True

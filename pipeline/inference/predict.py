@@ -212,7 +212,7 @@ def _select_run(
         missing = (
             f"seed {seed} of {run!r}; {nearest(str(seed), seeds)}" if seeds else f"run {run!r}; {nearest(run, runs)}"
         )
-        raise InputError(f"{cell.task} has no {missing}")
+        raise InputError(f"{cell.task} has no {missing}; `shipyard run {cell.task}` fits what the grid names")
 
     candidate = selection.candidate(run) if selection else None
     if candidate and candidate.offsets and seed not in candidate.offsets:

@@ -58,7 +58,7 @@ class CacheClassifier(Classifier):
 def build_cache(data: FitData, alpha: float, beta: float) -> CacheClassifier:
     """Return a cache with one key per image.
 
-    A key is the mean of an image's views, which are not normalised before the mean but after it (Tip-Adapter's code,
+    A key is the mean of an image's views, which are not normalized before the mean but after it (Tip-Adapter's code,
     d0e2d6f). Each unseen class contributes as many synthetic features as a seen class has images (the first ones of its
     pool), so that no class outvotes another by number of keys.
     """

@@ -24,7 +24,7 @@ class TemplatedMethod(Method):
     """Base of methods that read text features of class names.
 
     Class attributes:
-        unit_templates: whether features are normalised before their mean over templates, and not only after it.
+        unit_templates: whether features are normalized before their mean over templates, and not only after it.
     """
 
     unit_templates: ClassVar[bool] = True

@@ -2,7 +2,7 @@
 
 Loss = cross-entropy + the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the zero-shot probability of the
 right class, averaged over the training views of class c: the better zero-shot CLIP knows a class, the more its weight
-is held. The weights are normalised when they score. The paper's few-shot comparison has it in the rows "CLAP". A class
+is held. The weights are normalized when they score. The paper's few-shot comparison has it in the rows "CLAP". A class
 without features keeps its zero-shot weight.
 
 The paper sums the constraint over classes, its code averages it (`reduction`). As in the code (dbdf409, read 2026-11)

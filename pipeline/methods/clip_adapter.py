@@ -1,7 +1,7 @@
 """CLIP-Adapter: a small residual MLP after the image tower (Gao et al. 2021).
 
 f' = ratio * A(f) + (1 - ratio) * f with A(f) = ReLU(W_2 ReLU(W_1 f)), without biases, D -> D/4 -> D. f' is then
-normalised and scored against the zero-shot text features. SHIP Table 1 has it in the rows `CLIP-Adapter` and
+normalized and scored against the zero-shot text features. SHIP Table 1 has it in the rows `CLIP-Adapter` and
 `CLIP-Adapter + SHIP`.
 
 Neither paper's code has the training settings of these rows. The README of CLIP-Adapter (08d07f8, read 2026-11) points
@@ -31,7 +31,7 @@ from pipeline.training.loop import Batches, cosine, descend, index_by_label, tra
 
 
 def adapt(features: Tensor, down: Tensor, up: Tensor, ratio: Tensor) -> Tensor:
-    """Return unit features mixed with their adapted form, normalised.
+    """Return unit features mixed with their adapted form, normalized.
 
     Args:
         features: (N, D) unit rows.

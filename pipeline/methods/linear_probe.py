@@ -5,7 +5,7 @@ accuracy is measured at 10^-6, 10^-4, .., 10^6, then the interval around the pea
 CoOp's Figure 3 and Table 1 have it as "Linear probe CLIP". Alone it cannot score classes without images.
 
 Differs from CLIP: features are unit vectors after the projection, as for all methods here (CLIP: before the projection,
-not normalised); validation images serve the search only (CLIP adds them to the final fit). Differs from CoOp's
+not normalized); validation images serve the search only (CLIP adds them to the final fit). Differs from CoOp's
 `lpclip` (ff61507, read 2026-11): features of unit length; all validation images are used (there: at most 4 per class,
 and test images for ImageNet; see `validation_shots`); the C nearest to 1 wins a tie (there: the largest); and the best
 C of the search is taken (there: its last step).

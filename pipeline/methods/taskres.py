@@ -1,6 +1,6 @@
 """TaskRes: a learned residual on each class's frozen text feature (Yu et al. 2023).
 
-t' = t + alpha * x, then normalised; x starts at 0. The paper's few-shot comparison has it in the rows "TaskRes"
+t' = t + alpha * x, then normalized; x starts at 0. The paper's few-shot comparison has it in the rows "TaskRes"
 (regular base). A class without features keeps x = 0, which is its zero-shot weight.
 
 As in the official code t has the length of the text tower's output. Differs from the code (5195359, read 2026-11):

@@ -121,7 +121,7 @@ def class_prompts(texts: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up
 
 
 def encode_with_class_context(tower: OpenClipTower, shared: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
-    """Return text features (C, D), not normalised, of `[SOS] context name . [EOS]` with two contexts.
+    """Return text features (C, D), not normalized, of `[SOS] context name . [EOS]` with two contexts.
 
     The context is `shared` up to block `block`, before which `own` replaces its states.
 

@@ -1,7 +1,7 @@
 """CLIP without training (Radford et al. 2021; SHIP Eq. 1): the text features of hand-crafted templates.
 
 With the data set's own template it is the row `CLIP` of SHIP Tables 1 to 3. CLIP's prompt ensembles are unit text
-features, averaged over templates and normalised again (Radford et al. 2021).
+features, averaged over templates and normalized again (Radford et al. 2021).
 """
 
 from __future__ import annotations

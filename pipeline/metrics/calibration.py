@@ -29,7 +29,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
     labels = np.broadcast_to(labels, exact.shape[:-1])
     images = labels.shape[-1]
     sets = labels.reshape(-1, images)
-    # Of each image, so that each class of a set weighs the same.
+    # One weight per image, so that each class of a set counts the same.
     weights = np.stack([1 / np.bincount(one)[one] for one in sets]).reshape(labels.shape)
     kept = (images + 1) / (images + 2)
     of_label = np.take_along_axis(exact, labels[..., None], -1)[..., 0]

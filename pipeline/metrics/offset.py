@@ -5,7 +5,7 @@ accuracy U is predicted from fits on two folds (`pipeline.training.folds`), in w
 
 Logits of different seeds and folds differ in scale, those of `gda` by factors of ten. So an offset g is expressed as a
 distance: the number of standard deviations by which it lies above the mean margin of the seen images. The distance is
-chosen once for all seeds. It is the mean of all distances, weighted with H^16, where H is the harmonic mean of S and U.
+chosen once for all seeds. It is the mean of all distances, weighted by H^16, where H is the harmonic mean of S and U.
 A flat or jagged H therefore does not push the offset to an edge.
 
 U of a fold is read at two places: at the offset g of the run itself, and at the offset of the fold that has the same
@@ -13,7 +13,7 @@ distance. Each counts half.
 
 A fold has fewer unseen candidates than the task, so its U is too high. If a run has accuracy a among n unseen classes,
 it is expected to have a^(log m / log n) among m. This is exact for a run that guesses (1 / n gives 1 / m) and for one
-that is always right, and it needs no constant. U is multiplied with the ratio of the two.
+that is always right, and it needs no constant. U is multiplied by the ratio of the two.
 
 `benchmarks/balance.py` compares this rule with others.
 """

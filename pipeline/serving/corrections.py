@@ -38,7 +38,7 @@ class Corrections:
         """Check that the folder, if it exists, holds what `save` wrote and nothing else: it writes the table anew.
 
         Raises:
-            InputError: it is no folder, or has files of somebody else.
+            InputError: it is not a folder, or has files that `shipyard serve` did not write.
         """
         advice = "use another folder for --labels, or a new one"
         try:
@@ -51,7 +51,9 @@ class Corrections:
         # Hidden files are those of a file manager, or of a `save` that was killed.
         others = sorted(name for name in names - {TABLE} if not name.startswith(".") and not SAVED_NAME.fullmatch(name))
         if others:
-            raise InputError(f"{self.folder} has files of somebody else, such as {shown(others[0])}; {advice}")
+            raise InputError(
+                f"{self.folder} has files that `shipyard serve` did not write, such as {shown(others[0])}; {advice}"
+            )
         if TABLE in names and not self._is_own_table():
             raise InputError(f"{self.table} was not written by `shipyard serve`; {advice}")
 
@@ -91,8 +93,8 @@ def _checked(label: str) -> str:
     label = " ".join(label.split())
     if not label or len(label) > LONGEST or guarded(label) != label or not label.isprintable():
         raise InputError(
-            f"invalid label {label[:LONGEST]!r}: expected a class name of 1 to {LONGEST} characters that does not "
-            f"begin, nor go on after a semicolon, with one of {' '.join(sign for sign in SIGNS if sign.isprintable())}"
+            f"invalid label {label[:LONGEST]!r}: expected 1 to {LONGEST} printable characters; neither the label nor a "
+            f"part of it after a semicolon may begin with {' '.join(sign for sign in SIGNS if sign.isprintable())}"
         )
     return label
 

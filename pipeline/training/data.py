@@ -22,9 +22,9 @@ class LabelledFeatures:
     """Image features of N images in K views, and their classes.
 
     Attributes:
-        features: (N, K, D) float32, as the encoder returned them, not normalised; view 0 is the centre crop.
+        features: (N, K, D) float32, as the encoder returned them, not normalized; view 0 is the centre crop.
         labels: (N,) int64, positions in a `ClassSet`.
-        patches: (N, P, D) float16, local features of the centre crops, not normalised; for a method that
+        patches: (N, P, D) float16, local features of the centre crops, not normalized; for a method that
             `needs_patches`.
     """
 
@@ -34,7 +34,7 @@ class LabelledFeatures:
 
     @cached_property
     def unit(self) -> Tensor:
-        """Return every view (N, K, D) normalised to unit length."""
+        """Return every view (N, K, D) normalized to unit length."""
         return F.normalize(self.features, dim=-1)
 
     @cached_property

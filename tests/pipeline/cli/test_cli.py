@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from features.errors import InputError
 from pipeline.cli import app as cli
+from pipeline.cli import run
 from pipeline.config import params
 from pipeline.executor import repro as running
 
@@ -230,7 +231,7 @@ def test_a_mistake_changes_and_runs_nothing(project: Path, args: list[str], part
 def test_each_run_of_a_recipe_is_saved(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = "title: epochs\nsettings: {grid.seeds: [1]}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: 2}]\n"
     (project / "mine.yaml").write_text(recipe, encoding="utf-8")
-    monkeypatch.setattr(cli, "keep", lambda name: print(f"(keep {name})"))
+    monkeypatch.setattr(run, "keep", lambda name: print(f"(keep {name})"))
     result = call("run", "--recipe", "mine.yaml", "--set", "methods.coop.batch=8")
     assert result.output.splitlines() == [
         "params.yaml: grid.seeds: [1, 2, 3] -> [1]",

@@ -35,7 +35,7 @@ def test_zero_shot_is_equation_1() -> None:
     np.testing.assert_allclose(ours, 20.0 * cos, rtol=1e-5, atol=1e-5)
 
 
-def test_a_prompt_ensemble_is_the_normalised_mean_of_unit_features() -> None:
+def test_a_prompt_ensemble_is_the_normalized_mean_of_unit_features() -> None:
     texts = ["a photo of a {}.", "{} in the snow."]
     each = [TOWER.encode(CLIP.tokenize(format_prompts(text, CLASSES.names), room=77)).numpy() for text in texts]
     mean = np.mean([_unit(found) for found in each], axis=0)
@@ -119,7 +119,7 @@ def test_tip_adapter_logits_are_equation_6() -> None:
     np.testing.assert_allclose(cache.logits(torch.from_numpy(f), torch.arange(3)).numpy(), expected, rtol=1e-6)
 
 
-def test_keys_are_the_normalised_mean_of_raw_views() -> None:
+def test_keys_are_the_normalized_mean_of_raw_views() -> None:
     raw = TRAIN.features.numpy().mean(1)
     keys = build_cache(fit_data(), 1.0, 1.0).keys.numpy()
     np.testing.assert_allclose(keys, raw / np.linalg.norm(raw, axis=1, keepdims=True), rtol=1e-5)

@@ -104,7 +104,7 @@ def kgcoop(task: Task) -> float:
 
 
 def clip_adapter(task: Task) -> float:
-    """Return CE(s f' t^T), where f' is the normalised mix of 0.2 ReLU(W_2 ReLU(W_1 f)) and 0.8 f."""
+    """Return CE(s f' t^T), where f' is the normalized mix of 0.2 ReLU(W_2 ReLU(W_1 f)) and 0.8 f."""
     rng = stream(1, "fit")
     down = ((2 * torch.rand(2, 8, generator=rng) - 1) / 8**0.5).numpy()
     up = ((2 * torch.rand(8, 2, generator=rng) - 1) / 2**0.5).numpy()
