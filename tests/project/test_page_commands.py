@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 from features.datasets.base import SPLITS
 from features.splits.split_zhou import read_split
 from pipeline.cli import app as cli
+from pipeline.cli import run as run_command
 from pipeline.config import overrides, params
 from pipeline.report.docs_results import BEGIN, END
 
@@ -419,8 +420,8 @@ def without_stages(monkeypatch: pytest.MonkeyPatch, repo: Path, line: str, *more
     """Run a command in this process without the stages, which take hours, and without showing results."""
     monkeypatch.chdir(repo)
     calls: list[str] = []
-    for name in ("repro", "report", "keep", "_print_selection"):
-        monkeypatch.setattr(cli, name, lambda *_, name=name: calls.append(name))
+    for module, name in ((cli, "repro"), (cli, "report"), (run_command, "keep"), (cli, "_print_selection")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: calls.append(name))
     result = CliRunner().invoke(cli.app, [*shlex.split(line)[1:], *more])
     assert result.exit_code == 0, result.exception
     assert calls[:2] == ["repro", "report"]

@@ -51,8 +51,8 @@ SLOW = """
 import time
 from pathlib import Path
 
-Path("started").touch()
 try:
+    Path("started").touch()
     time.sleep(60)
 except KeyboardInterrupt:
     Path("ended").touch()
