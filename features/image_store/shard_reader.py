@@ -103,18 +103,18 @@ def _damaged(file: Path) -> InputError:
     return InputError(f"{file} is damaged or truncated, or its chunks are not in order")
 
 
-def is_whole(file: Path, shape: tuple[int, int, int], size: int, of: int) -> bool:
+def is_whole(file: Path, shape: tuple[int, int, int], rows_in_chunk: int, chunks_in_shard: int) -> bool:
     """Return whether a file is a complete shard of an array (N, K, D) float16, by its checksums.
 
     Args:
         file: the file.
-        shape: of the shard's rows.
-        size: rows of a chunk.
-        of: chunks of a full shard.
+        shape: (n, K, D), that of the shard's rows.
+        rows_in_chunk: rows of a chunk.
+        chunks_in_shard: chunks of a full shard.
     """
     try:
         with file.open("rb", buffering=0) as opened:
-            return _read_shard(opened, np.empty(shape, np.float16), size, of, has_checksums=True)
+            return _read_shard(opened, np.empty(shape, np.float16), rows_in_chunk, chunks_in_shard, has_checksums=True)
     except OSError:
         return False
 
@@ -161,25 +161,29 @@ def _codecs(array: zarr.Array[Any], checksums: bool) -> Any:
     return ours.metadata.to_dict()["codecs"]
 
 
-def _read_shard(file: io.RawIOBase, rows: NDArray[np.float16], size: int, of: int, has_checksums: bool) -> bool:
+def _read_shard(
+    file: io.RawIOBase, rows: NDArray[np.float16], rows_in_chunk: int, chunks_in_shard: int, has_checksums: bool
+) -> bool:
     """Read a shard's file into `rows` (n, K, D), and return whether it is whole.
 
     Args:
         file: the chunks, each with its crc32c if `has_checksums`, then the shard's index with its own.
         rows: filled in place.
-        size: rows of a chunk.
-        of: chunks of a full shard; the last shard of an array has fewer.
+        rows_in_chunk: rows of a chunk.
+        chunks_in_shard: chunks of a full shard; the last shard of an array has fewer.
         has_checksums: whether each chunk has a checksum.
     """
-    chunk = np.empty((size, *rows.shape[1:]), np.float16)
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+    chunk = np.empty((rows_in_chunk, *rows.shape[1:]), np.float16)
+    for start in range(0, len(rows), rows_in_chunk):
+        part = rows[start : start + rows_in_chunk]
         # The last chunk of an array is padded to its full size.
-        if not _read_chunk(file, part if len(part) == size else chunk, has_checksums):
+        if not _read_chunk(file, part if len(part) == rows_in_chunk else chunk, has_checksums):
             return False
-        if len(part) < size:
+        if len(part) < rows_in_chunk:
             part[...] = chunk[: len(part)]
-    return _has_index(file, len(rows), chunk.nbytes + (CRC_BYTES if has_checksums else 0), size, of)
+    return _has_index(
+        file, len(rows), chunk.nbytes + (CRC_BYTES if has_checksums else 0), rows_in_chunk, chunks_in_shard
+    )
 
 
 def _read_chunk(file: io.RawIOBase, chunk: NDArray[np.float16], has_checksums: bool) -> bool:
@@ -190,9 +194,9 @@ def _read_chunk(file: io.RawIOBase, chunk: NDArray[np.float16], has_checksums: b
     return not has_checksums or file.read(CRC_BYTES) == struct.pack("<I", google_crc32c.value(data))
 
 
-def _has_index(file: io.RawIOBase, rows: int, chunk_bytes: int, size: int, of: int) -> bool:
+def _has_index(file: io.RawIOBase, rows: int, chunk_bytes: int, rows_in_chunk: int, chunks_in_shard: int) -> bool:
     """Return whether the shard's index comes next, and says that the chunks are in order without gaps."""
-    chunks = -(-rows // size)
+    chunks = -(-rows // rows_in_chunk)
     entries = [value for chunk in range(chunks) for value in (chunk * chunk_bytes, chunk_bytes)]
-    index = struct.pack(f"<{2 * of}Q", *entries, *[ABSENT] * (2 * (of - chunks)))
+    index = struct.pack(f"<{2 * chunks_in_shard}Q", *entries, *[ABSENT] * (2 * (chunks_in_shard - chunks)))
     return file.read(len(index) + CRC_BYTES) == index + struct.pack("<I", google_crc32c.value(index))

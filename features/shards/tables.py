@@ -47,13 +47,13 @@ def members(file: IO[bytes], size: int, passed_over: list[PassedOver], *, parque
         for batch in _batches(file, size, [image, *columns.values()], 0, parquet=parquet):
             values = {ours: batch.column(theirs).to_pylist() for ours, theirs in columns.items()}
             for here, (data, path) in enumerate(map(_image, batch.column(image))):
-                told = {ours: values[ours][here] for ours in columns}
+                cells = {ours: values[ours][here] for ours in columns}
                 if data is None or len(data) > MAX_IMAGE_BYTES:
                     reason = "rows without the bytes of an image" if data is None else "images of more than 256 MB"
                     passed_over.append(PassedOver(f"row {row}", reason))
                 else:
-                    label = _label(told.get("label"), names)
-                    split, group = text_of(told.get("split")), text_of(told.get("group"))
+                    label = _label(cells.get("label"), names)
+                    split, group = text_of(cells.get("split")), text_of(cells.get("group"))
                     yield Member(_name(path, row), label, split, group, row, data)
                 row += 1
 

@@ -110,11 +110,11 @@ def _key(name: str) -> str:
 
 def _images(file: IO[bytes], sample: list[tarfile.TarInfo], passed_over: list[PassedOver]) -> Iterator[Member]:
     """Yield the images of neighbours with one key."""
-    told: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     for info in sample:
         suffix = PurePosixPath(info.name).suffix.lower()
         if suffix in COMPANIONS and info.size <= MAX_COMPANION_BYTES:
-            told |= _told(_bytes(file, info), suffix)
+            columns |= _columns_in(_bytes(file, info), suffix)
 
     for info in sample:
         path = PurePosixPath(info.name)
@@ -127,11 +127,13 @@ def _images(file: IO[bytes], sample: list[tarfile.TarInfo], passed_over: list[Pa
         elif info.size > MAX_IMAGE_BYTES:
             passed_over.append(PassedOver(info.name, f"members of more than {MAX_IMAGE_BYTES >> 20} MB"))
         else:
-            label = told.get("label") or path.parent.name or None
-            yield Member(info.name, label, told.get("split"), told.get("group"), info.offset_data, _bytes(file, info))
+            label = columns.get("label") or path.parent.name or None
+            yield Member(
+                info.name, label, columns.get("split"), columns.get("group"), info.offset_data, _bytes(file, info)
+            )
 
 
-def _told(data: bytes, suffix: str) -> dict[str, str | None]:
+def _columns_in(data: bytes, suffix: str) -> dict[str, str | None]:
     """Return what a companion says, by our names of columns."""
     text = data.decode("utf-8", errors="replace").strip()
     if suffix == ".cls":

@@ -67,7 +67,7 @@ def predicted_hits(seed: SeedMargins, offset: float) -> list[Floats]:
 
     Returns:
         (N,) with 1 or 0, by the run itself. Then, if there are folds, (N,) with the share of the two readings in which
-        an image is classified correctly while its class plays unseen, times the factor `among`.
+        an image is classified correctly while its class plays unseen, times the `growth_factor`.
     """
     hits = [seed.task.hits(offset).astype(np.float64)]
     if not seed.folds:
@@ -81,13 +81,13 @@ def predicted_hits(seed: SeedMargins, offset: float) -> list[Floats]:
             mean, deviation = mean_and_deviation(seed.task)
             fold_mean, fold_deviation = mean_and_deviation(fold)
             readings.append(fold_mean + (offset - mean) / deviation * fold_deviation)
-        share = among(seed.unseen[0], fold, candidates) / len(readings)
+        share = growth_factor(seed.unseen[0], fold, candidates) / len(readings)
         for reading in readings:
             as_unseen[unseen] += share * fold.hits(reading)[unseen]
     return [*hits, as_unseen]
 
 
-def among(wanted: int, fold: Margins, candidates: int) -> float:
+def growth_factor(wanted: int, fold: Margins, candidates: int) -> float:
     """Return the factor that the accuracy on unseen classes of a fold is expected to change by in the task.
 
     Args:

@@ -14,8 +14,8 @@ from pipeline.metrics.balance import Margins, ausuc, curve, joined, margins_of
 from pipeline.metrics.diagnostics import curve_points
 from pipeline.metrics.offset import (
     SeedMargins,
-    among,
     choose_offsets,
+    growth_factor,
     predicted_accuracies,
     predicted_hits,
     trained_badly,
@@ -203,9 +203,9 @@ def test_more_unseen_candidates_lower_the_predicted_accuracy_by_a_power_of_it(ri
     correct = np.tile(np.arange(6) < right, 4)  # accuracy right / 6 among the two classes that play unseen
     fold = Margins(np.where(kept, 1.0, -1.0).astype(np.float32), correct, labels, kept)
     accuracy = right / 6
-    assert among(2, fold, 2) == 1.0
-    assert accuracy * among(8, fold, 2) == pytest.approx(accuracy**3)
-    assert accuracy * among(1, fold, 2) == pytest.approx(1.0), "a single unseen class cannot be confused with another"
+    assert growth_factor(2, fold, 2) == 1.0
+    assert accuracy * growth_factor(8, fold, 2) == pytest.approx(accuracy**3)
+    assert accuracy * growth_factor(1, fold, 2) == pytest.approx(1.0), "a single class cannot be confused with another"
 
 
 def test_guessing_among_few_classes_predicts_guessing_among_many() -> None:
@@ -215,15 +215,15 @@ def test_guessing_among_few_classes_predicts_guessing_among_many() -> None:
         unseen = ~fold.seen
         guessed = fold.correct.copy()
         guessed[unseen] = np.arange(unseen.sum()) % 2 == 0
-        assert among(8, replace(fold, correct=guessed), 2) * 0.5 == pytest.approx(1 / 8)
+        assert growth_factor(8, replace(fold, correct=guessed), 2) * 0.5 == pytest.approx(1 / 8)
     assert predicted_accuracies([more], [1.0])[1] < predicted_accuracies([seed], [1.0])[1]
     assert predicted_accuracies([more], [1.0])[0] == predicted_accuracies([seed], [1.0])[0]
 
 
 def test_a_fold_whose_unseen_classes_are_never_recognized_or_single_changes_nothing() -> None:
     fold = validated(1).folds[0]
-    assert among(8, replace(fold, correct=fold.correct & fold.seen), 2) == 1.0
-    assert among(8, fold, 1) == 1.0
+    assert growth_factor(8, replace(fold, correct=fold.correct & fold.seen), 2) == 1.0
+    assert growth_factor(8, fold, 1) == 1.0
 
 
 def test_a_fold_that_trained_badly_is_recognized() -> None:
