@@ -26,7 +26,7 @@ class ClassTexts:
     Attributes:
         names: C class names.
         templates: K templates such as "a photo of a {}.".
-        tokens: (C, T) int64, `[SOS] name . [EOS]` and zeros.
+        tokens: (C, T) int64, `[SOS] name . [EOT]` and zeros.
         text_features: (K, C, D) float32, one for each template, not normalized.
         logit_scale, encoder, weights_sha256: of the encoder (`features.text.text_tower.TowerConfig`).
         missing: number of images that the data set has and this copy lacks; passed on so that the report can show it.

@@ -4,7 +4,7 @@ Row "V, T" of the paper's Table 4, and "+ SHIP" of its Tables 1 to 3.
 
 - Encoder E(x): Linear D -> 4096 -> ReLU -> (mu, log sigma^2), of the latent size Z each.
 - MLP: z -> 4096 -> ReLU -> r, of the token width W.
-- Prompt (Eq. 3, 4): `[SOS] p_1 + r .. p_L + r [class] . [EOS]`; its unit text feature is the reconstruction.
+- Prompt (Eq. 3, 4): `[SOS] p_1 + r .. p_L + r [class] . [EOT]`; its unit text feature is the reconstruction.
 - Loss (Eq. 2): reconstruction + KL, each summed over its dimensions and averaged over the batch, as in the official
   code. The paper's "MSE" taken as a mean would weigh the reconstruction D times less (`reconstruction: mean`).
 

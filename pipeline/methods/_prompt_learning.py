@@ -77,7 +77,7 @@ def class_weights(tower: TextTower, context: Tensor, tokens: Tensor, position: P
     Args:
         tower: the frozen text tower.
         context: (G, M, W) vectors, which receive gradients.
-        tokens: on the host, (C, T) `[SOS] name . [EOS]` for each of the G contexts, or (G, C, T).
+        tokens: on the host, (C, T) `[SOS] name . [EOT]` for each of the G contexts, or (G, C, T).
         position: of the class name: after the context, after its first half, or before it. The full stop stays last.
     """
     return F.normalize(tower(context, tokens, position), dim=-1)

@@ -1,6 +1,6 @@
 """CoOp: learn the words around the class name (Zhou et al. 2022, section 2.2).
 
-The prompt is `[SOS] v_1 .. v_M [class] . [EOS]`, with M context vectors that all classes share. The class may also
+The prompt is `[SOS] v_1 .. v_M [class] . [EOT]`, with M context vectors that all classes share. The class may also
 stand after the first half of them or before all, and each class may have M vectors of its own (CoOp section 2.2,
 "CSC"). It is the row `CoOp` of SHIP Table 1 and, with synthetic features of the unseen classes, `CoOp + SHIP`; also
 CoOp's Figures 3 and 5 with M = 16, end or middle, unified or class-specific.

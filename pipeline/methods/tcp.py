@@ -121,7 +121,7 @@ def class_prompts(texts: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up
 
 
 def encode_with_class_context(tower: OpenClipTower, shared: Tensor, own: Tensor, tokens: Tensor, block: int) -> Tensor:
-    """Return text features (C, D), not normalized, of `[SOS] context name . [EOS]` with two contexts.
+    """Return text features (C, D), not normalized, of `[SOS] context name . [EOT]` with two contexts.
 
     The context is `shared` up to block `block`, before which `own` replaces its states.
 
@@ -129,7 +129,7 @@ def encode_with_class_context(tower: OpenClipTower, shared: Tensor, own: Tensor,
         tower: the frozen text tower.
         shared: (M, W) vectors that all classes share.
         own: (C, M, W) states of each class.
-        tokens: (C, T) on the host, `[SOS] name . [EOS]`.
+        tokens: (C, T) on the host, `[SOS] name . [EOT]`.
         block: 0 .. layers; at `layers` no block is left to see `own`.
     """
     m = len(shared)

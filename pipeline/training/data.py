@@ -79,7 +79,7 @@ class ClassSet:
         seen: (C,) bool, true where there are training images.
         text_features: (C, D) float32 unit rows: the zero-shot weights from the data set's template(s).
         text_norms: (C,) float32: length of the text tower's output for each class (`ClassTexts.text_norms`).
-        tokens: (C, T) int64: [SOS] name . [EOS], padded with zeros. They are on the host whatever the device of the
+        tokens: (C, T) int64: [SOS] name . [EOT], padded with zeros. They are on the host whatever the device of the
             rest (`features.text.text_tower` says why).
         logit_scale: factor of CLIP's cosines, exp(learned value): 100 for OpenAI's.
     """
