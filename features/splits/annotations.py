@@ -15,11 +15,12 @@ from xml.parsers import expat
 from features.errors import InputError
 from features.splits.folder_layout import split_of
 from features.splits.image_files import IMAGE_SUFFIXES
+from features.splits.table_columns import text_of
 
 Record = dict[str, Any]
 SEVERAL = '{"choices"'  # how a label begins that is several, as Label Studio writes them into CSV
-YES = frozenset({"1", "1.0", "true"})
-NO = frozenset({"0", "0.0", "false", ""})
+YES = frozenset({"1", "1.0", "true", "t", "yes", "y"})
+NO = frozenset({"0", "0.0", "false", "f", "no", "n"})
 
 
 def label_of(labels: Iterable[str]) -> str | None:
@@ -46,9 +47,12 @@ def records_of(value: Any) -> list[Record] | None:
 def _coco(value: Mapping[str, Any]) -> Iterator[Record]:
     names = {category["id"]: category["name"] for category in value["categories"]}
     found: dict[Any, list[str]] = {image["id"]: [] for image in value["images"]}
+    boxes = {}
     for annotation in value["annotations"]:
         found[annotation["image_id"]].append(names[annotation["category_id"]])
-    return ({"path": image["file_name"], "label": label_of(found[image["id"]])} for image in value["images"])
+        if any(annotation.get("bbox") or ()):  # zeros stand for the whole image
+            boxes["bbox"] = annotation["bbox"]
+    return ({"path": image["file_name"], "label": label_of(found[image["id"]]), **boxes} for image in value["images"])
 
 
 def _datumaro(value: Mapping[str, Any]) -> Iterator[Record]:
@@ -107,17 +111,18 @@ def cvat_records(file: Path) -> list[Record]:
     return records
 
 
-def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[Any]], path: int) -> list[str | None] | None:
+def one_hot_labels(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], classes: Sequence[int]
+) -> list[str | None] | None:
     """Return the label of each row of a table with one column a class, which holds 1 or 0; None if it is none.
 
     Args:
         columns: Names of the columns.
         rows: The cells of each row.
-        path: Position of the column of paths.
+        classes: Positions of the columns that may be classes.
     """
-    classes = [i for i in range(len(columns)) if i != path]
-    cells = [[str(row[i]).strip().casefold() if i < len(row) else "" for i in classes] for row in rows]
-    if len(classes) < 2 or not rows or any(cell not in YES | NO for line in cells for cell in line):
+    cells = [[(text_of(row[i]) or "").casefold() if i < len(row) else "" for i in classes] for row in rows]
+    if len(classes) < 2 or not rows or any(cell and cell not in YES | NO for line in cells for cell in line):
         return None
     names = [str(columns[i]).strip() for i in classes]
     return [label_of(name for name, cell in zip(names, line, strict=True) if cell in YES) for line in cells]

@@ -16,10 +16,16 @@ from features.formats.plain_text import decoded
 from features.splits.image_files import examples
 from features.splits.own_images import MARKS, nfc
 
-# "- kestrel", "1. kestrel", "(2) kestrel", "[ ] kestrel", and "> kestrel" of a quoted mail
-BULLET = re.compile(r"\s*(?:[-*•–·>]\s+|\(?\d+[.):]\s*|\[[ xX]?\]\s+)")
+# "- kestrel", "1. kestrel", "(2) kestrel", "- [ ] kestrel", and "> kestrel" of a quoted mail; not "3.5 inch disk"
+SIGNS = r"(?:[-+*•◦‣▪●○–—·→>]\s+|\[[ xX]?\]\s+|[☐☑☒✓✔]\s*)"
+NUMBER = r"\(?\d+[.):](?!\d)\s*"
+BULLET = re.compile(rf"\s*(?:{SIGNS}+(?:{NUMBER})?|{NUMBER}{SIGNS}?)")
 LETTER = re.compile(r"\s*\(?([a-zA-Z])[.)]\s+")  # "a) kestrel", but not "F. tinnunculus"
 QUOTES = ('""', "''", "“”", "„“", "‘’", "«»", "``")
+PARENTHESES = re.compile(r"\([^()]*\)")  # "great tit (Parus major, Linnaeus)" is one name
+BRACKETS = ("()", "[]", "{}")
+LIST = re.compile(r"[\[({][^\[({})\]]*[,;\t][^\[({})\]]*[\])}]")  # "[owl, wren]"
+HIDDEN = "\ue000"  # in place of a comma that separates nothing
 SEPARATORS = (",", ";", "\t")
 SHOWN = {",": "commas", ";": "semicolons", "\t": "tabs"}
 HEADERS = frozenset({"class", "class name", "classes", "class_name", "label", "labels", "name", "names", "species"})
@@ -60,21 +66,24 @@ def understand(text: str, where: str) -> NamesList:
     """Return the names in a text; empty lines and lines that start with `#` are ignored.
 
     Raises:
-        InputError: The lines have several columns, and no heading says which has the names.
+        InputError: The lines have several columns, and no heading says which has the names; or a name is cut in the
+            middle of a bracket, or would be a comment in a file of names.
     """
-    text = MARKS.sub("", text)
-    lines = _list(text) or [
-        line.strip(" \t\r,;") for line in text.splitlines() if line.strip(" \t,;") and line[0] != "#"
-    ]
+    lines = _lines(MARKS.sub("", text))
     notes = []
+
+    if len(lines) > 1 and [line for line in lines if line.endswith(":")] == lines[:1]:
+        notes.append(f"the first line, {lines[0]!r}, is read as a heading")
+        lines = lines[1:]
 
     if bullet := _bullets(lines, where):
         lines = [bullet.sub("", line, count=1) for line in lines]
         notes.append("numbers and bullets before the names are left out")
 
-    separator = next((one for one in SEPARATORS if lines and all(one in line for line in lines)), None)
+    bare = [PARENTHESES.sub("", line) for line in lines]
+    separator = next((one for one in SEPARATORS if lines and all(one in line for line in bare)), None)
     if separator is not None:
-        rows = [*csv.reader(lines, delimiter=separator, skipinitialspace=True)]
+        rows = _cells(lines, separator)
         headings = [i for i, cell in enumerate(rows[0]) if cell.strip().casefold() in HEADERS]
         if len(lines) == 1:
             lines = rows[0]
@@ -90,6 +99,7 @@ def understand(text: str, where: str) -> NamesList:
         notes.append(f"the first line, {lines[0].strip()!r}, is read as a heading")
         lines = lines[1:]
     names = [*filter(None, map(_clean, lines))]
+    _refuse_odd(names, where)
     if not names:
         notes.append("there are no names in it")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -97,6 +107,33 @@ def understand(text: str, where: str) -> NamesList:
     if notes:
         notes = [f"{where}: {'; '.join(notes)}"]
     return NamesList(tuple(dict.fromkeys(names)), tuple(notes))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that hold names, or the elements of a list."""
+    lines = _list(text) or [
+        line.strip(" \t\r,;") for line in text.splitlines() if line.strip(" \t,;") and line.lstrip()[0] != "#"
+    ]
+    return [lines[0][1:-1]] if len(lines) == 1 and LIST.fullmatch(lines[0]) else lines
+
+
+def _cells(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """Return the cells of lines; a separator within parentheses separates nothing."""
+    hidden = (PARENTHESES.sub(lambda part: part[0].replace(separator, HIDDEN), line) for line in lines)
+    rows = csv.reader(hidden, delimiter=separator, skipinitialspace=True)
+    return [[cell.replace(HIDDEN, separator) for cell in row] for row in rows]
+
+
+def _refuse_odd(names: Sequence[str], where: str) -> None:
+    """Raise an `InputError` for names that were cut within brackets, or would be comments in a file of names."""
+    odd = [
+        name for name in names if name[0] == "#" or any(name.count(one[0]) != name.count(one[1]) for one in BRACKETS)
+    ]
+    if odd:
+        raise InputError(
+            f"{where}: {examples(odd)} cannot be {'a name' if len(odd) == 1 else 'names'} (a bracket is not closed, or "
+            f"it begins with '#'): {HINT}"
+        )
 
 
 def _bullets(lines: Sequence[str], where: str) -> re.Pattern[str] | None:
@@ -124,7 +161,8 @@ def _list(text: str) -> list[str]:
         value = ast.literal_eval(text.strip()) if text.lstrip().startswith("[") else []
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return []
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    known = isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
+    return [*map(str, value)] if known else []
 
 
 def _clean(name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ from features.errors import InputError, combined_error, counted
 from features.formats import parquet
 from features.formats.plain_text import decoded
 from features.formats.untrusted import wrap_parser_errors
-from features.splits.annotations import SEVERAL, YES, cvat_records, label_of, one_hot_labels, records_of
+from features.splits.annotations import NO, SEVERAL, YES, cvat_records, label_of, one_hot_labels, records_of
 from features.splits.folder_layout import split_of
 from features.splits.image_files import IMAGE_SUFFIXES, examples
 from features.splits.table_columns import COLUMNS, text_of
@@ -23,6 +24,9 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".xml", ".parquet")
 FIX_HINT = "save it as CSV (UTF-8), with the columns path and label"
 
 DELIMITERS = (",", ";", "\t", "|")
+EXCEL_LINE = re.compile(r"\Asep=.\r?\n")  # names the delimiter
+ROW_NUMBER = re.compile(r"|index|unnamed:_\d+")  # columns of numbers that pandas writes
+BOXES = frozenset({"bbox", "box", "boxes", "xmin", "x_min", "bbox_x", "x1"})
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,24 @@ def image_paths(file: Path) -> list[str]:
 def _read(file: Path) -> LabelTable:
     """Return the rows of a table, also those with several labels."""
     with wrap_parser_errors(file, FIX_HINT):
-        cells = _with_splits(_with_labels(_READERS.get(file.suffix.lower(), _read_delimited)(file)))
+        cells = _with_labels(_with_splits(_READERS.get(file.suffix.lower(), _read_delimited)(file)))
         positions = _positions(file, cells)
     understood = [f"{ours}: column {cells.columns[i]!r}" for ours, i in positions.items() if cells.columns[i] != ours]
     notes = [f"the table is read as {', '.join(understood)}"] if understood else []
+    notes += _unread(cells, positions["label"])
 
     table = [{ours: _text(row[i]) if i < len(row) else None for ours, i in positions.items()} for row in cells.rows]
     rows = [{"path": None, "label": None, "split": None, "group": None, **row} for row in table]
     return LabelTable(rows, (*cells.notes, *notes))
+
+
+def _unread(cells: _Cells, label: int) -> Iterator[str]:
+    """Yield what a person may expect to be read of a table, and is not: other columns of labels, and boxes."""
+    others = [str(name) for i, name in enumerate(cells.columns) if i != label and _plain(name) in COLUMNS["label"]]
+    if others:
+        yield f"labels are read from the column {cells.columns[label]!r}, not from {examples(others)}"
+    if any(_plain(name) in BOXES for name in cells.columns):
+        yield "boxes of objects are not read: a label is that of the whole image"
 
 
 def _with_labels(cells: _Cells) -> _Cells:
@@ -94,17 +108,23 @@ def _with_labels(cells: _Cells) -> _Cells:
     The values of that one must repeat, as those of a caption do not.
     """
     names = [_plain(column) for column in cells.columns]
-    known = {other for others in COLUMNS.values() for other in others}
     path = next((names.index(name) for name in COLUMNS["path"] if name in names), None)
     if path is None or any(name in COLUMNS["label"] for name in names):
         return cells
 
-    labels = one_hot_labels(cells.columns, cells.rows, path)
-    if labels is not None:
-        rows = [[row[path] if path < len(row) else None, label] for row, label in zip(cells.rows, labels, strict=True)]
-        return _Cells(["path", "label"], rows, (*cells.notes, "each class is a column of the table"))
+    known = {other for others in COLUMNS.values() for other in others}
+    others = [i for i, name in enumerate(names) if name not in known and not ROW_NUMBER.fullmatch(name)]
+    # A class may be called `camera`, so columns of groups are tried, too.
+    for classes in ([*others, *(i for i, name in enumerate(names) if name in COLUMNS["group"])], others):
+        labels = one_hot_labels(cells.columns, cells.rows, classes)
+        if labels is not None:
+            kept = [i for i in range(len(names)) if i not in classes]
+            rows = [
+                [label, *(row[i] for i in kept if i < len(row))] for row, label in zip(cells.rows, labels, strict=True)
+            ]
+            columns = ["label", *(cells.columns[i] for i in kept)]
+            return _Cells(columns, rows, (*cells.notes, "each class is a column of the table"))
 
-    others = [i for i, name in enumerate(names) if name not in {*known, "is_valid"}]
     if len(others) != 1:
         return cells
     [label] = others
@@ -121,8 +141,12 @@ def _with_splits(cells: _Cells) -> _Cells:
     if names.count("is_valid") != 1 or any(name in COLUMNS["split"] for name in names):
         return cells
     at = names.index("is_valid")
-    rows = [[*row[:at], "valid" if str(row[at]).casefold() in YES else "train", *row[at + 1 :]] for row in cells.rows]
-    return _Cells([*cells.columns[:at], "split", *cells.columns[at + 1 :]], rows, cells.notes)
+    splits = dict.fromkeys(YES, "valid") | dict.fromkeys(NO, "train")
+    rows = []
+    for row in cells.rows:
+        value = text_of(row[at]) if at < len(row) else None
+        rows.append([value and splits.get(value.casefold(), value), *row[:at], *row[at + 1 :]])
+    return _Cells(["split", *cells.columns[:at], *cells.columns[at + 1 :]], rows, cells.notes)
 
 
 def _positions(file: Path, cells: _Cells) -> dict[str, int]:
@@ -135,7 +159,9 @@ def _positions(file: Path, cells: _Cells) -> dict[str, int]:
     found = {}
     names = [_plain(column) for column in cells.columns]
     for ours, others in COLUMNS.items():
-        best = next((other for other in others if other in names), None)
+        present = [other for other in others if other in names]
+        # Of several columns of labels, one of names is taken before one of numbers.
+        best = min(present, key=lambda name: ours == "label" and _holds_numbers(cells, names.index(name)), default=None)
         if best is None:
             if ours in ("path", "label"):
                 problems.append(f"no column {ours!r}; its columns are {', '.join(map(str, cells.columns)) or 'none'}")
@@ -146,6 +172,10 @@ def _positions(file: Path, cells: _Cells) -> dict[str, int]:
     if problems:
         raise combined_error(problems, f"{file} cannot be used")
     return found
+
+
+def _holds_numbers(cells: _Cells, column: int) -> bool:
+    return all((_text(row[column]) or "0").replace(".", "").isdecimal() for row in cells.rows if column < len(row))
 
 
 def _plain(column: Any) -> str:
@@ -164,6 +194,7 @@ def _read_delimited(file: Path) -> _Cells:
     Without a heading, the column whose first cell ends like an image has the paths.
     """
     text, note = decoded(file.read_bytes())
+    text = EXCEL_LINE.sub("", text)
     notes = (f"the table is {note}",) if note else ()
     first = text.partition("\n")[0]
     known = {other for others in COLUMNS.values() for other in others}

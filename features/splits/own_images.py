@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -82,7 +83,12 @@ class OwnImages(Reader):
             passed_over: What the reader did not read.
             notes: How it understood the input.
         """
-        labels = sorted({nfc(row.label) for row in rows})  # folders of a Mac and of others may be of two forms
+        forms: dict[str, list[str]] = defaultdict(list)  # folders of a Mac and of others may be of two forms
+        for label in sorted({row.label for row in rows}):
+            forms[nfc(label)].append(label)
+        labels = sorted(forms)
+        if same := [f"{name!r} ({', '.join(map(ascii, forms[name]))})" for name in labels if len(forms[name]) > 1]:
+            notes = [*notes, f"labels that look the same are read as one class: {'; '.join(same)}"]
         positions = {label: i for i, label in enumerate(labels)}
         class_ids = np.array([positions[nfc(row.label)] for row in rows], np.int32)
         given = np.array([NOT_GIVEN if row.split is None else SPLITS.index(row.split) for row in rows], np.int8)
@@ -226,7 +232,7 @@ def read_names_file(path: Path) -> list[str]:
         raise InputError(
             f"{path} cannot be read: {error}; use a UTF-8 text file with one class name per line"
         ) from error
-    return [nfc(line.strip()) for line in lines if line.strip() and not line.startswith("#")]
+    return [nfc(line.strip()) for line in lines if line.strip() and line.lstrip()[0] != "#"]
 
 
 def nfc(name: str) -> str:

@@ -28,6 +28,11 @@ from features.splits.class_names import NamesList, read_names, understand
         "[ ] owl\n[x] wren\n[ ] kestrel",
         "id;Name\n1;owl\n2;wren\n3;kestrel",
         "owl\nwren\nkestrel\nowl\n",
+        "- [ ] owl\n- [x] wren\n- [ ] kestrel",
+        "> 1. owl\n> 2. wren\n> 3. kestrel",
+        "◦ owl\n— wren\n☐ kestrel",
+        "Unseen classes:\nowl\nwren\nkestrel",
+        "[owl, wren, kestrel]",
     ],
 )
 def test_usual_lists_are_understood_and_said(text: str) -> None:
@@ -54,6 +59,29 @@ def test_other_lists_that_need_no_note() -> None:
         assert understand(text, "t") == NamesList(("owl", "barn owl"), ())
     assert understand("\u200f\u05d1\u05d6\u200f\n", "t").names == ("\u05d1\u05d6",), "marks of direction are no signs"
     assert understand("barn\u00a0owl\n\u200bwren", "t").names == ("barn owl", "wren")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("great tit (Parus major, Linnaeus), wren", ("great tit (Parus major, Linnaeus)", "wren")),
+        (
+            "great tit (Parus major, L.)\nwren (Troglodytes, L.)",
+            ("great tit (Parus major, L.)", "wren (Troglodytes, L.)"),
+        ),
+        ("3.5 inch disk\n5.25 inch disk", ("3.5 inch disk", "5.25 inch disk")),
+        ('["owl", 3]', ("owl", "3")),
+        ("  # birds\nowl", ("owl",)),
+    ],
+)
+def test_commas_and_numbers_within_names_are_kept(text: str, names: tuple[str, ...]) -> None:
+    assert understand(text, "names.txt").names == names
+
+
+@pytest.mark.parametrize("text", ['{"names": ["owl", "wren"]}', "owl (bird, wren)]", "owl, #1 wren"])
+def test_names_that_are_cut_in_a_bracket_or_would_be_comments_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="cannot be"):
+        understand(text, "--unseen")
 
 
 def test_an_empty_list_is_said_to_be_empty() -> None:

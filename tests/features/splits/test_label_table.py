@@ -137,6 +137,9 @@ def test_labels_that_stand_for_none_are_reported(label: str, folder: Path) -> No
         ("{0}.jpg a\n{1}.jpg a\n{2}.jpg b\n{3}.jpg b\n", "list.txt"),
         ("a,{0}.jpg,train\na,{1}.jpg,train\nb,{2}.jpg,test\nb,{3}.jpg,test\n", "no_heading.csv"),
         ("filename, a, b\n{0}.jpg, 1, 0\n{1}.jpg, 1, 0\n{2}.jpg, 0, 1\n{3}.jpg, 0, 1\n", "_classes.csv"),
+        ("fname, labels, is_valid\n{0}, a, no\n{1}, a, yes\n{2}, b, no\n{3}, b, yes\n", "t.csv"),
+        (",id,a,b,set\n0,{0},1,0,train\n1,{1},1,0,test\n2,{2},0,1,train\n3,{3},0,1,test\n", "t.csv"),
+        ("sep=;\r\nid;label;class\r\n{0};0;a\r\n{1};0;a\r\n{2};1;b\r\n{3};1;b\r\n", "excel.csv"),
     ],
 )
 def test_tables_of_competitions_and_of_roboflow_are_read_with_one_line_that_says_how(
@@ -147,6 +150,35 @@ def test_tables_of_competitions_and_of_roboflow_are_read_with_one_line_that_says
     assert listing.notes
     given = {image.path: image.split for image in listing.images if image.path not in listing.drawn}
     assert len(given) == {"t.csv": 2, "no_heading.csv": 2}.get(name, 0)
+
+
+def test_a_column_of_validation_images_is_no_class_and_other_values_in_it_are_no_split(folder: Path) -> None:
+    rows = zip(FILES, ("1", "0", "maybe", ""), ("0", "1", "0", "1"), strict=True)
+    listing = read(folder, "file,is_valid,defect\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    assert listing.classes == ("0", "1")
+    [fault] = listing.faults
+    assert "maybe" in fault
+
+
+def test_a_class_may_be_called_camera_and_a_camera_be_a_group(folder: Path) -> None:
+    listing = read(folder, "file,camera,b\na/1.jpg,1,0\na/2.jpg,1,0\nb/1.jpg,0,1\nb/2.jpg,0,1\n")
+    assert (listing.classes, listing.groups) == (("b", "camera"), {})
+    listing = read(folder, "file,camera,a,b\na/1.jpg,x,1,0\na/2.jpg,y,1,0\nb/1.jpg,x,0,1\nb/2.jpg,y,0,1\n")
+    assert labels(listing) == EXPECTED
+    assert {*listing.groups.values()} == {"x", "y"}
+
+
+def test_columns_that_are_not_read_are_named(folder: Path) -> None:
+    listing = read(folder, "path,label,species,xmin\na/1.jpg,a,owl,3\nb/1.jpg,b,wren,4\n")
+    assert labels(listing) == {"a/1.jpg": "a", "b/1.jpg": "b"}
+    assert any("species" in note for note in listing.notes)
+    assert any("boxes" in note for note in listing.notes)
+    coco = {
+        "images": [{"id": 0, "file_name": "a/1.jpg"}],
+        "categories": [{"id": 7, "name": "a"}],
+        "annotations": [{"image_id": 0, "category_id": 7, "bbox": [0, 0, 9, 9]}],
+    }
+    assert any("boxes" in note for note in read(folder, json.dumps(coco), "coco.json").notes)
 
 
 def test_a_caption_is_no_label(folder: Path) -> None:
@@ -238,6 +270,7 @@ def test_lines_of_commas_are_no_rows_and_commas_in_labels_need_quotes(folder: Pa
 def test_labels_of_two_unicode_forms_are_one_class_and_of_two_cases_are_a_mistake(folder: Path) -> None:
     listing = read(folder, "path,label\na/1.jpg,caf\u00e9\na/2.jpg,cafe\u0301\nb/1.jpg,b\n")
     assert listing.classes == ("b", "caf\u00e9")
+    assert any("one class" in note and "e\\u0301" in note for note in listing.notes)
     assert [*mistakes(listing)] == []
     [mistake] = mistakes(read(folder, "path,label\na/1.jpg,cat\na/2.jpg,Cat\n"))
     assert "'Cat'" in mistake
