@@ -19,6 +19,7 @@ from pipeline.executor.repository import LOCK, TEMPORARY
 # All common image formats, including those that the pipeline cannot read.
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | RAW_SUFFIXES | {".svg"}
 STDOUT = Path("-")
+TEXTS = ("--csv", "--json")  # options whose output may go to standard output
 OWN = (ROOT, NAMES, PATH, LOCK, Path("dvc.yaml"), TEMPORARY.parent, Path(".git"))  # what no command may write to
 
 
@@ -33,19 +34,21 @@ def check_outputs(
     """Check that writing to the output paths destroys nothing that this command did not create.
 
     Args:
-        outputs: option -> the file to write; None and `-` (standard output) are ignored.
+        outputs: option -> the file to write; None is ignored. One of `TEXTS` may be `-`, standard output.
         inputs: files and folders that the command or the project reads.
         overwrite: whether an existing file may be replaced.
 
     Raises:
         InputError: lists every unusable path, with its option and the reason.
     """
-    files = {option: path for option, path in outputs.items() if path is not None and path != STDOUT}
-    if not files:
-        return
-
-    kept = [*map(Path, inputs), *OWN]
-    problems = [
+    named = {option: path for option, path in outputs.items() if path is not None}
+    files = {option: path for option, path in named.items() if path != STDOUT}
+    streams = [option for option in named if option not in files]
+    kept = [*map(Path, inputs), *OWN] if files else []
+    problems = [f"{option} -: only {' and '.join(TEXTS)} write to standard output" for option in {*streams} - {*TEXTS}]
+    if len(streams) > 1:
+        problems.append(f"{' and '.join(streams)} are both standard output; use a file for all but one")
+    problems += [
         f"{option} {shown(str(path))}: {reason}"
         for option, path in files.items()
         for reason in _reasons(path, kept, overwrite)

@@ -75,16 +75,26 @@ def expand(arguments: Iterable[str], lines: Iterable[str]) -> Inputs:
         elif path.endswith(SUFFIXES) or is_address(path):
             if not _add_archives(inputs, path):
                 raise InputError(f"{path} has no column of images")
-        elif os.path.isdir(path):  # noqa: PTH112 (paths stay as the user typed them)
-            found = find_images(Path(path))
-            if found.images or not _add_archives(inputs, path):
-                inputs.paths.extend(sorted(str(Path(path) / file) for file in found.images))
-                inputs.passed_over.extend(found.passed_over)
         elif not os.path.exists(path) and glob.has_magic(path):  # noqa: PTH110
-            inputs.paths.extend(sorted(glob.glob(path, recursive=True)))  # noqa: PTH207
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            parents = {os.path.dirname(match.rstrip("/")) for match in matches}  # noqa: PTH120
+            for match in matches:  # of a folder as of `**`, what lies below it matches, too
+                if not (os.path.isdir(match) and match.rstrip("/") in parents):  # noqa: PTH112
+                    _add_path(inputs, match)
         else:
-            inputs.paths.append(path)
+            _add_path(inputs, path)
     return inputs
+
+
+def _add_path(inputs: Inputs, path: str) -> None:
+    """Add a file, or all images below a folder."""
+    if os.path.isdir(path):  # noqa: PTH112 (paths stay as the user typed them)
+        found = find_images(Path(path))
+        if found.images or not _add_archives(inputs, path):
+            inputs.paths.extend(sorted(str(Path(path) / file) for file in found.images))
+            inputs.passed_over.extend(found.passed_over)
+    else:
+        inputs.paths.append(path)
 
 
 def _add_archives(inputs: Inputs, text: str) -> bool:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from features.encoding.images import Reading
+from features.encoding.images import Reading, UnreadableImageError
 from features.errors import shown
 from features.formats.csv_cells import write_rows
 from features.formats.files import atomic_file
@@ -115,7 +115,7 @@ def write_gallery(
         calibration_warning=calibration_warning(model.run, model.temperature),
         # A generator: only one thumbnail is in memory at a time.
         images=(
-            (prediction, thumbnail(read(prediction.path, model.reading)))
+            (prediction, _source(prediction.path, model.reading, read))
             for prediction in predictions
             if prediction.problem is None
         ),
@@ -123,6 +123,14 @@ def write_gallery(
     )
     with atomic_file(path) as part:
         page.dump(str(part), encoding="utf-8")
+
+
+def _source(path: str, reading: Reading, read: Callable[[str, Reading], Image.Image]) -> str | None:
+    """Return the thumbnail of a file that was classified; None if it is gone since, or can be read only once."""
+    try:
+        return thumbnail(read(path, reading))
+    except UnreadableImageError:
+        return None
 
 
 def thumbnail(image: Image.Image) -> str:

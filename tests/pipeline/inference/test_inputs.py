@@ -30,6 +30,14 @@ def test_files_folders_globs_and_lists_are_expanded_in_order_and_repeated_ones_a
     assert expand(["gone.png", "gone*.png"], []).paths == ["gone.png"]
 
 
+def test_a_folder_that_a_pattern_matches_is_read_once(project: Path) -> None:
+    files = [*GOOD[:3], "photos/broken.jpg", *GOOD[3:]]
+    assert (
+        expand(["photos/*"], []).paths == expand(["photos/**"], []).paths == expand(["photos/**/*"], []).paths == files
+    )
+    assert expand(["pho*"], []).paths == files
+
+
 def call(*args: str) -> Result:
     return CliRunner().invoke(app, ["predict", "mine", *args])
 

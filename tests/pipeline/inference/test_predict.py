@@ -34,6 +34,7 @@ from features.formats.seal import write_sealed_json
 from pipeline.artifacts.selection import HIGHEST, calibration_warning
 from pipeline.cli.app import app
 from pipeline.config import params
+from pipeline.inference import outputs
 from pipeline.inference.predict import CENTRE, open_model, predict
 
 
@@ -84,6 +85,33 @@ def test_every_input_has_one_row_in_every_format(project: Path) -> None:
     assert rows[0] == rows[3]
     printed = call("-", stdin=lines).stdout.splitlines()
     assert [line.split()[0] for line in printed] == given
+
+
+def test_a_pipe_that_nobody_writes_to_is_a_row_with_a_problem(project: Path) -> None:
+    os.mkfifo("photos/pipe.jpg")
+    result = call("photos/*.jpg", "--csv", "-")
+    assert result.exit_code == 3
+    assert 'photos/pipe.jpg,"a pipe' in result.stdout
+
+
+def test_a_file_that_is_gone_when_the_page_is_written_is_on_it_without_a_picture(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = outputs.write_csv
+    monkeypatch.setattr(outputs, "write_csv", lambda *args: (write(*args), Path("photos/1.png").unlink()))
+    result = call("photos/0.png", "photos/1.png", "--csv", "a.csv", "--html", "a.html")
+    assert result.exit_code == 0, result.output
+    page = Path("a.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 1
+    assert page.count("photos/1.png") == 1
+
+
+@pytest.mark.parametrize("options", [["--html", "-"], ["--parquet", "-"], ["--csv", "-", "--json", "-"]])
+def test_standard_output_takes_one_text(options: list[str], project: Path) -> None:
+    result = call("photos/0.png", *options)
+    assert result.exit_code == 1
+    assert "standard output" in str(result.exception)
+    assert not Path("-").exists()
 
 
 def test_paths_of_any_bytes_are_rows_with_a_problem(project: Path) -> None:
