@@ -166,11 +166,17 @@ class Reader(Settings):
                 return candidate
 
         # Name the outermost folder that is missing: this is where the mistake is.
-        first = next(folder for folder in (root, root / self.path, *candidates) if not folder.is_dir())
+        absolute = Path(self.path).is_absolute()  # then data.root has no part in it
+        outer = (root / self.path, *candidates) if absolute else (root, root / self.path, *candidates)
+        first = next(folder for folder in outer if not folder.is_dir())
+        where = "" if absolute else f"data.root is {str(root)!r}, "
+        change = (
+            "the data set's `path`" if absolute else f"data.root in params.yaml to the folder that holds {self.path!r}"
+        )
         raise InputError(
-            f"there is no folder {first} (data.root is {str(root)!r}, reader {self.reader!r} needs {candidates[0]}).\n"
+            f"there is no folder {first} ({where}reader {self.reader!r} needs {candidates[0]}).\n"
             f"  expected: {self.layout}\n"
-            f"  fix: set data.root in params.yaml to the folder that holds {self.path!r}; {self.source}"
+            f"  fix: set {change}; {self.source}"
         )
 
     def base(self, root: Path) -> Base:

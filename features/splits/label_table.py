@@ -184,8 +184,11 @@ def _plain(column: Any) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Return a cell as text; several choices of Label Studio as one label that says so."""
-    return label_of(value["choices"]) if isinstance(value, Mapping) and "choices" in value else text_of(value)
+    """Return a cell as text; a list, or several choices of Label Studio, as one label that says so."""
+    several = value.get("choices") if isinstance(value, Mapping) else value
+    if isinstance(several, list):
+        return label_of(text for one in several if (text := text_of(one)))
+    return text_of(value)
 
 
 def _read_delimited(file: Path) -> _Cells:
@@ -193,9 +196,8 @@ def _read_delimited(file: Path) -> _Cells:
 
     Without a heading, the column whose first cell ends like an image has the paths.
     """
-    text, note = decoded(file.read_bytes())
+    text, notes = _decoded(file)
     text = EXCEL_LINE.sub("", text)
-    notes = (f"the table is {note}",) if note else ()
     first = text.partition("\n")[0]
     known = {other for others in COLUMNS.values() for other in others}
     headed = max(sum(_plain(name) in known for name in first.split(delimiter)) for delimiter in DELIMITERS)
@@ -240,24 +242,34 @@ def _read_parquet(file: Path) -> _Cells:
 
 
 def _read_json_lines(file: Path) -> _Cells:
-    with file.open(encoding="utf-8-sig") as text:
-        return _from_records([json.loads(line) for line in text if line.strip()])
+    text, notes = _decoded(file)
+    records = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            with wrap_parser_errors(Path(f"{file}, line {number}"), FIX_HINT):
+                records.append(json.loads(line))
+    return _from_records(file, records, notes)
 
 
 def _read_json(file: Path) -> _Cells:
-    records = records_of(json.loads(file.read_text(encoding="utf-8-sig")))
-    if records is None:
-        raise InputError(f"{file} is no list of images, and no export of COCO, Datumaro or Label Studio; {FIX_HINT}")
-    return _from_records(records)
+    text, notes = _decoded(file)
+    return _from_records(file, records_of(json.loads(text)), notes)
 
 
 def _read_xml(file: Path) -> _Cells:
-    return _from_records(cvat_records(file))
+    return _from_records(file, cvat_records(file))
 
 
-def _from_records(records: Sequence[dict[str, Any]]) -> _Cells:
+def _decoded(file: Path) -> tuple[str, tuple[str, ...]]:
+    text, note = decoded(file.read_bytes())
+    return text, (f"the table is {note}",) if note else ()
+
+
+def _from_records(file: Path, records: Sequence[Any] | None, notes: tuple[str, ...] = ()) -> _Cells:
+    if records is None or not all(isinstance(record, Mapping) for record in records):
+        raise InputError(f"{file} is no list of images, and no export of COCO, Datumaro or Label Studio; {FIX_HINT}")
     columns = list(dict.fromkeys(key for record in records for key in record))
-    return _Cells(columns, [[record.get(key) for key in columns] for record in records])
+    return _Cells(columns, [[record.get(key) for key in columns] for record in records], notes)
 
 
 _READERS = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".json": _read_json, ".xml": _read_xml}

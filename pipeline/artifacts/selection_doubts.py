@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import are
+
 if TYPE_CHECKING:
     from pipeline.artifacts.selection import Selection
 
@@ -31,10 +33,8 @@ def doubts(selection: Selection) -> Iterator[str]:
     tied = [one.run for one in selection.runs if one.run != selection.run and one.score == selected.score]
     if tied:
         more = f" and {len(tied) - LISTED} more" if len(tied) > LISTED else ""
-        yield (
-            f"a tie: {', '.join(tied[:LISTED])}{more} have the same score, and `{selection.run}` is selected only "
-            "because it comes first in the grid"
-        )
+        runs = f"{', '.join(tied[:LISTED])}{more} {are(len(tied), 'has', 'have')}"
+        yield f"a tie: {runs} the same score, and `{selection.run}` is selected only because it comes first in the grid"
     if selected.score <= selection.chance:
         yield (
             f"no run is above chance ({selection.chance:.1f}): the classifier is of no use for new images. Check the "

@@ -66,6 +66,14 @@ def test_a_missing_root_is_explained(name: str, tmp_path: Path) -> None:
     assert find(features.datasets, name, Reader).source in str(error.value)
 
 
+def test_a_missing_absolute_folder_is_named_and_the_root_is_not(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        reader_from({"reader": "image_folder", "path": f"{tmp_path}/gone"}, "here").read(tmp_path / "nowhere")
+    assert f"{tmp_path}/gone" in str(error.value)
+    assert "nowhere" not in str(error.value)
+    assert "data.root" not in str(error.value)
+
+
 @every_reader
 def test_an_unknown_option_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"(?s)data\.sets\.x.*pathh: .*'path'"):

@@ -168,6 +168,20 @@ def test_a_class_may_be_called_camera_and_a_camera_be_a_group(folder: Path) -> N
     assert {*listing.groups.values()} == {"x", "y"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_labels_in_lists_are_read_and_several_are_an_error(encoding: str, folder: Path) -> None:
+    records = [{"path": path, "label": [label]} for path, label in ROWS]
+    lines = "\n".join(map(json.dumps, records)).encode(encoding)
+    assert labels(read(folder, lines, "t.jsonl")) == EXPECTED
+    assert labels(read(folder, json.dumps(records).encode(encoding), "t.json")) == EXPECTED
+    with pytest.raises(InputError, match=r"a/1.jpg: a, b"):
+        read(folder, json.dumps([{"path": "a/1.jpg", "label": ["a", "b"]}]), "t.json")
+    with pytest.raises(InputError, match="line 2"):
+        read(folder, '{"path": "a/1.jpg", "label": "a"}\n{"path": ', "t.jsonl")
+    with pytest.raises(InputError, match="no list of images"):
+        read(folder, '["a/1.jpg", "a"]\n', "t.jsonl")
+
+
 def test_columns_that_are_not_read_are_named(folder: Path) -> None:
     listing = read(folder, "path,label,species,xmin\na/1.jpg,a,owl,3\nb/1.jpg,b,wren,4\n")
     assert labels(listing) == {"a/1.jpg": "a", "b/1.jpg": "b"}
@@ -179,6 +193,8 @@ def test_columns_that_are_not_read_are_named(folder: Path) -> None:
         "annotations": [{"image_id": 0, "category_id": 7, "bbox": [0, 0, 9, 9]}],
     }
     assert any("boxes" in note for note in read(folder, json.dumps(coco), "coco.json").notes)
+    with pytest.raises(InputError, match="refers to 7"):
+        read(folder, json.dumps({**coco, "categories": []}), "coco.json")
 
 
 def test_a_caption_is_no_label(folder: Path) -> None:
