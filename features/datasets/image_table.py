@@ -24,6 +24,7 @@ from features.splits.own_images import OwnImages, Row
 
 NO_LABEL = "rows without a label"
 NO_ROW = "images in no row of the table"
+SAME_NAME = "an earlier row leads to the same file, by its name alone, so a file is missing"
 NO_LABELS = frozenset({"", "-", "?", "n/a", "na", "nan", "none", "null"})  # what programs write for a missing label
 
 
@@ -60,6 +61,7 @@ class ImageTable(OwnImages):
         problems: dict[str, list[str]] = defaultdict(list)
         passed_over = []
         rows: dict[str, Row] = {}
+        texts: dict[str, str | None] = {}  # path -> as the first row with it writes it
         repeated = 0
         for line in table:
             path, label = paths.resolve(line), line.cells["label"]
@@ -73,6 +75,10 @@ class ImageTable(OwnImages):
                 continue
             row = Row(path, label, splits[line.split] if line.split else None, line.cells["group"])
             first = rows.setdefault(path, row)
+            if path in paths.by_name and texts.setdefault(path, line.cells["path"]) != line.cells["path"]:
+                problems[SAME_NAME].append(str(line))
+                continue
+            texts.setdefault(path, line.cells["path"])
             repeated += first is not row and first == row
             if first != row:
                 problems["an earlier row has another label, split or group"].append(str(line))
@@ -110,6 +116,7 @@ class _Paths:
         self.folder = folder
         self.counts: dict[str, list[str]] = defaultdict(list)
         self.ambiguous: set[str] = set()
+        self.by_name: set[str] = set()  # files that are not where a row says
 
     def resolve(self, row: _TableRow) -> str | None:
         """Return the POSIX path of an existing file; else the text of the row as it is."""
@@ -126,6 +133,7 @@ class _Paths:
                 return relative
         if (found := self._by_name(text, row.split or split_in_name(row.table))) is not None:
             self.counts["files are found by their names, below the folder"].append(text)
+            self.by_name.add(found)
             return found
         return text
 
@@ -145,7 +153,8 @@ class _Paths:
         """Return the one image below the folder whose name, and most of the folders before it, are those of a path.
 
         Of several, the one in a folder of the row's split is taken. If the path's own folder exists, but does not hold
-        the file, the file is missing: one of the same name in another folder is another image.
+        the file, the file is missing: one of the same name in another folder is another image. So it is if two rows
+        lead to one file (`by_name`).
         """
         wanted = PurePosixPath(unquote(text.replace("\\", "/")))
         names = [wanted.name]
@@ -155,13 +164,18 @@ class _Paths:
         found = found or next((self._folded[one] for name in names if (one := name.casefold()) in self._folded), [])
         agreement = {path: _common_end(PurePosixPath(path).parent.parts, wanted.parent.parts) for path in found}
         best = [path for path in found if agreement[path] == max(agreement.values())]
-        if best and not agreement[best[0]] and wanted.parent.name in self._folder_names:
+        if best and not agreement[best[0]] and self._is_folder(wanted.parent):
             return None
         if len(best) > 1 and split:
             best = [path for path in best if split_of(split_in_name(path) or "") == split_of(split)]
         if len(best) > 1:
             self.ambiguous.add(text)
         return best[0] if len(best) == 1 else None
+
+    def _is_folder(self, wanted: PurePosixPath) -> bool:
+        """Return whether a folder exists, even if it holds no image, or one of its name does that holds some."""
+        exists = bool(wanted.name) and not wanted.is_absolute() and os.path.isdir(self.folder / wanted)  # noqa: PTH112
+        return exists or wanted.name in self._folder_names
 
     @cached_property
     def _images(self) -> Mapping[str, list[str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from features.errors import InputError, combined_error, counted
+from features.errors import InputError, combined_error, counted, shown
 from features.formats import parquet
 from features.formats.plain_text import decoded
 from features.formats.untrusted import wrap_parser_errors
@@ -158,13 +158,14 @@ def _positions(file: Path, cells: _Cells) -> dict[str, int]:
     problems = []
     found = {}
     names = [_plain(column) for column in cells.columns]
+    listed = ", ".join(shown(str(column)) for column in cells.columns)
     for ours, others in COLUMNS.items():
         present = [other for other in others if other in names]
         # Of several columns of labels, one of names is taken before one of numbers.
         best = min(present, key=lambda name: ours == "label" and _holds_numbers(cells, names.index(name)), default=None)
         if best is None:
             if ours in ("path", "label"):
-                problems.append(f"no column {ours!r}; its columns are {', '.join(map(str, cells.columns)) or 'none'}")
+                problems.append(f"no column {ours!r}; its columns are {listed or 'none'}")
         elif names.count(best) > 1:
             problems.append(f"{names.count(best)} columns are called {best!r}; remove all but one")
         else:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from features.datasets.base import SPLITS, Listing, reader_from
-from features.errors import InputError, Problems, are, counted, raise_all
+from features.errors import InputError, Problems, are, combined_error, counted
 from features.formats.files import atomic_file
 from features.listing_checks import mistakes
 from features.shards.archives import Base, is_address
 from features.splits.class_names import read_names
-from features.splits.image_files import Found, find_images
+from features.splits.image_files import Found, find_images, passed_over_lines
 from features.splits.own_images import NAMES
 from pipeline.cli.check import Blocks, learners
 from pipeline.cli.check_encoder import prompt_room
@@ -132,7 +132,11 @@ def prepare(new: NewTask) -> PreparedTask:
     changed = problems.attempt(partial(_with_task, text, new, {**spec, "unseen": names.as_posix()}))
     if names_are_input and given and given.notes:
         problems.messages.append(f"{'; '.join(given.notes)}. Correct the file, because it is used as it is")
-    raise_all(problems.messages, f"cannot make a task of {new.images}; nothing was written")
+    if problems.messages:
+        error = combined_error(problems.messages, f"cannot make a task of {new.images}; nothing was written")
+        # What was passed over may be why.
+        notes = [*listing.notes, *passed_over_lines(listing.passed_over)] if listing else []
+        raise InputError("\n".join([str(error), *(f"note: {note}" for note in notes)]))
     assert listing is not None  # noqa: S101 (otherwise there is a problem)
     assert changed is not None  # noqa: S101
     listing = replace(listing, notes=(*(given.notes if given else ()), *block.notes, *listing.notes))
@@ -163,7 +167,7 @@ def _too_few_images(listing: Listing, shots: int | None) -> Iterator[str]:
     """Yield a line for each seen class with fewer training images than `shots`, or one if there is no seen class."""
     counts = Counter(image.class_id for image in listing.images if image.split == "train")
     if listing.images and not counts:
-        yield "no class has training images: every folder is listed in --unseen"
+        yield "no class has training images: all of them are listed in --unseen, or have only images of other splits"
     if counts and len(listing.classes) == 1:
         yield f"{listing.classes[0]!r} is the only class, so there is nothing to tell it from: name others in --unseen"
     for class_id, count in counts.items():

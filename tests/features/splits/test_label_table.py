@@ -182,6 +182,18 @@ def test_labels_in_lists_are_read_and_several_are_an_error(encoding: str, folder
         read(folder, '["a/1.jpg", "a"]\n', "t.jsonl")
 
 
+def test_the_image_of_another_row_or_of_another_folder_is_no_replacement(folder: Path) -> None:
+    (folder / "c").mkdir()
+    (folder / "a/9.jpg").touch()
+    [fault] = read(folder, "path,label\na/1.jpg,a\nc/9.jpg,c\n").faults
+    assert "c/9.jpg" in fault, "the folder exists, and holds no image"
+    for rows in ("a/9.jpg,a\nd/9.jpg,a\n", "d/9.jpg,a\na/9.jpg,a\n"):
+        [fault] = read(folder, f"path,label\n{rows}").faults
+        assert "9.jpg" in fault
+    listing = read(folder, "path,label\nd/9.jpg,a\nd/9.jpg,a\nb/1.jpg,b\n")
+    assert labels(listing) == {"a/9.jpg": "a", "b/1.jpg": "b"}, "found by its name alone, and twice in the table"
+
+
 def test_columns_that_are_not_read_are_named(folder: Path) -> None:
     listing = read(folder, "path,label,species,xmin\na/1.jpg,a,owl,3\nb/1.jpg,b,wren,4\n")
     assert labels(listing) == {"a/1.jpg": "a", "b/1.jpg": "b"}

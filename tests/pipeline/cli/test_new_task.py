@@ -192,6 +192,14 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
     assert not Path("classes").exists()
 
 
+def test_problems_come_with_what_was_passed_over(project: Path) -> None:
+    Path("data/photo.jpg").touch()
+    Path("data/exported.json").write_text('[{"path": "photo.jpg", "boxes": [{"label": "owl"}], "label": null}]')
+    with pytest.raises(InputError) as error:
+        CliRunner().invoke(app, ["task", "check", "data/exported.json"], catch_exceptions=False)
+    assert re.search(r"\n.*passed over 1\b.*photo\.jpg", str(error.value))
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
