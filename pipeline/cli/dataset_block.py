@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from features.datasets.image_shards import suggested_options
 from features.errors import InputError, Problems, nearest, raise_all
+from features.formats.plain_text import decoded
 from features.shards.archives import Base, archives_named
 from features.shards.tables import holds_images
 from features.splits.folder_layout import ask_about_levels, has_split_folders, holds_boxes, split_in_name, split_of
@@ -208,7 +210,7 @@ def _folder_options(folder: Path, found: Found, class_from: ClassFrom | None) ->
 
 
 def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
-    """Read a CSV file with two columns as a mapping.
+    """Read a CSV file with two columns, with commas, semicolons or tabs between them, as a mapping.
 
     Args:
         file: the CSV file; its first line has the names of the columns.
@@ -219,18 +221,33 @@ def read_mapping(file: Path, key: str, value: str) -> dict[str, str]:
         InputError: the file cannot be read, has other columns, a key without a value, or a key more than once.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
-            lines = list(reader)
+        text, not_utf8 = decoded(file.read_bytes())
+        first = text.partition("\n")[0]
+        delimiter = next((one for one in ",;\t" if _heading(first.split(one)) == [key, value]), ",")
+        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {file} as CSV in UTF-8: {error}") from error
+    if not_utf8:
+        raise InputError(f"cannot read {file} as CSV in UTF-8: save it so, because the accents in it are not certain")
 
-    columns = list(reader.fieldnames or [])
-    if columns != [key, value]:
-        raise InputError(f"{file}: invalid first line {','.join(columns)!r}: expected {key},{value}")
+    if not rows or _heading(rows[0]) != [key, value]:
+        raise InputError(f"{file}: invalid first line {','.join(rows[0] if rows else [])!r}: expected {key},{value}")
 
-    empty = [f"line {n}: {line[key]!r} has no {value}" for n, line in enumerate(lines, start=2) if not line[value]]
-    counts = Counter(line[key] for line in lines)
+    lines = [[cell.strip() for cell in row] for row in rows]
+    numbered = [(number, line) for number, line in enumerate(lines[1:], start=2) if any(line)]
+    empty = [f"line {n}: {line[0]!r} has no {value}" for n, line in numbered if len(line) < 2 or not line[1]]
+    longer = [
+        f"line {n}: {line[0]!r} has more than one {value}: put a text that contains {delimiter!r} into double quotes"
+        for n, line in numbered
+        if any(line[2:])
+    ]
+    counts = Counter(line[0] for _, line in numbered)
     repeated = [f"{name!r} is listed {n} times" for name, n in counts.items() if n > 1]
-    raise_all([*empty, *repeated], f"{file} is invalid")
-    return {line[key]: line[value] for line in lines}
+    raise_all([*empty, *longer, *repeated], f"{file} is invalid")
+    return {line[0]: line[1] for _, line in numbered}
+
+
+def _heading(cells: Sequence[str]) -> list[str]:
+    """Return the names of columns as they are compared, without those that are empty at the end of a line."""
+    names = [cell.strip(' "\r').casefold() for cell in cells]
+    return [name for i, name in enumerate(names) if any(names[i:])]

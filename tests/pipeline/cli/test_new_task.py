@@ -192,6 +192,25 @@ def test_all_problems_are_reported_and_nothing_is_written(project: Path) -> None
     assert not Path("classes").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("name,description\ntern,a small bird\n", "utf-8-sig"),
+        ("Name; Description\r\n tern ; a small bird;\r\n;\r\n", "utf-8"),
+        ("name\tdescription\r\ntern\ta small bird\r\n", "utf-16"),
+    ],
+)
+def test_aliases_and_descriptions_are_read_as_spreadsheets_save_them(text: str, encoding: str, project: Path) -> None:
+    Path("d.csv").write_bytes(text.encode(encoding))
+    assert dataset_block.read_mapping(Path("d.csv"), "name", "description") == {"tern": "a small bird"}
+
+
+def test_a_description_is_not_cut_at_its_comma(project: Path) -> None:
+    Path("d.csv").write_text("name,description\ntern,a small bird, white\n")
+    with pytest.raises(InputError, match=r"line 2.*'tern'.*quotes"):
+        dataset_block.read_mapping(Path("d.csv"), "name", "description")
+
+
 def test_problems_come_with_what_was_passed_over(project: Path) -> None:
     Path("data/photo.jpg").touch()
     Path("data/exported.json").write_text('[{"path": "photo.jpg", "boxes": [{"label": "owl"}], "label": null}]')
