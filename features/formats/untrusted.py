@@ -43,8 +43,6 @@ def wrap_parser_errors(path: Path, fix_hint: str) -> Iterator[None]:
         raise InputError(f"there is no {path}; {fix_hint}") from None
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, KeyError):  # its text is the bare key
-            reason = f"it refers to {reason}, which it does not have"
         raise InputError(f"{path} cannot be read: {reason}; {fix_hint}") from error
 
 

@@ -82,7 +82,10 @@ def image_paths(file: Path) -> list[str]:
 def _read(file: Path) -> LabelTable:
     """Return the rows of a table, also those with several labels."""
     with wrap_parser_errors(file, FIX_HINT):
-        cells = _with_labels(_with_splits(_READERS.get(file.suffix.lower(), _read_delimited)(file)))
+        try:
+            cells = _with_labels(_with_splits(_READERS.get(file.suffix.lower(), _read_delimited)(file)))
+        except KeyError as error:  # whose text is the bare key
+            raise InputError(f"{file} refers to {error}, which it does not have; {FIX_HINT}") from error
         positions = _positions(file, cells)
     understood = [f"{ours}: column {cells.columns[i]!r}" for ours, i in positions.items() if cells.columns[i] != ours]
     notes = [f"the table is read as {', '.join(understood)}"] if understood else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Inputs:
             UnreadableImageError: it cannot be read.
         """
         if path not in self.places:
+            if _may_wait(path):
+                raise UnreadableImageError("a pipe, not a file")
             return read_image(Path(path), reading)
 
         base, ref = self.places[path]
@@ -55,6 +58,14 @@ class Inputs:
         if isinstance(data, str):
             raise UnreadableImageError(data)
         return decode(data, reading)
+
+
+def _may_wait(path: str) -> bool:
+    """Return whether a path is a pipe that perhaps nobody writes to; those of a shell are below /dev."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode) and not path.startswith("/dev/")  # noqa: PTH116
+    except (OSError, ValueError):  # reading it says what is wrong
+        return False
 
 
 def expand(arguments: Iterable[str], lines: Iterable[str]) -> Inputs:
