@@ -87,7 +87,7 @@ def _print_left_over(settings: Sequence[str]) -> None:
 
 def _with_settings(text: str, datasets: list[str], settings: list[str]) -> str:
     """Return the text of params.yaml with a grid of these data sets, and then with the settings."""
-    grid = _grid_of(params.parse_text(text), datasets) if datasets else []
+    grid = _grid_of(params.parse_blocks(text), datasets) if datasets else []  # the old one may name what is removed
     return overrides.apply(text, [*grid, *settings])
 
 

@@ -217,14 +217,23 @@ def parse_text(text: str, where: str = str(PATH)) -> Params:
     Raises:
         InputError: the text is not YAML, has names of an older version, or invalid values; every mistake is listed.
     """
+    params = parse_blocks(text, where)
+    raise_all([*_grid_errors(params), *_conditional_errors(params)], f"{where} has undefined or duplicate names")
+    return params
+
+
+def parse_blocks(text: str, where: str = str(PATH)) -> Params:
+    """Parse the text of a params file like `parse_text`, but do not check names that one block has for another.
+
+    Raises:
+        InputError: as `parse_text`.
+    """
     values = _parse_yaml(text, where)
 
     # Before the models: they would report an old name as an unknown key, with an unrelated suggestion.
     raise_all(list(renamed_settings(values)), f"{where} has names of an older version; rename them")
 
-    params = parse(Params, values, where)
-    raise_all([*_grid_errors(params), *_conditional_errors(params)], f"{where} has undefined or duplicate names")
-    return params
+    return parse(Params, values, where)
 
 
 def check_names(text: str, where: str = str(PATH)) -> None:

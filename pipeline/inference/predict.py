@@ -25,7 +25,7 @@ from features.extraction.patch_tokens import encode_with_patches
 from features.lookup import find
 from features.runtime.cores import cores
 from features.runtime.devices import Precision, pick_device
-from features.splits.own_images import OwnImages
+from features.splits.own_images import OwnImages, nfc
 from features.text.tower_file import load_tower
 from pipeline.artifacts.paths import EncoderPaths, TaskPaths, method_of, weights
 from pipeline.artifacts.selection import Candidate, read_selection
@@ -224,11 +224,12 @@ def _select_run(
 
 
 def names_added_since(params: Params, model: Model) -> list[str]:
-    """Return the names of unseen classes that the task's data set has and the model does not know."""
+    """Return the names that a user gave to unseen classes or labels, and that the model does not know."""
     reader = reader_from(params.data.sets[model.task], f"{PATH}: data.sets.{model.task}")
     if not isinstance(reader, OwnImages):
         return []
     names = Problems().attempt(reader.unseen_names) or []  # a file that is gone is not needed here
+    names = [*names, *map(nfc, reader.rename.values())]
     known = {canonical_name(name) for name in model.names}
     return [name for name in names if canonical_name(name) not in known]
 

@@ -228,6 +228,13 @@ def test_a_mistake_changes_and_runs_nothing(project: Path, args: list[str], part
     assert (project / "params.yaml").read_text(encoding="utf-8") == SHIPPED
 
 
+def test_a_data_set_can_be_run_after_that_of_the_grid_was_removed(project: Path) -> None:
+    text = params.read()
+    params.write(text.replace("datasets: [twemoji]", "datasets: [removed]"))
+    assert call("run", "twemoji").exception is None
+    assert params.read() == text
+
+
 def test_each_run_of_a_recipe_is_saved(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = "title: epochs\nsettings: {grid.seeds: [1]}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: 2}]\n"
     (project / "mine.yaml").write_text(recipe, encoding="utf-8")

@@ -125,10 +125,10 @@ def test_paths_of_any_bytes_are_rows_with_a_problem(project: Path) -> None:
 
 def test_names_that_were_added_after_the_run_are_named(project: Path) -> None:
     values = yaml.safe_load(params.read())
-    values["data"]["sets"]["mine"]["unseen"] = ["added since", "Kestrel"]
+    values["data"]["sets"]["mine"] |= {"unseen": ["added since", "Kestrel"], "rename": {"old": "renamed since"}}
     params.write(yaml.safe_dump(values))
     result = call("photos/0.png")
-    assert "added since" in result.stderr
+    assert "(added since, renamed since)" in result.stderr
     assert "Kestrel" not in result.stderr
 
 
