@@ -277,6 +277,16 @@ def test_members_that_lead_out_of_an_archive_and_links_are_passed_over(
     assert len(listing.passed_over) == 5
 
 
+def test_hidden_folders_and_those_of_a_system_in_a_tar_are_passed_over(
+    images: dict[str, bytes], tmp_path: Path
+) -> None:
+    image = next(iter(images.values()))
+    names = ("wren/1.png", "__MACOSX/wren/1.png", "wren/@eaDir/1.png", "wren/.thumbs/1.png")
+    listing = listed(dict.fromkeys(names, image), tmp_path)
+    assert labels(listing) == {"wren/1.png": "wren"}
+    assert [path for path, _ in listing.passed_over] == [f"a.tar/{name}" for name in names[1:]]
+
+
 def claims(size: int) -> bytes:
     """Return the header of a long name that claims `size` bytes."""
     info = tarfile.TarInfo("././@LongLink")
