@@ -76,8 +76,10 @@ def insert(text: str, block: str, name: str, value: Mapping[str, Any]) -> str:
 
     end = text.find("\n", _last_leaf(node).end_mark.index)
     end = len(text) if end < 0 else end
+    newline = "\r\n" if text[:end].endswith("\r") else "\n"
+    end -= len(newline) - 1
     indent = " " * node.start_mark.column
-    return f"{text[:end]}\n{indent}{name}: {_flow(value)}{text[end:]}"
+    return f"{text[:end]}{newline}{indent}{name}: {_flow(value)}{text[end:]}"
 
 
 def changes(before: str, after: str) -> list[str]:
@@ -112,6 +114,12 @@ def _span_of_value(text: str, key: str) -> tuple[int, int]:
     # The parser places an empty value at the next token, which may be on another line.
     if start == end:
         start = end = text.index(":", name.end_mark.index) + 1
+    elif _is_alias(name, value):
+        start = text.index(f"*{value.anchor}", name.end_mark.index)
+        end = start + len(f"*{value.anchor}")
+    elif value.anchor:  # the anchor stays, so that its aliases have the new value
+        after = start + len(f"&{value.anchor}")
+        start = min(after + len(text[after:end]) - len(text[after:end].lstrip()), end)
 
     if "\n" in text[start:end]:
         raise InputError(f"{key} spans several lines; set one of its keys, or edit the file by hand")
@@ -128,7 +136,8 @@ def _find(text: str, key: str) -> tuple[Any, Any]:
     """Return the nodes of the name and the value of a dotted key."""
     name, value = None, _composed(text)
     path: list[str] = []
-    for part in key.split("."):
+    parts = key.split(".")
+    for part in parts:
         children = {name.value: (name, value) for name, value in value.value} if isinstance(value, MappingNode) else {}
         if part not in children:
             if new := current_name(key):
@@ -136,7 +145,16 @@ def _find(text: str, key: str) -> tuple[Any, Any]:
             raise InputError(f"{key}: {part!r} is not in {'.'.join(path) or 'the file'}; {nearest(part, children)}")
         name, value = children[part]
         path.append(part)
+        if isinstance(value, CollectionNode) and len(path) < len(parts) and _is_alias(name, value):
+            raise InputError(
+                f"{key}: {'.'.join(path)} is an alias, *{value.anchor}, whose values other keys share; edit it by hand"
+            )
     return name, value
+
+
+def _is_alias(name: Any, value: Any) -> bool:
+    """Return whether a value is an alias, whose node is that of its anchor, which stands before the key."""
+    return bool(value.start_mark.index < name.start_mark.index)
 
 
 def _last_leaf(node: Any) -> Any:
@@ -172,10 +190,10 @@ def _splice(text: str, start: int, end: int, value: str) -> str:
 
 
 def _as_one_line(assignment: str, value: str) -> str:
-    """Return the value as typed if it has the same meaning inside a flow list, and as JSON otherwise.
+    """Return the value as typed if it has the same meaning in a flow list and after a key, and as JSON otherwise.
 
-    A key of `params.yaml` may stand in a flow mapping (`{a: 1, b: 2}`), where `,` and `}` end a value. JSON is valid
-    YAML in either place.
+    A key of `params.yaml` may stand in a flow mapping (`{a: 1, b: 2}`), where `,` and `}` end a value, or on a line of
+    its own, where `a: b` is an error. JSON is valid YAML in either place.
     """
     try:
         meaning = _load(value)
@@ -183,7 +201,7 @@ def _as_one_line(assignment: str, value: str) -> str:
         raise InputError(f"{assignment!r}: the value is not valid YAML; quote text with special characters") from None
 
     try:
-        same = "\n" not in value and _load(f"[{value}]") == [meaning]
+        same = "\n" not in value and [_load(f"[{value}]"), _load(f"key: {value}")] == [[meaning], {"key": meaning}]
     except YAMLError:
         same = False
     return value if same else json.dumps(meaning, ensure_ascii=False, default=str)

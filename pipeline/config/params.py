@@ -189,7 +189,7 @@ def read(path: Path = PATH) -> str:
         InputError: the file does not exist or is not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")  # with the ends of lines as they are
     except FileNotFoundError:
         raise InputError(
             f"{path} not found in {Path.cwd()}: run this command in the root folder of the project"
@@ -201,7 +201,7 @@ def read(path: Path = PATH) -> str:
 def write(text: str, path: Path = PATH) -> None:
     """Replace the text of `params.yaml` atomically; check it with `parse_text` first."""
     with atomic_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(text.encode("utf-8"))
 
 
 def parse_text(text: str, where: str = str(PATH)) -> Params:
@@ -266,8 +266,8 @@ def _parse_yaml(text: str, where: str) -> object:
         )
 
     try:
-        values = YAML(typ="safe", pure=True).load(text)
-        YAML(typ="safe").load(text)  # DVC's, in C: it rejects {pretrained: random:0}, and crashes on deep nesting
+        YAML(typ="safe", pure=True).load(text)  # better messages, and the one in C crashes on deep nesting
+        values = YAML(typ="safe").load(text)  # DVC's, in C: it rejects {pretrained: random:0}, and `%YAML 1.1` is 1.2
     except RecursionError:
         raise InputError(f"{where} is nested too deeply; its deepest setting has 4 levels") from None
     except YAMLError as error:

@@ -79,6 +79,38 @@ def test_a_key_without_a_value_can_be_set(text: str) -> None:
     assert load(overrides.apply(text, ["key=5"])) == {"key": 5, "next": 1}
 
 
+SHARED = "few: &few {shots: 1}\nmany: &many 16\nblock: {key: *many, other: *few}\nlast: *many\nempty: &none\n"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "was", "now"),
+    [
+        ("block.key=4", "{key: *many,", "{key: 4,"),  # an alias gets a value of its own
+        ("last=4", "last: *many", "last: 4"),
+        ("many=4", "&many 16", "&many 4"),  # an anchor stays one
+        ("few.shots=4", "{shots: 1}", "{shots: 4}"),
+        ("empty=4", "&none", "&none 4"),
+    ],
+)
+def test_an_alias_gets_its_own_value_and_an_anchor_stays(assignment: str, was: str, now: str) -> None:
+    assert overrides.apply(SHARED, [assignment]) == SHARED.replace(was, now)
+
+
+def test_no_value_is_set_through_an_alias() -> None:
+    with pytest.raises(InputError, match=r"block\.other\.shots.*\*few"):
+        overrides.apply(SHARED, ["block.other.shots=4"])
+
+
+def test_a_mapping_without_braces_can_be_set() -> None:
+    assert load(overrides.apply("key: 1\nlast: 2\n", ["key=a: b"])) == {"key": {"a": "b"}, "last": 2}
+
+
+def test_the_ends_of_lines_stay() -> None:
+    text = "key: 1  # why\r\nblock:\r\n  a: {b: 1}\r\nlast: 2\r\n"
+    after = overrides.insert(overrides.apply(text, ["key=5"]), "block", "c", {"d": 1})
+    assert after == text.replace("key: 1", "key: 5").replace("last", "  c: {d: 1}\r\nlast")
+
+
 def test_a_comment_keeps_its_column() -> None:
     assert overrides.apply("key: old      # why\n", ["key=longer"]) == "key: longer   # why\n"
     assert overrides.apply("key: old  # why\n", ["key=longer"]) == "key: longer  # why\n"

@@ -204,6 +204,9 @@ def test_numbers_are_parsed_as_dvc_parses_them() -> None:
     assert params.parse_text(text).methods == loads_yaml(text)["methods"]
     assert params.parse_text(text).methods["m"]["rate"] == 0.001
 
+    text = "%YAML 1.1\n---\n" + TINY.replace("methods: {m: {}}", "methods: {m: {word: on, octal: 010}}")
+    assert params.parse_text(text).methods == loads_yaml(text)["methods"]
+
 
 def old_params(tmp_path: Path) -> Path:
     """Write the params file of a project that an older version made, with every name that has changed since."""
