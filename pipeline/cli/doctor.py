@@ -129,7 +129,8 @@ def _outputs() -> Finding:
     more = "" if len(few) == len(files) else f"; `shipyard verify` hashes the other {len(files) - len(few)}, too"
     if bad:
         return Finding("outputs", "stop", f"damaged: {', '.join(bad)}{more}", "run `shipyard verify --repair`")
-    return Finding("outputs", "ok", f"{len(few)} of {len(files)} files are what dvc.lock records{more}")
+    found = len(few) - sum(file.missing for file in few)
+    return Finding("outputs", "ok", f"{found} of {len(files)} files are what dvc.lock records{more}")
 
 
 def _dvc() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.errors import InputError
 from features.formats.files import atomic_file, remove
 from pipeline.artifacts.paths import ROOT
 from pipeline.executor.repository import read_lock_file
@@ -45,6 +46,11 @@ class Tracked:
         """Bytes of the copies."""
         files = (path for copy in self.copies for path in (copy.rglob("*") if copy.is_dir() else [copy]))
         return sum(path.stat().st_size for path in files if path.is_file())
+
+    @property
+    def missing(self) -> bool:
+        """Whether no copy exists, as before a pull."""
+        return self.content is None and not any(path.exists() for path in self.copies)
 
     def check(self) -> Damage | None:
         """Hash every copy; return what is damaged, None if nothing is."""
@@ -153,11 +159,21 @@ def changed_inputs() -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Return the folder of DVC's cache that holds objects by their md5."""
+    """Return the folder of DVC's cache that holds objects by their md5.
+
+    Raises:
+        InputError: this folder is not the root of a project, or DVC cannot open it.
+    """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        return Path(repo.cache.local.path)
+    if not Path(".dvc").is_dir():
+        raise InputError(f"{Path.cwd()} is not the root of the project: change to the folder that holds dvc.yaml")
+    try:
+        with Repo() as repo:
+            return Path(repo.cache.local.path)
+    except DvcException as error:
+        raise InputError(f"DVC cannot open this project: {error}. `shipyard doctor` says what is missing") from error
 
 
 def _entries(kind: str) -> Iterator[dict[str, Any]]:
@@ -167,7 +183,7 @@ def _entries(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_artifact(path: Path) -> bool:
-    return path.resolve().is_relative_to(ROOT.resolve())
+    return (path.parent.resolve() / path.name).is_relative_to(ROOT.resolve())  # it may be a link into DVC's cache
 
 
 def md5_of(path: Path) -> str:

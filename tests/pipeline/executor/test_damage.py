@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,34 @@ def test_a_file_of_the_user_is_named_and_left_alone(repo: Path, capsys: pytest.C
     (repo / "dvc.lock").write_text(text.replace(f"path: {SCORES}", "path: mine.txt"), encoding="utf-8")
     assert "mine.txt: left alone" in verify_outputs(repair=True)
     assert (repo / "mine.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_is_in_neither_place_is_not_counted_as_whole(repo: Path) -> None:
+    whole = verify_outputs(repair=False).split()[0]
+    cached(TEST).unlink()
+    TEST.unlink()
+    text = verify_outputs(repair=False)
+    assert int(text.split()[0]) == int(whole) - 1
+    assert " 1 " in text
+    assert any(f"{int(whole) - 1} of {whole}" in finding.text for finding in examine() if finding.about == "outputs")
+
+
+def test_an_output_that_is_a_link_into_the_cache_is_repaired(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    thing = cached(SCORES)
+    SCORES.unlink()
+    SCORES.symlink_to(thing)
+    flip(thing)
+    verify_outputs(repair=True)
+    assert not SCORES.is_symlink()
+    assert str(SCORES) not in capsys.readouterr().err  # it is no file of the user
+
+
+@pytest.mark.parametrize("gone", [".dvc", ".git", "root"])
+def test_a_folder_that_is_no_project_is_not_found_whole(gone: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(repo.parent))
+    if gone == "root":
+        monkeypatch.chdir("data")
+    else:
+        shutil.rmtree(gone)
+    with pytest.raises(InputError, match=str(repo)):
+        verify_outputs(repair=False)
