@@ -81,7 +81,7 @@ def split_rows(
 
     Raises:
         InputError: Labels, splits or class names are missing or unknown; views or dimensions differ; or values are not
-            finite, or not float16 without `to_float16`.
+            finite, all zero, or not float16 without `to_float16`.
     """
     blocks = _add_columns(content.blocks, request)
     absent = {name for block in blocks for name in ("labels", "splits") if name not in block.columns}
@@ -100,6 +100,8 @@ def split_rows(
 def _add_columns(blocks: Sequence[RowBlock], request: ImportRequest) -> list[RowBlock]:
     """Return blocks of (N, K, D) features; the columns of `--rows` and `--split` replace those of the file."""
     total = sum(map(len, blocks))
+    if not sum(block.features.size for block in blocks):
+        raise InputError(f"{request.source} has no values: its features have the shape {blocks[0].features.shape}")
     added = read_rows(request.rows) if request.rows else {}
     wrong = [f"{len(values):,} {name}" for name, values in added.items() if len(values) != total]
     raise_all(wrong, f"{request.rows} does not match {request.source}, which has {total:,} rows")
@@ -110,7 +112,8 @@ def _add_columns(blocks: Sequence[RowBlock], request: ImportRequest) -> list[Row
     start = 0
     for block in blocks:
         end = start + len(block)
-        features = block.features.reshape(len(block), -1, block.features.shape[-1])
+        views = block.features.shape[1:-1] or (1,)
+        features = block.features.reshape(len(block), *views, block.features.shape[-1])
         columns = {**block.columns, **{name: values[start:end] for name, values in added.items()}}
         extended.append(RowBlock(features, columns))
         start = end
@@ -256,7 +259,7 @@ def _select_split(
 def _to_float16(
     values: NDArray[Any], valid: NDArray[np.bool_], split: Split, request: ImportRequest
 ) -> NDArray[np.float16]:
-    """Return the values as float16: unchanged, or rounded on request; check that they are finite."""
+    """Return the values as float16: unchanged, or rounded on request; check that each view is finite and not zero."""
     if values.dtype != np.float16 and not request.to_float16:
         raise InputError(
             f"{request.source}: features are {values.dtype}, but a store holds float16. Pass --to-float16 to round "
@@ -271,5 +274,11 @@ def _to_float16(
         kind = "beyond float16's 65,504, or not finite" if values.dtype != np.float16 else "not finite"
         raise InputError(
             f"{request.source}: values of {len(wrong):,} rows of {split} are {kind}, the first is row {wrong[0]}"
+        )
+    empty = np.flatnonzero(valid & (rounded == 0).all(axis=2).any(axis=1))
+    if len(empty):
+        raise InputError(
+            f"{request.source}: {len(empty):,} rows of {split} are zero, which is no feature, the first is row "
+            f"{empty[0]}. Leave out images that have none"
         )
     return rounded
