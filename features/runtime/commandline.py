@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -16,6 +17,7 @@ def run_app(app: typer.Typer, resume_hint: str) -> None:
     Exit status: 0 done; 1 an `InputError` or an error of the system, such as a full disk, whose text is printed on
     stderr without a traceback; 2 wrong usage; 130 interrupted, and `resume_hint` is printed.
     """
+    print_any_text()
     try:
         app()
     except InputError as error:
@@ -31,3 +33,10 @@ def run_app(app: typer.Typer, resume_hint: str) -> None:
         if end.code == INTERRUPTED:
             print(f"interrupted: {resume_hint}", file=sys.stderr)
         raise
+
+
+def print_any_text() -> None:
+    """Write a character that the encoding of the terminal or the log lacks as its code, instead of ending with it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import InputError
+from features.runtime.commandline import print_any_text
 from features.runtime.interruption import INTERRUPTED, exit_cleanly_on_interrupt, raise_lost_interrupt
 from features.runtime.progress import line_of, quiet
 from features.runtime.watch import end_with_the_run, watched_environment
@@ -252,6 +253,8 @@ def text_of(error: Exception) -> str:
     text = str(error)
     if isinstance(error, sqlite3.Error):
         text = f"DVC's database of hashes, below {site_cache_dir()}: {text}"
+    elif isinstance(error, BrokenPipeError):
+        text = "the program that reads what this run prints has ended; write it to a file instead: > log.txt"
     elif isinstance(error, OSError) and error.filename is None:
         text = f"a file of DVC, in .dvc or its cache: {error.strerror or text}"
     full = shutil.disk_usage(Path.cwd()).free < LITTLE and "No space left" not in text
@@ -259,6 +262,7 @@ def text_of(error: Exception) -> str:
 
 
 if __name__ == "__main__":
+    print_any_text()
     exit_cleanly_on_interrupt("DVC was not started")
     try:
         typer.run(main)

@@ -34,6 +34,8 @@ def main(how: str, times: int = 1) -> None:
         raise InputError("grid.seeds: 1 is listed twice")
     if how == "disk":
         raise OSError(5, "Input/output error", "artifacts/a.csv")
+    if how == "word":
+        print("caf\u00e9", flush=True)
     if how == "bug":
         raise ZeroDivisionError
 
@@ -72,6 +74,14 @@ def test_each_end_of_a_stage_has_its_status_and_message(
     assert process.returncode == status
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_a_character_that_the_terminal_lacks_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    process = start(tmp_path, "word")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert output == "started\ncaf\\xe9\n"
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:

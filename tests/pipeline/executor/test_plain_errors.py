@@ -24,6 +24,7 @@ Usage = namedtuple("Usage", "free")
         (sqlite3.OperationalError("disk I/O error"), "/var/site"),
         (NO_ROOM, ".dvc"),
         (NAMED, "artifacts/a.h5"),
+        (BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), "log.txt"),
         (InputError("artifacts/a.h5 is damaged"), "artifacts/a.h5"),
     ],
 )
