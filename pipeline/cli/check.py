@@ -7,6 +7,7 @@ declared in its own file. Here each of these files is imported and parses its bl
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from features.index import ClassNames, read_names
 from features.listing_checks import mistakes
 from features.lookup import find, names
 from features.settings import Settings, parse
-from pipeline.artifacts.paths import index
+from pipeline.artifacts.paths import ROOT, EncoderPaths, index
 from pipeline.artifacts.paths import names as names_path
 from pipeline.artifacts.scores import AVERAGE
 from pipeline.cli.check_encoder import encoder_conflicts, prompt_room
@@ -83,16 +84,46 @@ def learners(
 
 
 def check_all(runs: Sequence[Params]) -> None:
-    """Run `check` on the settings of each run, and `check_data` on all of them.
+    """Run `check` and `unusable_folders` on the settings of each run, and `check_data` on all of them.
 
     Raises:
-        InputError: lists every mistake in all settings, and every problem of the data.
+        InputError: lists every mistake in all settings, and every problem of the data and of folders of outputs.
     """
     problems = Problems()
     for params in runs:
         problems.attempt(partial(check, params))
     problems.attempt(partial(check_data, runs))
+    folders = dict.fromkeys(line for params in runs for line in unusable_folders(params))
+    problems.attempt(partial(raise_all, list(folders), "stages cannot write their outputs"))
     raise_all(problems.messages, "nothing was started")
+
+
+def unusable_folders(params: Params) -> Iterator[str]:
+    """Yield folders of outputs that are links out of the project: DVC would refuse an output after its stage has run.
+
+    An output itself may be a link.
+    """
+    encoder, here = params.artifacts, Path.cwd().resolve()
+    parents = [
+        ROOT,
+        ROOT / "index",
+        encoder,
+        *(path for depth in ("*", "*/*", "*/*/*") for path in encoder.glob(depth)),
+    ]
+    paths = EncoderPaths(encoder)
+    outputs = {paths.report, *(paths.features(name) for name in params.grid.datasets)}
+    for path in parents:
+        if path in outputs or not path.is_symlink():
+            continue
+        if path.is_dir() and not path.resolve().is_relative_to(here):
+            yield (
+                f"{path} is a link to {path.resolve()}, and DVC records no output outside of the project. Move the "
+                "folder back. To save space, put DVC's cache on the other disk and link its files: `dvc cache dir "
+                "--local FOLDER`, `dvc config --local cache.type symlink`"
+            )
+    for path in (ROOT, ROOT / "index", encoder):
+        if os.path.lexists(path) and not path.is_dir():
+            yield f"{path} is no folder, but outputs are written below it; move it away"
 
 
 def check_data(runs: Sequence[Params]) -> None:

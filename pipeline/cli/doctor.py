@@ -72,7 +72,7 @@ def examine() -> Iterator[Finding]:
     except InputError as error:
         yield Finding("params", "stop", _one_line(error), "fix params.yaml, then run `shipyard doctor` again")
         return
-    for check in (_params, _device, _encoder, _weights, _data, _own_images):
+    for check in (_params, _device, _encoder, _weights, _data, _own_images, _folders):
         yield from check(params)
 
 
@@ -299,3 +299,10 @@ def _own_images(params: Params) -> Iterator[Finding]:
     for name, changes in stale.items():
         text = f"changed since they were indexed: {changes}"
         yield Finding(f"images: {name}", "note", text, "`shipyard run` indexes them again")
+
+
+def _folders(params: Params) -> Iterator[Finding]:
+    """Check that DVC can record outputs where they are written."""
+    from pipeline.cli.check import unusable_folders
+
+    yield from (Finding("folders", "stop", line) for line in unusable_folders(params))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,43 @@ def test_a_task_of_select_must_be_run_and_classify_among_all_classes() -> None:
         checking.check(with_values(invalid))
     for part in ("grid.select: 'mine' is not in grid.tasks", "grid.select: 'base_to_new' has the protocol"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "folder", [".", "index", "vit_b16", "vit_b16/features", "vit_b16/fitted/d", "vit_b16/fitted/d/t"]
+)
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_folder_of_outputs_that_is_a_link_out_of_the_project_is_refused_before_a_run(
+    folder: str, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    path = project / "artifacts" / folder
+    path.parent.mkdir(parents=True)
+    (elsewhere if linked else path).mkdir()
+    if linked:
+        path.symlink_to(elsewhere)
+    monkeypatch.chdir(project)
+    found = list(checking.unusable_folders(with_values({"grid.encoder": "vit_b16"})))
+    assert len(found) == linked
+    assert all(str(elsewhere) in line for line in found)
+
+
+def test_outputs_and_links_within_the_project_are_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    for path in (tmp_path / "store", project / "big", project / "artifacts/liteclip/features"):
+        path.mkdir(parents=True)
+    (project / "artifacts/liteclip/features/twemoji.zarr").symlink_to(tmp_path / "store")
+    (project / "artifacts/index").symlink_to("../big")
+    monkeypatch.chdir(project)
+    assert not list(checking.unusable_folders(with_values({})))
+
+
+@pytest.mark.parametrize("target", [None, "nowhere"])
+def test_a_file_or_a_broken_link_where_outputs_go_is_refused_before_a_run(
+    target: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "artifacts"
+    path.symlink_to(tmp_path / target) if target else path.write_text("mine", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"artifacts is no folder"):
+        checking.check_all([with_values({})])
