@@ -40,7 +40,8 @@ def run_all(
     params.check_names(before)
     loaded = recipes.read(recipe) if recipe else None
     runs = loaded.assignments() if loaded else [[]]
-    texts = [_with_settings(overrides.apply(before, run), datasets, settings) for run in runs]
+    of_runs = [overrides.apply(before, run, f"settings of {recipe}") for run in runs]
+    texts = [_with_settings(text, datasets, settings) for text in of_runs]
     parsed = [*map(params.parse_text, texts)]
 
     costs: list[list[str]] = [[] for _ in texts]
@@ -73,7 +74,7 @@ def run_all(
 
         report()
         if recipe and len(texts) > 1:
-            keep(f"{recipe.stem}-{number}")
+            keep(f"{recipes.experiment(recipe)}-{number}")
         before = after
 
 

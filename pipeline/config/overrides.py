@@ -22,12 +22,13 @@ from features.errors import InputError, nearest, raise_all
 from pipeline.config.migrations import current_name
 
 
-def apply(text: str, assignments: Sequence[str]) -> str:
+def apply(text: str, assignments: Sequence[str], source: str = "--set") -> str:
     """Return the text of a params file with new values.
 
     Args:
         text: the text of a params file.
         assignments: `dotted.key=value`, the value in YAML as in the file. The last assignment of a key wins.
+        source: where they come from, for the heading of an error.
 
     Raises:
         InputError: an assignment has no `=`, its key is not in the file or is a block, its value is not YAML, or one
@@ -48,7 +49,7 @@ def apply(text: str, assignments: Sequence[str]) -> str:
     for (_, end), (next_start, next_end) in pairwise(spans):
         if next_start < end:
             problems.append(f"{text[next_start:next_end]!r} lies inside the value of another key that is also set")
-    raise_all(problems, "invalid --set")
+    raise_all(problems, f"invalid {source}")
 
     # From the end, so that the positions of the earlier values stay valid.
     for start, end in reversed(spans):

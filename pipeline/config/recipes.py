@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,11 @@ class Recipe(Settings):
             if key in original and value != original[key] and not covered:
                 lines.append(f"{key}: {original[key]} -> {value}")
         return lines
+
+
+def experiment(path: Path) -> str:
+    """Return the name of a recipe for experiments, which are git references: without spaces and most punctuation."""
+    return re.sub(r"[^\w.]+|\.{2,}", "-", path.stem).strip("-.") or "recipe"
 
 
 def read(path: Path) -> Recipe:

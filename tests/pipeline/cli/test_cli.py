@@ -262,6 +262,12 @@ def test_a_mistake_in_the_last_run_of_a_recipe_stops_the_first(project: Path) ->
     assert "(repro)" not in result.output
 
 
+def test_a_mistake_in_a_recipe_names_the_recipe(project: Path) -> None:
+    (project / "mine.yaml").write_text("title: seeds\nsettings: {grid.sedes: [1]}\n", encoding="utf-8")
+    assert "mine.yaml" in str(call("run", "--recipe", "mine.yaml").exception)
+    assert "mine.yaml" not in str(call("run", "--set", "grid.sedes=1").exception)
+
+
 def test_indexed_images_are_not_needed(project: Path) -> None:
     (project / "artifacts/index").mkdir(parents=True)
     (project / "artifacts/index/caltech101.parquet").touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,18 @@ def test_settings_that_an_earlier_recipe_left_are_reported() -> None:
     assert recipe.left_over(changed, SHIPPED) == ["tasks.base_to_new.shots: 16 -> 8"]
     own = overrides.insert(SHIPPED, "tasks", "birds", {"protocol": "own_images"})
     assert recipe.left_over(own, SHIPPED) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("ship_table_1.yaml", "ship_table_1"),
+        ("v1.2.yaml", "v1.2"),
+        ("my table (two).yaml", "my-table-two"),
+        ("-a..b~c:d@{e.yaml", "a-b-c-d-e"),
+        ("---.yaml", "recipe"),
+    ],
+)
+def test_an_experiment_of_any_recipe_has_a_name_that_git_allows(file: str, name: str) -> None:
+    assert recipes.experiment(Path("papers") / file) == name
+    assert subprocess.run(["git", "check-ref-format", f"refs/exps/{name}-1"], check=False).returncode == 0
