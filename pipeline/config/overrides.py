@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import CollectionNode, MappingNode
+from ruamel.yaml.nodes import CollectionNode, MappingNode, SequenceNode
 
 from features.errors import InputError, nearest, raise_all
 from pipeline.config.migrations import current_name
@@ -122,6 +122,14 @@ def _span_of_value(text: str, key: str) -> tuple[int, int]:
         after = start + len(f"&{value.anchor}")
         start = min(after + len(text[after:end]) - len(text[after:end].lstrip()), end)
 
+    # A list of several lines is replaced whole, with the comments of its entries.
+    if isinstance(value, SequenceNode) and not _is_alias(name, value) and not value.anchor:
+        last, colon = _last_leaf(value), text.index(":", name.end_mark.index) + 1
+        if value.flow_style:
+            return start, end
+        if start < last.start_mark.index < last.end_mark.index and not text[colon:start].strip():
+            return colon, last.end_mark.index
+
     if "\n" in text[start:end]:
         raise InputError(f"{key} spans several lines; set one of its keys, or edit the file by hand")
     return start, end
@@ -180,12 +188,12 @@ def _flow(value: Mapping[str, Any]) -> str:
 def _splice(text: str, start: int, end: int, value: str) -> str:
     """Return the text with `text[start:end]` replaced; a comment after it keeps its column if there is room."""
     before, rest = text[:start], text[end:]
-    if start == end:
+    if start == end or before.endswith(":"):
         value = f" {value}"
 
     comment = rest.lstrip(" ")
     if comment.startswith("#"):
-        gap = len(rest) - len(comment) - len(value) + (end - start)
+        gap = 0 if "\n" in text[start:end] else len(rest) - len(comment) - len(value) + (end - start)
         rest = " " * max(gap, 2) + comment
     return before + value + rest
 

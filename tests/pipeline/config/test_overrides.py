@@ -101,6 +101,26 @@ def test_no_value_is_set_through_an_alias() -> None:
         overrides.apply(SHARED, ["block.other.shots=4"])
 
 
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("g:\n  d:\n    - a  # x\n    # c\n    - b  # y\n  # z\n  e: 1\n", "g:\n  d: [n]  # y\n  # z\n  e: 1\n"),
+        ("g:\n  d:\n  - a\n  - {b: 1}\n  e: 1\n", "g:\n  d: [n]\n  e: 1\n"),
+        ("g:\n  d: [a,  # x\n    b]  # y\n  e: 1\n", "g:\n  d: [n]  # y\n  e: 1\n"),
+        ("g: {d: [a,\n  b], e: 1}\n", "g: {d: [n], e: 1}\n"),
+        ("g:\n  d:\n  - a", "g:\n  d: [n]"),
+    ],
+)
+def test_a_list_of_several_lines_can_be_set(text: str, after: str) -> None:
+    assert overrides.apply(text, ["g.d=[n]"]) == after
+
+
+@pytest.mark.parametrize("text", ["x: &s 1\ng: {e: 1}\nd:\n- *s\n", "d:\n- a\n-\n", "d: # which\n- a\n- b\n"])
+def test_a_list_whose_end_or_indentation_is_in_doubt_is_left_to_the_user(text: str) -> None:
+    with pytest.raises(InputError, match="d spans several lines"):
+        overrides.apply(text, ["d=[n]"])
+
+
 def test_a_mapping_without_braces_can_be_set() -> None:
     assert load(overrides.apply("key: 1\nlast: 2\n", ["key=a: b"])) == {"key": {"a": "b"}, "last": 2}
 
