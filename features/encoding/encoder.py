@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from features.encoding.augment import Preprocess
 from features.encoding.definition import EncoderSpec
 from features.encoding.folding import fold_batch_norms
 from features.encoding.weights import Source, check_downloads, locate, place_of, weight_files
-from features.errors import InputError
+from features.errors import InputError, raise_all
 from features.runtime.devices import Precision, autocast, one_thread
 from features.runtime.lazy_open_clip import import_hugging_face, import_open_clip
 
@@ -111,6 +112,18 @@ def weights_sha256(module: nn.Module) -> str:
     return hasher.hexdigest()
 
 
+def _placeholder(file: Path) -> Iterator[str]:
+    """Yield what stands in place of weights, if it is what a clone without Git LFS or a failed download leaves."""
+    with file.open("rb") as opened:
+        start = opened.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        yield f"{file} is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+    elif not start:
+        yield f"{file} is empty; download it again"
+    elif start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        yield f"{file} is a web page; download the file itself"
+
+
 def _build(source: Source, where: str) -> nn.Module:
     """Build the model on the CPU and fill it with its weights; `where` names the encoder in messages."""
     open_clip = import_open_clip()
@@ -130,12 +143,13 @@ def _build(source: Source, where: str) -> nn.Module:
             with torch.random.fork_rng(devices=[]), ZeroEmpty():
                 torch.manual_seed(source.seed)
                 built = open_clip.create_model(source.model, load_weights=False, **options)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{where}: refusing to load: the checkpoint contains pickled objects other than tensors, which could "
-            "execute code. Convert it to safetensors on a machine that trusts it"
-        ) from error
     except Exception as error:  # open_clip and the formats that it reads raise many kinds of exceptions
+        raise_all([line for file in weight_files(source) for line in _placeholder(file)], f"{where}: no weights there")
+        if isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"{where}: refusing to load: the checkpoint contains pickled objects other than tensors, which could "
+                "execute code. Convert it to safetensors on a machine that trusts it"
+            ) from error
         hint = "".join(foreign_names(file) for file in weight_files(source))
         raise InputError(f"{where}: open_clip cannot build the model: {hint}{_first_lines(error)}") from error
     module: nn.Module = built.float()

@@ -120,6 +120,23 @@ def test_checkpoints_that_contain_code_are_errors(built_in: str, tmp_path: Path)
         load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / "script.pt")), "cpu")
 
 
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 605\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Not Found</html>", "web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_stands_in_place_of_weights_is_named(
+    content: bytes, words: str, suffix: str, built_in: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"weights.{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=rf"(?s)encoders\.x .*weights\.{suffix}.*{words}"):
+        load_encoder("x", EncoderSpec(model=built_in, pretrained=str(tmp_path / f"weights.{suffix}")), "cpu")
+
+
 def test_weights_of_another_architecture_are_errors(tiny: Encoder, built_in: str, tmp_path: Path) -> None:
     tensors = tensors_of(tiny)
     tensors["visual.proj"] = torch.zeros(3, 3)
