@@ -107,9 +107,25 @@ def _torch() -> Finding:
 
 
 def _lock_file() -> Finding:
-    """Check that dvc.lock can be read."""
+    """Check that dvc.yaml and dvc.lock can be read."""
+    if problem := _stages_problem():
+        return Finding("dvc.yaml", "stop", problem)
     problem = lock_file_problem()
     return Finding("dvc.lock", "stop" if problem else "ok", problem or "can be read")
+
+
+def _stages_problem() -> str | None:
+    """Return what is wrong with dvc.yaml and what to do; None if DVC can read it or another check reports it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not Path(".dvc").is_dir():
+        return None
+    try:
+        YAML(typ="safe").load(Path("dvc.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, YAMLError) as error:
+        return f"dvc.yaml cannot be read: {_one_line(error)}. Restore it with `git checkout dvc.yaml`"
+    return None
 
 
 def _outputs() -> Finding:

@@ -25,6 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A healthy project: the shipped parameters and encoder in a git repository that has no commit."""
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -76,6 +77,12 @@ def test_a_folder_outside_git_is_a_stop(project: Path) -> None:
 def test_missing_git_is_a_stop(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
     assert findings()["git"].stops
+
+
+@pytest.mark.parametrize("text", [None, "stages: [\n", "<<<<<<< HEAD\nstages: {}\n"])
+def test_a_broken_dvc_yaml_is_a_stop(text: str | None, project: Path) -> None:
+    (project / "dvc.yaml").write_text(text, encoding="utf-8") if text else (project / "dvc.yaml").unlink()
+    assert findings()["dvc.yaml"].stops
 
 
 def test_another_folder_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
