@@ -123,7 +123,7 @@ def unusable_folders(params: Params) -> Iterator[str]:
             )
     for path in (ROOT, ROOT / "index", encoder):
         if os.path.lexists(path) and not path.is_dir():
-            yield f"{path} is no folder, but outputs are written below it; move it away"
+            yield f"{path} is not a folder, but outputs are written below it; move it away"
 
 
 def check_data(runs: Sequence[Params]) -> None:
