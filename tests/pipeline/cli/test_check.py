@@ -181,5 +181,5 @@ def test_a_file_or_a_broken_link_where_outputs_go_is_refused_before_a_run(
     path = tmp_path / "artifacts"
     path.symlink_to(tmp_path / target) if target else path.write_text("mine", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"artifacts is no folder"):
+    with pytest.raises(InputError, match=r"artifacts is not a folder"):
         checking.check_all([with_values({})])
