@@ -75,10 +75,10 @@ class ImageTable(OwnImages):
                 continue
             row = Row(path, label, splits[line.split] if line.split else None, line.cells["group"])
             first = rows.setdefault(path, row)
-            if path in paths.by_name and texts.setdefault(path, line.cells["path"]) != line.cells["path"]:
+            first_text = texts.setdefault(path, line.cells["path"])
+            if path in paths.by_name and first_text != line.cells["path"]:
                 problems[SAME_NAME].append(str(line))
                 continue
-            texts.setdefault(path, line.cells["path"])
             repeated += first is not row and first == row
             if first != row:
                 problems["an earlier row has another label, split or group"].append(str(line))

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 from features.datasets.base import PassedOver
 from features.errors import InputError
 from features.shards.archives import MAX_IMAGE_BYTES
-from features.splits.image_files import IMAGE_SUFFIXES, SYSTEM_FILES, SYSTEM_FOLDERS
+from features.splits.image_files import IMAGE_SUFFIXES, SYSTEM_FILES, folder_to_pass_over
 from features.splits.table_columns import COLUMNS, text_of
 
 MAX_COMPANION_BYTES = 1 << 20  # of a label or its JSON
@@ -124,10 +124,8 @@ def _images(file: IO[bytes], sample: list[tarfile.TarInfo], passed_over: list[Pa
             passed_over.append(PassedOver(info.name, "no images by name"))
         elif path.name.startswith("."):
             passed_over.append(PassedOver(info.name, "hidden images"))
-        elif any(folder.startswith(".") for folder in path.parent.parts):
-            passed_over.append(PassedOver(info.name, "images in hidden folders"))
-        elif any(folder.lower() in SYSTEM_FOLDERS for folder in path.parent.parts):
-            passed_over.append(PassedOver(info.name, "images in folders of the system"))
+        elif reason := next(filter(None, map(folder_to_pass_over, path.parent.parts)), None):
+            passed_over.append(PassedOver(info.name, reason))
         elif info.size > MAX_IMAGE_BYTES:
             passed_over.append(PassedOver(info.name, f"members of more than {MAX_IMAGE_BYTES >> 20} MB"))
         else:

@@ -51,7 +51,7 @@ def _coco(value: Mapping[str, Any]) -> Iterator[Record]:
     for annotation in value["annotations"]:
         found[annotation["image_id"]].append(names[annotation["category_id"]])
         if any(annotation.get("bbox") or ()):  # zeros stand for the whole image
-            boxes["bbox"] = annotation["bbox"]
+            boxes["bbox"] = annotation["bbox"]  # a column, by which `label_table` says that boxes are not read
     return ({"path": image["file_name"], "label": label_of(found[image["id"]]), **boxes} for image in value["images"])
 
 

@@ -133,14 +133,20 @@ def _walk(folder: Path, start: str, found: Found, entered: set[tuple[int, int]],
             inside = f"{path}/{entry.name}" if path else entry.name
             if not _is_folder(entry):
                 _add_file(entry, inside, found)
-            elif entry.name.lower() in SYSTEM_FOLDERS or entry.name.startswith("."):
-                kind = "hidden folders" if entry.name.startswith(".") else "folders of the system"
-                found.passed_over += [PassedOver(file, f"images in {kind}") for file in _named_images(entry, inside)]
+            elif reason := folder_to_pass_over(entry.name):
+                found.passed_over += [PassedOver(file, reason) for file in _named_images(entry, inside)]
             elif entry.is_symlink():
                 links.append(inside)
             else:
                 inner.append(inside)
         stack += reversed(inner)
+
+
+def folder_to_pass_over(name: str) -> str | None:
+    """Return why the images in a folder of this name are not read; None if they are."""
+    if name.startswith("."):
+        return "images in hidden folders"
+    return "images in folders of the system" if name.lower() in SYSTEM_FOLDERS else None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -45,7 +45,8 @@ def check_outputs(
     files = {option: path for option, path in named.items() if path != STDOUT}
     streams = [option for option in named if option not in files]
     kept = [*map(Path, inputs), *OWN] if files else []
-    problems = [f"{option} -: only {' and '.join(TEXTS)} write to standard output" for option in {*streams} - {*TEXTS}]
+    wrong = [option for option in streams if option not in TEXTS]
+    problems = [f"{option} -: only {' and '.join(TEXTS)} write to standard output" for option in wrong]
     if len(streams) > 1:
         problems.append(f"{' and '.join(streams)} are both standard output; use a file for all but one")
     problems += [

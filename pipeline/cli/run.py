@@ -65,6 +65,7 @@ def run_all(
         print("".join(f"{line}\n" for line in costs[number - 1]), end="", flush=True)
         if reindex_changed(current) or not nothing_to_do:
             bring_up_to_date()
+            check_weights(current)  # again: DVC may have taken an older text tower from its run cache
         if (edited := params.read()) != after:
             changes = "; ".join(overrides.changes(after, edited))
             raise InputError(

@@ -135,10 +135,9 @@ def check(
 ) -> None:
     """Show what `task new` would read; write nothing.
 
-    A table shows the images of each class.
-
-    Every image is opened: unreadable ones, copies in training and test images or in two classes, and everything that is
-    passed over are listed. Decoding ends after 20 seconds; a line says how many images are left to the run.
+    A table shows the images of each class. Every image is opened: unreadable ones, copies in training and test images
+    or in two classes, and everything that is passed over are listed. Decoding ends after 20 seconds; a line says how
+    many images are left to the run.
     """
     from pipeline.cli.new_task import NewTask, prepare
     from pipeline.cli.task_check import look_at

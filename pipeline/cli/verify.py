@@ -11,7 +11,7 @@ def verify_outputs(repair: bool) -> str:
     """Hash every output, restore or remove what is damaged if `repair`, and return what was found.
 
     Raises:
-        InputError: another run is at work, this is no project, or outputs are damaged and `repair` is false.
+        InputError: another run is at work, this is not a project, or outputs are damaged and `repair` is false.
     """
     from pipeline.executor.damage import cache_folder, changed_inputs, find_damage, tracked_files
     from pipeline.executor.repository import exclusive_run

@@ -262,8 +262,8 @@ def text_of(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    print_any_text()
     exit_cleanly_on_interrupt("DVC was not started")
+    print_any_text()
     try:
         typer.run(main)
     except plain_errors() as error:

@@ -254,6 +254,11 @@ def test_each_run_of_a_recipe_is_saved(project: Path, monkeypatch: pytest.Monkey
     ]
 
 
+def test_weights_are_compared_before_the_stages_and_after_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "check_weights", lambda _: print("(weights)"))
+    assert call("run").output.splitlines() == ["(weights)", "(repro)", "(weights)", "(results)"]
+
+
 def test_a_mistake_in_the_last_run_of_a_recipe_stops_the_first(project: Path) -> None:
     recipe = "title: epochs\nsettings: {}\nruns: [{methods.coop.epochs: 1}, {methods.coop.epochs: many}]\n"
     (project / "mine.yaml").write_text(recipe, encoding="utf-8")
